@@ -1,0 +1,165 @@
+/**
+ * The seam between what users hold and what keeps their data: bytes in, bytes out.
+ *
+ * The embedded store and the client of a server each implement {@link Engine}; `Store` and `Bucket` stand on
+ * it and never know which. One suite (`test/suites/engine.ts`) runs on every engine. An engine says what it can
+ * do in `capabilities`, so that nobody learns it from a failure.
+ *
+ * Buffers: keys and values passed in are borrowed until the call returns. Values handed out are views that the
+ * caller must not write to; they stay valid as long as they are held.
+ *
+ * @module
+ */
+
+/** What a value's bytes are. On disk and on the wire: never change a number. */
+export const CONTENT = { cbor: 0, json: 1, text: 2, bytes: 3 } as const;
+
+/** The name of a content type. */
+export type ContentName = keyof typeof CONTENT;
+
+/** The number of a content type. */
+export type Content = (typeof CONTENT)[ContentName];
+
+/** Names by number. */
+export const CONTENT_NAMES: readonly ContentName[] = ["cbor", "json", "text", "bytes"];
+
+/** What an engine can do beyond the common calls. */
+export interface EngineCapabilities {
+  /** `getSync` is there. */
+  readonly sync: boolean;
+}
+
+/** The largest key and value that an engine takes, in bytes. */
+export interface EngineLimits {
+  readonly keyBytesMax: number;
+  readonly valueBytesMax: number;
+}
+
+/** A live key as it is stored. */
+export interface Entry {
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
+  readonly content: Content;
+  readonly revision: number;
+  /** Epoch milliseconds; absent when the key does not expire. */
+  readonly expiresAt?: number;
+}
+
+/** When a key ends: `ttl` milliseconds from when the engine takes the write, or at `expiresAt` (epoch ms). */
+export type Deadline = { readonly ttl: number } | { readonly expiresAt: number };
+
+/** Options of {@link Engine.set}. */
+export interface SetOptions {
+  readonly content: Content;
+  /** Absent: the key does not expire, whatever it did before. */
+  readonly deadline?: Deadline;
+  /** The revision the key must have; 0 means that it must not exist. */
+  readonly ifRevision?: number;
+}
+
+/** Options of {@link Engine.delete}. */
+export interface DeleteOptions {
+  readonly ifRevision?: number;
+}
+
+/** A write that happened, or the entry that stood in its way (undefined when there is none). */
+export type WriteResult =
+  | { readonly ok: true; readonly revision: number }
+  | { readonly ok: false; readonly current: Entry | undefined };
+
+/** What to list: keys in byte order; `start` inclusive, `end` exclusive; `after` continues a page. */
+export interface ListQuery {
+  readonly prefix?: Uint8Array;
+  readonly start?: Uint8Array;
+  readonly end?: Uint8Array;
+  /** Only keys past this one in the direction of travel: the last key of the page before. */
+  readonly after?: Uint8Array;
+  readonly reverse?: boolean;
+  /** At most this many entries; an engine may return fewer and say `more`. */
+  readonly limit: number;
+}
+
+/** One page of a listing. `more` is false when the listing is over. */
+export interface ListPage {
+  readonly entries: readonly Entry[];
+  readonly more: boolean;
+}
+
+/** Kinds of change, as users name them. */
+export type ChangeType = "set" | "delete" | "expire" | "evict" | "take";
+
+/** One change of one key. `at` is when the store took it, epoch milliseconds. */
+export interface ChangeEvent {
+  readonly type: ChangeType;
+  readonly bucket: string;
+  readonly key: Uint8Array;
+  readonly revision: number;
+  readonly at: number;
+  /** Only on `set`. */
+  readonly value?: Uint8Array;
+  readonly content?: Content;
+  readonly expiresAt?: number;
+}
+
+/**
+ * A word of the subscription about itself: `synced` after the snapshot, `progress` when nothing matched for a while,
+ * `resync` when the cursor lies beyond what the log still holds: start again with a snapshot.
+ */
+export interface ControlEvent {
+  readonly type: "synced" | "progress" | "resync";
+  readonly cursor: string;
+}
+
+/** What a subscription delivers. */
+export type EngineEvent = ChangeEvent | ControlEvent;
+
+/** What to subscribe to: all buckets, one bucket, or the keys of one bucket with a prefix. */
+export interface SubscribeQuery {
+  readonly bucket?: string;
+  readonly prefix?: Uint8Array;
+  /** First the entries as they are, then `synced`, then what changes. */
+  readonly snapshot?: boolean;
+  /** Continue after this cursor. */
+  readonly from?: string;
+}
+
+/** A subscription's source. */
+export interface EngineSubscription {
+  /** Resolves when the engine has registered the subscription: later changes are in it. */
+  readonly ready: Promise<void>;
+  /** Resumes after the last event handed out by `next`. */
+  readonly cursor: string;
+  /** The next events in order, at least one; undefined when the subscription has ended. One call at a time. */
+  next(): Promise<readonly EngineEvent[] | undefined>;
+  /** Ends the subscription; a waiting `next` resolves undefined. */
+  close(): void;
+}
+
+/** Figures about an engine, by name; all numbers. */
+export type EngineStats = Readonly<Record<string, number>>;
+
+/** Where keys live. Bucket names are checked by the caller. */
+export interface Engine {
+  readonly capabilities: EngineCapabilities;
+  readonly limits: EngineLimits;
+  /** Only when `capabilities.sync`. */
+  getSync?(bucket: string, key: Uint8Array): Entry | undefined;
+  get(bucket: string, key: Uint8Array): Promise<Entry | undefined>;
+  /** Entries in the order of `keys`. */
+  getMany(bucket: string, keys: readonly Uint8Array[]): Promise<(Entry | undefined)[]>;
+  set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult>;
+  /** A key that does not exist is `{ ok: false, current: undefined }`. */
+  delete(bucket: string, key: Uint8Array, options?: DeleteOptions): Promise<WriteResult>;
+  /** Moves the deadline, or drops it when `deadline` is undefined. A missing key is `{ ok: false }`. */
+  touch(bucket: string, key: Uint8Array, deadline: Deadline | undefined): Promise<WriteResult>;
+  /** Adds to a number (a missing key counts as 0) and keeps its deadline. @throws {FirkinError} INVALID — not a number */
+  increment(bucket: string, key: Uint8Array, by: number): Promise<{ value: number; revision: number }>;
+  list(bucket: string, query: ListQuery): Promise<ListPage>;
+  subscribe(query: SubscribeQuery): EngineSubscription;
+  stats(): Promise<EngineStats>;
+  /** Resolves when everything acknowledged before the call is on stable storage, whatever the policy. */
+  sync(): Promise<void>;
+  /** Gives back the space of dead records; resolves when done. */
+  compact(): Promise<void>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,81 @@
+/**
+ * What a runtime's network server must do for firkin: answer HTTP requests and carry WebSocket messages.
+ *
+ * Four implementations (`uws.ts`, `ws.ts`, `bun.ts`, `deno.ts`) sit beside this file and hold every difference
+ * between the runtimes' servers; `test/suites/transport.ts` runs on each. A transport knows nothing of firkin's
+ * protocol: bytes in, bytes out.
+ *
+ * @module
+ */
+
+/** The facts of a handshake that decide whether it is let in. Header names are lower case. */
+export interface Handshake {
+  readonly url: string;
+  readonly headers: Headers;
+  /** Subprotocols that the client offers, in its order. */
+  readonly protocols: readonly string[];
+  /** The peer's IP address, "" when the runtime does not tell. */
+  readonly remoteAddress: string;
+}
+
+/** An open WebSocket, as its session sees it. Calls after the close do nothing. */
+export interface Connection {
+  readonly remoteAddress: string;
+  /** Sends one binary message; `bytes` is not kept. False when it was dropped: the connection is lost for ordered data. */
+  send(bytes: Uint8Array): boolean;
+  /** Bytes accepted by `send` and not yet taken by the operating system. */
+  bufferedBytes(): number;
+  /** Starts the close handshake; buffered messages are sent first where the runtime can. */
+  close(code: number, reason: string): void;
+}
+
+/** What a transport calls for one WebSocket. None of them throws. */
+export interface ConnectionHandlers {
+  /** One binary message. `bytes` belongs to the handler only during the call, unless it copies. */
+  message(bytes: Uint8Array): void;
+  /** A text message came. */
+  text(): void;
+  /** The outbound buffer has emptied, wholly or in part. */
+  drain(): void;
+  /** The connection is gone; called once, whatever the reason. */
+  closed(code: number): void;
+}
+
+/** What a transport calls. */
+export interface TransportHandlers {
+  /** Answers a plain HTTP request. Never rejects. The request's body is limited by the transport to `bodyBytesMax`. */
+  fetch(request: Request): Promise<Response>;
+  /** Decides a handshake: the subprotocol to accept it with, or the response to refuse it with. */
+  upgrade(handshake: Handshake): { readonly protocol: string } | { readonly status: number; readonly body: string };
+  /** A WebSocket is open; what to call for it. */
+  open(connection: Connection): ConnectionHandlers;
+}
+
+/** Where and how to listen. */
+export interface ListenOptions {
+  readonly hostname: string;
+  /** 0 lets the system choose. */
+  readonly port: number;
+  /** A longer WebSocket message closes its connection with 1009 (or 1006 where the runtime cannot say). */
+  readonly messageBytesMax: number;
+  /** A longer HTTP body is answered with 413. */
+  readonly bodyBytesMax: number;
+  /** A connection that sends nothing, not even a pong, for this long is closed. */
+  readonly idleSeconds: number;
+}
+
+/** A listening server. */
+export interface Listener {
+  readonly hostname: string;
+  /** The port in use. */
+  readonly port: number;
+  /** Stops accepting, closes what is open with 1001, resolves when all is closed. */
+  close(): Promise<void>;
+}
+
+/** One runtime's server. */
+export interface Transport {
+  readonly name: "uws" | "ws" | "bun" | "deno";
+  /** Starts listening. @throws {FirkinError} UNAVAILABLE — the address is in use or not this machine's */
+  listen(options: ListenOptions, handlers: TransportHandlers): Promise<Listener>;
+}
