@@ -9,18 +9,41 @@
  * @module
  */
 
-/** What each protocol says for a code: `wire` is the number in an error frame and never changes. */
-interface ErrorRow {
+/** What each protocol says for a code. */
+export interface ErrorRow {
+  /** The number in an error frame; never changes. */
   readonly wire: number;
+  /** The HTTP status. */
   readonly http: number;
+  /** The first word of a RESP error. */
   readonly resp: string;
   /** True when the same call may succeed later without a change by the caller. */
   readonly retry: boolean;
+  /** One sentence for people. */
   readonly meaning: string;
 }
 
+/** One of the closed set of codes that a {@link FirkinError} carries. */
+export type ErrorCode =
+  | "CLOSED"
+  | "LOCKED"
+  | "READ_ONLY"
+  | "CORRUPT"
+  | "IO"
+  | "FULL"
+  | "DURABILITY"
+  | "TOO_LARGE"
+  | "INVALID"
+  | "NOT_SUPPORTED"
+  | "UNAUTHORIZED"
+  | "FORBIDDEN"
+  | "TIMEOUT"
+  | "UNAVAILABLE"
+  | "PROTOCOL"
+  | "BUSY";
+
 /** On the wire: never change a number, never reuse one. */
-export const ERRORS = {
+export const ERRORS: Readonly<Record<ErrorCode, ErrorRow>> = {
   CLOSED: { wire: 1, http: 503, resp: "ERR", retry: false, meaning: "The store or connection is closed" },
   LOCKED: { wire: 2, http: 503, resp: "ERR", retry: true, meaning: "Another process holds the store" },
   READ_ONLY: { wire: 3, http: 403, resp: "READONLY", retry: false, meaning: "The store does not accept writes" },
@@ -34,7 +57,7 @@ export const ERRORS = {
     retry: false,
     meaning: "A sync failed: the outcome of the write is unknown and the log takes no more",
   },
-  TOO_LARGE: { wire: 8, http: 413, resp: "ERR", retry: false, meaning: "A key, value, batch or frame is over its limit" },
+  TOO_LARGE: { wire: 8, http: 413, resp: "ERR", retry: false, meaning: "A key, value, batch or frame is over a limit" },
   INVALID: { wire: 9, http: 400, resp: "ERR", retry: false, meaning: "An argument that came over a protocol is wrong" },
   NOT_SUPPORTED: { wire: 10, http: 501, resp: "ERR", retry: false, meaning: "This engine cannot do that" },
   UNAUTHORIZED: { wire: 11, http: 401, resp: "NOAUTH", retry: false, meaning: "Credentials are missing or wrong" },
@@ -43,21 +66,23 @@ export const ERRORS = {
   UNAVAILABLE: { wire: 14, http: 503, resp: "ERR", retry: true, meaning: "The server cannot be reached" },
   PROTOCOL: { wire: 15, http: 400, resp: "ERR", retry: false, meaning: "The bytes are not the protocol's" },
   BUSY: { wire: 16, http: 429, resp: "BUSY", retry: true, meaning: "A limit on work in progress is reached" },
-} as const satisfies Record<string, ErrorRow>;
-
-/** One of the closed set of codes that a {@link FirkinError} carries. */
-export type ErrorCode = keyof typeof ERRORS;
+};
 
 /** Where a failure happened. Never holds a value. */
 export interface ErrorDetail {
+  /** The segment's number. */
   readonly segment?: number;
+  /** Bytes from the start of the segment. */
   readonly offset?: number;
+  /** The file or folder. */
   readonly path?: string;
 }
 
 /** Options of {@link FirkinError}. */
 export interface FirkinErrorOptions {
+  /** What was thrown below. */
   readonly cause?: unknown;
+  /** Where it happened. */
   readonly detail?: ErrorDetail;
 }
 
@@ -78,6 +103,7 @@ export interface FirkinErrorOptions {
  * ```
  */
 export class FirkinError extends Error {
+  /** "FirkinError", also when two copies of the library are loaded. */
   override readonly name: string = "FirkinError";
   /** One of the closed set of codes. */
   readonly code: ErrorCode;

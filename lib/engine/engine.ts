@@ -10,18 +10,7 @@
  *
  * @module
  */
-
-/** What a value's bytes are. On disk and on the wire: never change a number. */
-export const CONTENT = { cbor: 0, json: 1, text: 2, bytes: 3 } as const;
-
-/** The name of a content type. */
-export type ContentName = keyof typeof CONTENT;
-
-/** The number of a content type. */
-export type Content = (typeof CONTENT)[ContentName];
-
-/** Names by number. */
-export const CONTENT_NAMES: readonly ContentName[] = ["cbor", "json", "text", "bytes"];
+import type { Content } from "../base/codec.ts";
 
 /** What an engine can do beyond the common calls. */
 export interface EngineCapabilities {

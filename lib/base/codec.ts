@@ -1,0 +1,71 @@
+/**
+ * Values to bytes and back, by content type.
+ *
+ * A record carries the content type of its value, so a value is read by what it *is*, not by what the reader's
+ * bucket would write: REST, Redis and WebSocket clients read one another's values.
+ *
+ * cbor-x is set to plain CBOR (no record extension, no shared state between messages), so that any CBOR
+ * library reads the bytes.
+ *
+ * @module
+ */
+import { Decoder, Encoder } from "cbor-x";
+import { FirkinError, messageOf } from "./errors.ts";
+
+/** What a value's bytes are. On disk and on the wire: never change a number. */
+export const CONTENT = { cbor: 0, json: 1, text: 2, bytes: 3 } as const;
+
+/** The name of a content type. */
+export type ContentName = keyof typeof CONTENT;
+
+/** The number of a content type. */
+export type Content = (typeof CONTENT)[ContentName];
+
+/** Names by number. */
+export const CONTENT_NAMES: readonly ContentName[] = ["cbor", "json", "text", "bytes"];
+
+const encoder = new Encoder({ useRecords: false, tagUint8Array: false });
+const decoder = new Decoder({ useRecords: false, copyBuffers: true });
+const utf8Encoder = new TextEncoder();
+const utf8Decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** The bytes of `value` as `content`. The result belongs to the caller. @throws {TypeError} a value the type cannot hold */
+export function encodeValue(value: unknown, content: Content): Uint8Array {
+  switch (content) {
+    case CONTENT.cbor:
+      if (value === undefined) throw new TypeError("Cannot store undefined: delete the key instead");
+      return encoder.encode(value);
+    case CONTENT.json: {
+      const text = JSON.stringify(value) as string | undefined;
+      if (text === undefined) throw new TypeError(`Cannot store a ${typeof value} as JSON`);
+      return utf8Encoder.encode(text);
+    }
+    case CONTENT.text:
+      if (typeof value !== "string") throw new TypeError(`Cannot store a ${typeof value} as text: expected a string`);
+      return utf8Encoder.encode(value);
+    case CONTENT.bytes:
+      if (!(value instanceof Uint8Array)) {
+        throw new TypeError(`Cannot store a ${typeof value} as bytes: expected a Uint8Array`);
+      }
+      return value;
+  }
+}
+
+/** The value behind `bytes`; shares no memory with them. @throws {FirkinError} CORRUPT — the bytes are not that content */
+export function decodeValue(bytes: Uint8Array, content: Content): unknown {
+  try {
+    switch (content) {
+      case CONTENT.cbor:
+        return decoder.decode(bytes);
+      case CONTENT.json:
+        return JSON.parse(utf8Decoder.decode(bytes));
+      case CONTENT.text:
+        return utf8Decoder.decode(bytes);
+      case CONTENT.bytes:
+        return bytes.slice();
+    }
+  } catch (error) {
+    const name = CONTENT_NAMES[content];
+    throw new FirkinError("CORRUPT", `Cannot decode a value as ${name}: ${messageOf(error)}`, { cause: error });
+  }
+}

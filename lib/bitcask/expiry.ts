@@ -1,0 +1,164 @@
+/**
+ * Deadlines, soonest first, and one timer for all of them.
+ *
+ * A binary heap in typed arrays: a deadline (f64), and the address of the record that carries it. A key that is
+ * overwritten, touched or deleted leaves its old entry behind; when that comes up, its record is no longer the key's and
+ * it is let go. Stale entries that would wait long are swept out when they may be the greater half. So
+ * setting a deadline costs O(log n), a key holds no timer, and nothing is ever searched for.
+ *
+ * @module
+ */
+import type { Clock, Timer } from "../base/clock.ts";
+
+/** At most this many keys fall due in one turn of the event loop, so that others get theirs. */
+const DUE_PER_TURN = 4_096;
+
+/** Wait before a look at deadlines that are due but could not be handled yet. */
+const RETRY_MS = 10;
+
+/** What the schedule asks of its owner. */
+export interface ExpiryOwner {
+  /** The store's time in epoch milliseconds, which never steps back. */
+  now(): number;
+  /** True when the record at `address` still is its key's newest. */
+  isLive(address: number): boolean;
+  /** The record's deadline has come. False: not now, ask again. */
+  expire(address: number): boolean;
+}
+
+/** When each key ends, and who is next. */
+export class Expiry {
+  readonly #clock: Clock;
+  readonly #owner: ExpiryOwner;
+  #deadlines = new Float64Array(64);
+  #addresses = new Float64Array(64);
+  #count = 0;
+  /** Entries after the last sweep: at twice this, half of them may be stale. */
+  #swept = 1_024;
+  #timer: Timer | undefined;
+  #timerDue = Infinity;
+  /** No timer before the log is replayed, nor after the close. */
+  #running = false;
+
+  /** An empty schedule. */
+  constructor(clock: Clock, owner: ExpiryOwner) {
+    this.#clock = clock;
+    this.#owner = owner;
+  }
+
+  /** Number of deadlines, stale ones counted. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Bytes of the heap. */
+  get bytes(): number {
+    return this.#deadlines.byteLength + this.#addresses.byteLength;
+  }
+
+  /** Adds the deadline of the record at `address`. */
+  add(deadline: number, address: number): void {
+    if (this.#count >= this.#swept * 2) this.#sweep();
+    if (this.#count === this.#deadlines.length) this.#resize(this.#count * 2);
+    this.#place(this.#count++, deadline, address);
+    this.#arm();
+  }
+
+  /** Lets deadlines fall due from here on. */
+  start(): void {
+    this.#running = true;
+    this.#arm();
+  }
+
+  /** Stops the timer for good. */
+  close(): void {
+    this.#running = false;
+    this.#timer?.cancel();
+  }
+
+  /** One timer, for the soonest deadline. */
+  #arm(): void {
+    const due = this.#count === 0 ? Infinity : this.#deadlines[0]!;
+    if (!this.#running || due >= this.#timerDue) return;
+    this.#wait(due, due - this.#owner.now());
+  }
+
+  #wait(due: number, delayMs: number): void {
+    this.#timer?.cancel();
+    this.#timerDue = due;
+    // Timers of some runtimes fire up to a millisecond early: a whole millisecond up costs less than a second look.
+    this.#timer = this.#clock.after(Math.max(0, Math.ceil(delayMs)), () => this.#fire());
+  }
+
+  #fire(): void {
+    this.#timerDue = Infinity;
+    if (!this.#running) return;
+    const now = this.#owner.now();
+    for (let done = 0; this.#count > 0 && this.#deadlines[0]! <= now; done++) {
+      if (done === DUE_PER_TURN) return this.#wait(now, 0);
+      const address = this.#addresses[0]!;
+      if (this.#owner.isLive(address) && !this.#owner.expire(address)) return this.#wait(now, RETRY_MS);
+      this.#removeFirst();
+    }
+    this.#arm();
+  }
+
+  #removeFirst(): void {
+    this.#count--;
+    if (this.#count > 0) this.#sink(0, this.#deadlines[this.#count]!, this.#addresses[this.#count]!);
+    if (this.#count * 4 < this.#deadlines.length && this.#deadlines.length > 64) this.#resize(this.#deadlines.length / 2);
+  }
+
+  /** Moves up from `index` to where the deadline belongs. */
+  #place(index: number, deadline: number, address: number): void {
+    while (index > 0) {
+      const parent = (index - 1) >> 1;
+      if (this.#deadlines[parent]! <= deadline) break;
+      this.#deadlines[index] = this.#deadlines[parent]!;
+      this.#addresses[index] = this.#addresses[parent]!;
+      index = parent;
+    }
+    this.#deadlines[index] = deadline;
+    this.#addresses[index] = address;
+  }
+
+  /** Moves down from `index` to where the deadline belongs. */
+  #sink(index: number, deadline: number, address: number): void {
+    for (;;) {
+      let child = 2 * index + 1;
+      if (child >= this.#count) break;
+      if (child + 1 < this.#count && this.#deadlines[child + 1]! < this.#deadlines[child]!) child++;
+      if (this.#deadlines[child]! >= deadline) break;
+      this.#deadlines[index] = this.#deadlines[child]!;
+      this.#addresses[index] = this.#addresses[child]!;
+      index = child;
+    }
+    this.#deadlines[index] = deadline;
+    this.#addresses[index] = address;
+  }
+
+  /** Drops stale entries and makes the rest a heap again (Floyd's construction, O(n)). */
+  #sweep(): void {
+    let kept = 0;
+    for (let index = 0; index < this.#count; index++) {
+      if (!this.#owner.isLive(this.#addresses[index]!)) continue;
+      this.#deadlines[kept] = this.#deadlines[index]!;
+      this.#addresses[kept] = this.#addresses[index]!;
+      kept++;
+    }
+    this.#count = kept;
+    for (let index = (kept >> 1) - 1; index >= 0; index--) {
+      this.#sink(index, this.#deadlines[index]!, this.#addresses[index]!);
+    }
+    this.#swept = Math.max(1_024, kept);
+  }
+
+  #resize(capacity: number): void {
+    const deadlines = new Float64Array(capacity);
+    const addresses = new Float64Array(capacity);
+    deadlines.set(this.#deadlines.subarray(0, this.#count));
+    addresses.set(this.#addresses.subarray(0, this.#count));
+    this.#deadlines = deadlines;
+    this.#addresses = addresses;
+  }
+}

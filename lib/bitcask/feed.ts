@@ -1,0 +1,285 @@
+/**
+ * The feed: the log read forward.
+ *
+ * A subscription is a filter and a place in the log, and holds no queue. While it has read everything it has no place at
+ * all: a commit that matches its filter gives it one, the first record it has not seen, and wakes it. Then it reads the log
+ * from there at its own pace, and when it reaches what is not committed yet it is caught up again. So a slow
+ * reader costs nobody memory, live delivery and resuming are the same reading, and nothing can fall between them.
+ *
+ * Places move when compaction rewrites segments: the subscription then finds its place again by revision, which the log is in
+ * order of. What compaction dropped were changes that later ones have covered; if it dropped tombstones past the reader's
+ * cursor, the reader is told `resync` instead.
+ *
+ * A snapshot lists the entries up to the revision at which it began; what changed since comes as events, and nothing comes
+ * twice.
+ *
+ * @module
+ */
+import { startsWith } from "../base/bytes.ts";
+import type { Clock } from "../base/clock.ts";
+import type { ChangeEvent, ChangeType, EngineEvent, EngineSubscription, SubscribeQuery } from "../engine/engine.ts";
+import type { Log } from "./log.ts";
+import {
+  bucketAt,
+  contentAt,
+  expiresAtAt,
+  keyAt,
+  KIND,
+  type Kind,
+  kindAt,
+  recordBytesAt,
+  revisionAt,
+  timeAt,
+  valueAt,
+} from "./record.ts";
+import { type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
+
+/** Events handed out by one `next`. */
+const EVENTS_MAX = 256;
+
+/** Records looked at before others get their turn. */
+const RECORDS_PER_TURN = 10_000;
+
+/** What the feed asks of its owner. */
+export interface FeedOwner {
+  /** The last revision that is visible. */
+  committed(): number;
+  /** A page of the live entries of a bucket as `set` changes, in key order, past `after`; empty when there are no more. */
+  page(bucket: string, prefix: Uint8Array | undefined, after: Uint8Array | undefined): readonly ChangeEvent[];
+}
+
+/** The subscriptions of a log. */
+export class Feed {
+  readonly #log: Log;
+  readonly #clock: Clock;
+  readonly #owner: FeedOwner;
+  readonly #subscriptions = new Set<FeedSubscription>();
+
+  /** The feed of `log`. */
+  constructor(log: Log, clock: Clock, owner: FeedOwner) {
+    this.#log = log;
+    this.#clock = clock;
+    this.#owner = owner;
+  }
+
+  /** Number of open subscriptions. */
+  get count(): number {
+    return this.#subscriptions.size;
+  }
+
+  /** Begins a subscription at what is visible now. */
+  subscribe(query: SubscribeQuery): EngineSubscription {
+    const forget = (): void => void this.#subscriptions.delete(subscription);
+    const subscription = new FeedSubscription(this.#log, this.#clock, this.#owner, query, forget);
+    this.#subscriptions.add(subscription);
+    return subscription;
+  }
+
+  /** The record at `offset` has become visible. Called for every change, in order; costs nothing without subscriptions. */
+  publish(segment: Segment, offset: number): void {
+    if (this.#subscriptions.size === 0) return;
+    const at = segment.seek(offset);
+    const bucket = this.#log.bucketName(bucketAt(segment.window, at));
+    const key = keyAt(segment.window, at);
+    for (const subscription of this.#subscriptions) subscription.offer(segment, offset, bucket, key);
+  }
+
+  /** Ends every subscription. */
+  close(): void {
+    for (const subscription of [...this.#subscriptions]) subscription.close();
+  }
+}
+
+/** A place in the log, while the subscription has one. */
+interface Place {
+  segment: Segment;
+  offset: number;
+}
+
+class FeedSubscription implements EngineSubscription {
+  readonly ready: Promise<void> = Promise.resolve();
+  readonly #log: Log;
+  readonly #clock: Clock;
+  readonly #owner: FeedOwner;
+  readonly #bucket: string | undefined;
+  readonly #prefix: Uint8Array | undefined;
+  readonly #forget: () => void;
+  /** Everything up to here has been handed out or did not match. */
+  #revision: number;
+  /** The next record to look at; undefined when caught up. */
+  #place: Place | undefined;
+  /** What a snapshot still has to list. */
+  #snapshot: Iterator<readonly EngineEvent[]> | undefined;
+  #resync = false;
+  #closed = false;
+  #wake: (() => void) | undefined;
+
+  constructor(log: Log, clock: Clock, owner: FeedOwner, query: SubscribeQuery, forget: () => void) {
+    this.#log = log;
+    this.#clock = clock;
+    this.#owner = owner;
+    this.#bucket = query.bucket;
+    this.#prefix = query.prefix?.slice();
+    this.#forget = forget;
+    this.#revision = owner.committed();
+    if (query.snapshot === true) this.#snapshot = this.#list(this.#revision);
+    else if (query.from !== undefined) this.#resume(query.from);
+  }
+
+  get cursor(): string {
+    return `${this.#log.epoch}.${this.#revision}`;
+  }
+
+  /** A record has become visible: if nothing before it waits to be read, reading begins there. */
+  offer(segment: Segment, offset: number, bucket: string, key: Uint8Array): void {
+    if (this.#place !== undefined || this.#snapshot !== undefined || !this.#matches(bucket, key)) return;
+    this.#place = { segment, offset };
+    this.#wake?.();
+  }
+
+  async next(): Promise<readonly EngineEvent[] | undefined> {
+    while (!this.#closed) {
+      const events = this.#take();
+      if (events.length > 0) return events;
+      if (this.#closed) break;
+      if (this.#place === undefined && this.#snapshot === undefined) {
+        await new Promise<void>((resolve) => this.#wake = resolve);
+        this.#wake = undefined;
+      } else {
+        await new Promise<void>((resolve) => this.#clock.after(0, resolve));
+      }
+    }
+    return undefined;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#forget();
+    this.#wake?.();
+  }
+
+  #matches(bucket: string, key: Uint8Array): boolean {
+    return (this.#bucket === undefined || this.#bucket === bucket) &&
+      (this.#prefix === undefined || startsWith(key, this.#prefix));
+  }
+
+  /** What can be handed out now. */
+  #take(): readonly EngineEvent[] {
+    if (this.#resync) return this.#end();
+    if (this.#snapshot === undefined) return this.#read();
+    const page = this.#snapshot.next();
+    if (page.done !== true) return page.value;
+    this.#snapshot = undefined;
+    if (this.#owner.committed() > this.#revision) this.#find();
+    return [{ type: "synced", cursor: this.cursor }];
+  }
+
+  #end(): readonly EngineEvent[] {
+    const { cursor } = this;
+    this.close();
+    return [{ type: "resync", cursor }];
+  }
+
+  // --- snapshot ---
+
+  /** Pages of entries up to `revision`: a later one comes as an event. */
+  *#list(revision: number): Generator<readonly EngineEvent[], void> {
+    const buckets = this.#bucket === undefined ? [...this.#log.bucketNames] : [this.#bucket];
+    for (const bucket of buckets) {
+      let after: Uint8Array | undefined;
+      for (;;) {
+        const page = this.#owner.page(bucket, this.#prefix, after);
+        if (page.length === 0) break;
+        after = page[page.length - 1]!.key;
+        const events = page.filter((event) => event.revision <= revision);
+        if (events.length > 0) yield events;
+      }
+    }
+  }
+
+  // --- reading the log ---
+
+  /** Goes back to a cursor, or finds that the log does not reach that far. */
+  #resume(cursor: string): void {
+    const [epoch, position] = cursor.split(".");
+    const revision = Number(position);
+    if (epoch !== this.#log.epoch || !Number.isSafeInteger(revision) || revision < 0 || revision > this.#revision) {
+      this.#resync = true;
+      return;
+    }
+    if (revision === this.#revision) return;
+    this.#revision = revision;
+    this.#find();
+  }
+
+  /** Finds the first record after `#revision`. */
+  #find(): void {
+    if (this.#revision < this.#log.floor) {
+      this.#resync = true;
+      return;
+    }
+    const segment = this.#log.segments.find(({ lastRevision }) => lastRevision > this.#revision);
+    this.#place = segment === undefined ? undefined : { segment, offset: SEGMENT_HEADER_BYTES };
+  }
+
+  #read(): readonly EngineEvent[] {
+    const events: ChangeEvent[] = [];
+    for (let looked = 0; looked < RECORDS_PER_TURN && events.length < EVENTS_MAX && this.#place !== undefined; looked++) {
+      if (this.#place.segment.gone) {
+        this.#find();
+        if (this.#resync) break;
+        continue;
+      }
+      const { segment, offset } = this.#place;
+      if (offset >= segment.tail) {
+        const following = this.#log.segments[this.#log.segments.indexOf(segment) + 1];
+        if (following === undefined) this.#caughtUp();
+        else this.#place = { segment: following, offset: SEGMENT_HEADER_BYTES };
+        continue;
+      }
+      const at = segment.seek(offset);
+      const bytes = segment.window;
+      const revision = revisionAt(bytes, at);
+      if (kindAt(bytes, at) < KIND.mark) {
+        if (revision > this.#owner.committed()) {
+          this.#caughtUp();
+          break;
+        }
+        if (revision > this.#revision) {
+          this.#revision = revision;
+          const event = this.#event(bytes, at);
+          if (event !== undefined) events.push(event);
+        }
+      }
+      this.#place.offset = offset + recordBytesAt(bytes, at);
+    }
+    return events;
+  }
+
+  #caughtUp(): void {
+    this.#place = undefined;
+    this.#revision = this.#owner.committed();
+  }
+
+  #event(bytes: Uint8Array, at: number): ChangeEvent | undefined {
+    const bucket = this.#log.bucketName(bucketAt(bytes, at));
+    const key = keyAt(bytes, at);
+    if (!this.#matches(bucket, key)) return undefined;
+    const kind = kindAt(bytes, at);
+    const change = { type: CHANGES[kind]!, bucket, key, revision: revisionAt(bytes, at), at: timeAt(bytes, at) };
+    if (kind !== KIND.set) return change;
+    const expiresAt = expiresAtAt(bytes, at);
+    const set = { ...change, value: valueAt(bytes, at), content: contentAt(bytes, at) };
+    return expiresAt === undefined ? set : { ...set, expiresAt };
+  }
+}
+
+/** The change that a record's kind is, by number. */
+const CHANGES: Partial<Record<Kind, ChangeType>> = {
+  [KIND.set]: "set",
+  [KIND.delete]: "delete",
+  [KIND.expire]: "expire",
+  [KIND.evict]: "evict",
+  [KIND.take]: "take",
+};

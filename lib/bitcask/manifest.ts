@@ -1,0 +1,91 @@
+/**
+ * The manifest: which segments are the log, in order of revision, and the names of the buckets.
+ *
+ * It is one small file, switched whole: written beside the old one, synced, renamed over it, and the folder
+ * synced. A crash leaves the old or the new, never a mixture. Files of the folder that it does not name are left
+ * over from a crash and are removed at the next open.
+ *
+ * The file is one line of JSON and one line with the CRC-32 of the first: small enough to be read by a person, and
+ * checked before it is believed.
+ *
+ * @module
+ */
+import { crc32 } from "../base/checksum.ts";
+import { fromHex } from "../base/bytes.ts";
+import { FirkinError } from "../base/errors.ts";
+import type { FileSystem } from "../fs/fs.ts";
+
+/** The file's name, and the name it has while it is written. */
+export const MANIFEST_NAME = "manifest";
+const MANIFEST_NEW_NAME = "manifest.new";
+
+/** What the manifest says. */
+export interface Manifest {
+  /** Version of the files in this folder. */
+  readonly format: number;
+  /** 16 random bytes in hexadecimal, made once: every checksum is bound to them. */
+  readonly store: string;
+  /** First part of every cursor; changes when acknowledged changes may have been lost. */
+  readonly epoch: string;
+  /** The policy under which the log was last written: it says what an unclean end may have lost. */
+  readonly sync: string;
+  /** Ids of the segments in order of revision; the last one is active. */
+  readonly segments: readonly number[];
+  /** The next new segment's id. */
+  readonly nextSegment: number;
+  /** Names of the buckets; the first one's number is 1. */
+  readonly buckets: readonly string[];
+  /** The highest revision of a tombstone that compaction has dropped: a cursor before it must start again. */
+  readonly floor: number;
+  /** The last revision and time given when this was written: compaction may leave no record that tells. */
+  readonly revision: number;
+  readonly time: number;
+}
+
+/** The manifest of the folder, undefined when there is none. @throws {FirkinError} CORRUPT — there is a bad one */
+export function readManifest(fileSystem: FileSystem): Manifest | undefined {
+  if (!fileSystem.list().includes(MANIFEST_NAME)) return undefined;
+  const file = fileSystem.open(MANIFEST_NAME, "read");
+  const bytes = new Uint8Array(file.size());
+  file.read(bytes, 0);
+  file.close();
+  const text = new TextDecoder().decode(bytes);
+  const [line = "", check = ""] = text.split("\n");
+  if (check !== checkOf(line)) throw corrupt(fileSystem, "its checksum does not hold");
+  const manifest = JSON.parse(line) as Manifest;
+  if (manifest.format !== 1) throw corrupt(fileSystem, `format ${manifest.format} is newer than this firkin`);
+  if (fromHex(manifest.store)?.length !== 16) throw corrupt(fileSystem, "the store id is not 16 bytes");
+  return manifest;
+}
+
+/** Switches to `manifest`; resolves when the switch is on stable storage. One call at a time. */
+export async function writeManifest(fileSystem: FileSystem, manifest: Manifest): Promise<void> {
+  const line = JSON.stringify(manifest);
+  fileSystem.remove(MANIFEST_NEW_NAME);
+  const file = fileSystem.open(MANIFEST_NEW_NAME, "create");
+  try {
+    file.write(new TextEncoder().encode(`${line}\n${checkOf(line)}\n`), 0);
+    await file.sync();
+  } finally {
+    file.close();
+  }
+  fileSystem.rename(MANIFEST_NEW_NAME, MANIFEST_NAME);
+  await fileSystem.syncDirectory();
+}
+
+/** Removes what the manifest does not name: segments of a crashed compaction or rotation, half-written manifests. */
+export function removeLeftovers(fileSystem: FileSystem, keep: ReadonlySet<string>): void {
+  for (const name of fileSystem.list()) {
+    if (name === MANIFEST_NEW_NAME || (name.endsWith(".segment") && !keep.has(name))) fileSystem.remove(name);
+  }
+}
+
+function checkOf(line: string): string {
+  return crc32(new TextEncoder().encode(line)).toString(16).padStart(8, "0");
+}
+
+function corrupt(fileSystem: FileSystem, why: string): FirkinError {
+  return new FirkinError("CORRUPT", `Cannot read the manifest of ${fileSystem.path}: ${why}`, {
+    detail: { path: MANIFEST_NAME },
+  });
+}

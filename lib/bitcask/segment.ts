@@ -1,0 +1,263 @@
+/**
+ * One append-only file of records.
+ *
+ * Layout: a header of 32 bytes, then records back to back. A sealed segment ends with a seal record and is never
+ * written again; the last segment of the log is the active one.
+ *
+ *      0  6 bytes  "firkin"
+ *      6  u16      format version
+ *      8  16 bytes store id
+ *     24  u32      segment id
+ *     28  u32      CRC-32 of the 28 bytes before
+ *
+ * The active segment's bytes are all in memory (`#resident`): a record is encoded where it will stand, and one write
+ * takes a whole group to the file. A sealed segment is read in blocks through the cache. Either way `seek` finds a
+ * record in `window`, without making an object.
+ *
+ * @module
+ */
+import { assert, FirkinError } from "../base/errors.ts";
+import { crc32 } from "../base/checksum.ts";
+import type { File } from "../fs/fs.ts";
+import { type Block, BLOCK_BYTES, type BlockCache } from "./cache.ts";
+import {
+  checkRecord,
+  copyRecord,
+  EMPTY,
+  encodeRecord,
+  HEADER_BYTES,
+  HEADER_BYTES_MAX,
+  KIND,
+  NO_CONTENT,
+  recordBytes,
+  recordBytesAt,
+  type RecordFields,
+  revisionAt,
+  segmentSeed,
+  writeU32,
+} from "./record.ts";
+
+/** Bytes before the first record. */
+export const SEGMENT_HEADER_BYTES = 32;
+
+/** The only format version so far. */
+export const FORMAT_VERSION = 1;
+
+/** Bytes of a seal and of a mark. */
+export const SEAL_BYTES: number = HEADER_BYTES;
+export const MARK_BYTES: number = HEADER_BYTES + 6;
+
+/** Memory that a new segment starts with when it is first appended to. */
+const FIRST_STEP_BYTES = 256 * 1024;
+
+const MAGIC = Uint8Array.from("firkin", (letter) => letter.charCodeAt(0));
+
+/** What every segment of a log shares. */
+export interface SegmentHome {
+  readonly storeId: Uint8Array;
+  readonly cache: BlockCache;
+}
+
+/** The file name of a segment. */
+export function segmentName(id: number): string {
+  return `${String(id).padStart(10, "0")}.segment`;
+}
+
+/** One segment of the log. */
+export class Segment {
+  readonly id: number;
+  /** Checksum seed of its records. */
+  readonly seed: number;
+  /** Number in the log's table of segments, which addresses are made of; reused after the segment is gone. */
+  slot = -1;
+  /** Undefined until the first group of a new segment is written, and after the close. */
+  file: File | undefined;
+  /** Where the next record goes. */
+  tail: number = SEGMENT_HEADER_BYTES;
+  /** End of what the file holds. */
+  written = 0;
+  /** End of what is known to be on stable storage, and what the last mark says of it. */
+  durable = 0;
+  marked: number = SEGMENT_HEADER_BYTES;
+  /** The manifest on disk names it. */
+  listed = false;
+  /** It left the log: compaction has put its live records elsewhere. */
+  gone = false;
+  sealed = false;
+  /** Bytes of records whose key has a newer record. */
+  deadBytes = 0;
+  /** The revisions of its records; `first` is 0 while there is none. */
+  firstRevision = 0;
+  lastRevision = 0;
+  /** The bytes that `seek` found its record in. */
+  window: Uint8Array = MAGIC;
+
+  readonly #home: SegmentHome;
+  readonly #blocks: (Block | undefined)[] = [];
+  readonly #bytesMax: number;
+  #resident: Uint8Array | undefined;
+
+  /** An empty segment in memory, which may grow to `bytesMax` bytes. */
+  constructor(id: number, home: SegmentHome, bytesMax: number) {
+    this.id = id;
+    this.seed = segmentSeed(home.storeId, id);
+    this.#home = home;
+    this.#bytesMax = bytesMax;
+    this.#resident = new Uint8Array(SEGMENT_HEADER_BYTES);
+    this.#resident.set(MAGIC, 0);
+    this.#resident[6] = FORMAT_VERSION;
+    this.#resident.set(home.storeId, 8);
+    writeU32(this.#resident, 24, id);
+    writeU32(this.#resident, 28, crc32(this.#resident.subarray(0, 28)));
+  }
+
+  /** Takes over a file that exists and its bytes, which become the segment's memory. */
+  adopt(file: File, bytes: Uint8Array, sealed: boolean): void {
+    this.file = file;
+    this.tail = bytes.length;
+    this.written = bytes.length;
+    this.listed = true;
+    this.sealed = sealed;
+    this.#resident = bytes;
+  }
+
+  /** True when a record of `length` bytes fits, and a mark before and a seal behind it. */
+  hasRoom(length: number): boolean {
+    return !this.sealed && this.tail + MARK_BYTES + length + SEAL_BYTES <= this.#bytesMax;
+  }
+
+  /** Writes a record at the tail, in memory; returns its offset. */
+  append(fields: RecordFields): number {
+    const offset = this.tail;
+    this.tail = encodeRecord(this.#reserve(recordBytes(fields)), offset, this.seed, fields);
+    if (fields.kind < KIND.mark) this.count(fields.revision);
+    return offset;
+  }
+
+  /** Copies a whole record to the tail, in memory; returns its offset. */
+  appendCopy(record: Uint8Array): number {
+    const offset = this.tail;
+    this.tail = copyRecord(this.#reserve(record.length), offset, this.seed, record);
+    this.count(revisionAt(record, 0));
+    return offset;
+  }
+
+  /** Ends the segment: nothing is appended any more. */
+  seal(revision: number, at: number): void {
+    this.append({ kind: KIND.seal, bucket: 0, revision, at, key: EMPTY, value: EMPTY, content: NO_CONTENT });
+    this.sealed = true;
+  }
+
+  /** Takes back everything from `tail` on, in memory. */
+  cut(tail: number): void {
+    this.tail = tail;
+    this.sealed = false;
+    this.marked = SEGMENT_HEADER_BYTES;
+  }
+
+  /** The memory, with room for `length` more bytes at the tail. */
+  #reserve(length: number): Uint8Array {
+    assert(this.#resident !== undefined && !this.sealed, "only an open segment is appended to");
+    const end = this.tail + length;
+    if (end > this.#resident.length) {
+      // A small store stays small; a segment that outgrows the first step gets all its room at once, so that it is copied
+      // once and early. The system backs untouched room with nothing.
+      const grown = new Uint8Array(Math.max(end, end <= FIRST_STEP_BYTES ? FIRST_STEP_BYTES : this.#bytesMax));
+      grown.set(this.#resident.subarray(0, this.tail));
+      this.#resident = grown;
+    }
+    return this.#resident;
+  }
+
+  /** Widens the span of revisions. */
+  count(revision: number): void {
+    if (this.firstRevision === 0) this.firstRevision = revision;
+    this.lastRevision = revision;
+  }
+
+  /** True while all its bytes are in memory. */
+  get resident(): boolean {
+    return this.#resident !== undefined;
+  }
+
+  /** The bytes in memory from `from` to `to`. */
+  bytes(from: number, to: number = this.tail): Uint8Array {
+    assert(this.#resident !== undefined, "the segment is in memory");
+    return this.#resident.subarray(from, to);
+  }
+
+  /** Lets the memory go: from here on the segment is read through the cache. */
+  release(): void {
+    this.#resident = undefined;
+  }
+
+  /**
+   * Finds the record at `offset` and returns its place in `window`. A record of a sealed segment is checked, unless only
+   * its header matters (`unchecked`).
+   * @throws {FirkinError} CORRUPT — the record fails its check
+   */
+  seek(offset: number, unchecked = false): number {
+    if (this.#resident !== undefined) {
+      this.window = this.#resident;
+      return offset;
+    }
+    const at = this.#load(offset);
+    if (!unchecked && checkRecord(this.window, at, this.window.length, this.seed, offset) === 0) throw this.corrupt(offset);
+    return at;
+  }
+
+  /** The error for a bad record. */
+  corrupt(offset: number): FirkinError {
+    return new FirkinError("CORRUPT", `Cannot read segment ${this.id} at offset ${offset}: the record fails its check`, {
+      detail: { segment: this.id, offset },
+    });
+  }
+
+  /** Brings the record at `offset` into `window`: from one cached block, or, when it spans two, by a read of its own. */
+  #load(offset: number): number {
+    const number = Math.floor(offset / BLOCK_BYTES);
+    const at = offset - number * BLOCK_BYTES;
+    const bytes = this.#block(number);
+    this.window = bytes;
+    if (at + HEADER_BYTES_MAX <= bytes.length && at + recordBytesAt(bytes, at) <= bytes.length) return at;
+    const header = new Uint8Array(HEADER_BYTES_MAX);
+    const headerBytes = this.#file().read(header, offset);
+    if (headerBytes < HEADER_BYTES) throw this.corrupt(offset);
+    const length = recordBytesAt(header, 0);
+    if (offset + length > this.tail) throw this.corrupt(offset);
+    this.window = new Uint8Array(length);
+    this.#file().read(this.window, offset);
+    return 0;
+  }
+
+  #block(number: number): Uint8Array {
+    const cached = this.#blocks[number];
+    if (cached !== undefined) {
+      cached.visited = true;
+      return cached.bytes;
+    }
+    const bytes = new Uint8Array(Math.min(BLOCK_BYTES, Math.max(this.tail - number * BLOCK_BYTES, 0)));
+    this.#file().read(bytes, number * BLOCK_BYTES);
+    this.#home.cache.add(this.#blocks, number, bytes);
+    return bytes;
+  }
+
+  #file(): File {
+    if (this.file === undefined) throw new FirkinError("CLOSED", `Cannot read segment ${this.id}: it is closed`);
+    return this.file;
+  }
+
+  /** Closes the file and leaves the cache. */
+  close(): void {
+    this.#home.cache.drop(this.#blocks);
+    this.file?.close();
+    this.file = undefined;
+    this.#resident = undefined;
+  }
+}
+
+/** True when `bytes` begin with the header that `segment` has in memory: magic, version, store, id and checksum. */
+export function hasHeader(bytes: Uint8Array, segment: Segment): boolean {
+  const header = segment.bytes(0, SEGMENT_HEADER_BYTES);
+  return bytes.length >= header.length && header.every((byte, index) => bytes[index] === byte);
+}

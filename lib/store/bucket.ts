@@ -1,0 +1,276 @@
+/**
+ * A bucket: a named, typed view of keys.
+ *
+ * It turns keys and values into bytes and back, checks what it is given, and leaves the rest to the engine. Misuse is a
+ * `TypeError` or `RangeError`; a missing key is `undefined`; a lost race is `{ ok: false, current }`.
+ *
+ * @module
+ */
+import { decodeKey, encodeKey, type Key } from "../base/bytes.ts";
+import { CONTENT, type ContentName, decodeValue, encodeValue } from "../base/codec.ts";
+import { FirkinError } from "../base/errors.ts";
+import type { Deadline, Engine, Entry as EngineEntry, ListQuery, WriteResult as EngineResult } from "../engine/engine.ts";
+import { type SubscribeOptions, Subscription } from "./subscription.ts";
+
+/** A live key. */
+export interface Entry<Value = unknown> {
+  readonly key: Key;
+  readonly value: Value;
+  /** The number of the change that made it. */
+  readonly revision: number;
+  /** When it will expire, epoch milliseconds; absent when it will not. */
+  readonly expiresAt?: number;
+}
+
+/** A write that happened, or the entry that stood in its way (undefined when there is none). */
+export type WriteResult<Value = unknown> =
+  | { readonly ok: true; readonly revision: number }
+  | { readonly ok: false; readonly current: Entry<Value> | undefined };
+
+/** A time span: milliseconds, or a number with a unit, such as `"250ms"`, `"30s"`, `"5m"`, `"2h"`, `"7d"`. */
+export type Duration = number | string;
+
+/** Options of {@link Bucket.set}. */
+export interface SetOptions {
+  /** How long the key lives, from when the store takes the write. */
+  readonly ttl?: Duration;
+  /** When the key ends, epoch milliseconds; instead of `ttl`. */
+  readonly expiresAt?: number;
+  /** Write only if the key has this revision; 0: only if it does not exist. */
+  readonly ifRevision?: number;
+}
+
+/** Options of {@link Bucket.delete}. */
+export interface DeleteOptions {
+  /** Delete only if the key has this revision. */
+  readonly ifRevision?: number;
+}
+
+/** Options of {@link Bucket.list}: keys in byte order. */
+export interface ListOptions {
+  /** Only keys that begin with this. */
+  readonly prefix?: Key;
+  /** The first key, inclusive. */
+  readonly start?: Key;
+  /** The last key, exclusive. */
+  readonly end?: Key;
+  /** From the last key to the first. */
+  readonly reverse?: boolean;
+  /** At most this many entries. */
+  readonly limit?: number;
+}
+
+/** Options of `store.bucket`. */
+export interface BucketOptions {
+  /** What values are stored as: `"cbor"` (default), `"json"`, `"text"` or `"bytes"`. Reading goes by what a value is. */
+  readonly codec?: ContentName;
+}
+
+/** Entries asked for at a time by {@link Bucket.list}. */
+const PAGE_ENTRIES = 1_000;
+
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/**
+ * A named, typed view of keys.
+ *
+ * @example Set with a condition
+ * ```ts
+ * import { open } from "firkin";
+ *
+ * const store = await open(":memory:");
+ * const users = store.bucket<{ name: string }>("users");
+ * const first = await users.set("ada", { name: "Ada" }, { ifRevision: 0 });
+ * const second = await users.set("ada", { name: "Other" }, { ifRevision: 0 });
+ * console.log(first.ok, second.ok); // true false
+ * await store.close();
+ * ```
+ */
+export class Bucket<Value = unknown> {
+  /** The bucket's name. */
+  readonly name: string;
+  readonly #engine: Engine;
+  readonly #codec: ContentName;
+
+  /** Made by `store.bucket`. */
+  constructor(engine: Engine, name: string, options: BucketOptions = {}) {
+    this.name = name;
+    this.#engine = engine;
+    this.#codec = options.codec ?? "cbor";
+    if (!(this.#codec in CONTENT)) throw new RangeError(`Cannot use codec "${this.#codec}": it is none of firkin's`);
+  }
+
+  // --- reads ---
+
+  /** The value of a key, undefined when it is missing. @throws {FirkinError} CLOSED, CORRUPT, UNAVAILABLE */
+  async get(key: Key): Promise<Value | undefined> {
+    const entry = await this.#engine.get(this.name, encodeKey(key));
+    return entry === undefined ? undefined : decodeValue(entry.value, entry.content) as Value;
+  }
+
+  /** As {@link Bucket.get}, at once. Embedded stores only. @throws {FirkinError} NOT_SUPPORTED — the store is remote */
+  getSync(key: Key): Value | undefined {
+    if (this.#engine.getSync === undefined) {
+      throw new FirkinError("NOT_SUPPORTED", "Cannot get at once from a remote store: use get");
+    }
+    const entry = this.#engine.getSync(this.name, encodeKey(key));
+    return entry === undefined ? undefined : decodeValue(entry.value, entry.content) as Value;
+  }
+
+  /** The entry of a key, undefined when it is missing. */
+  async getEntry(key: Key): Promise<Entry<Value> | undefined> {
+    const entry = await this.#engine.get(this.name, encodeKey(key));
+    return entry === undefined ? undefined : decodeEntry<Value>(entry);
+  }
+
+  /** The values of keys, in their order; undefined where one is missing. */
+  async getMany(keys: Iterable<Key>): Promise<(Value | undefined)[]> {
+    const entries = await this.#engine.getMany(this.name, Array.from(keys, encodeKey));
+    return entries.map((entry) => entry === undefined ? undefined : decodeValue(entry.value, entry.content) as Value);
+  }
+
+  /** True when the key is there. */
+  async has(key: Key): Promise<boolean> {
+    return await this.#engine.get(this.name, encodeKey(key)) !== undefined;
+  }
+
+  /**
+   * Entries in the byte order of their keys, fetched page by page: a key written meanwhile may or may not be in it.
+   *
+   * @example The first two keys of a prefix
+   * ```ts
+   * import { open } from "firkin";
+   *
+   * const store = await open(":memory:");
+   * const places = store.bucket<number>("places");
+   * await Promise.all([places.set("de/berlin", 1), places.set("at/wien", 2), places.set("de/aachen", 3)]);
+   * for await (const { key } of places.list({ prefix: "de/", limit: 2 })) console.log(key); // de/aachen, de/berlin
+   * await store.close();
+   * ```
+   */
+  async *list(options: ListOptions = {}): AsyncGenerator<Entry<Value>, void, undefined> {
+    const { limit = Infinity, reverse = false } = options;
+    if (limit !== Infinity && (!Number.isSafeInteger(limit) || limit < 0)) {
+      throw new RangeError(`Cannot list ${limit} entries: expected a whole number of at least 0`);
+    }
+    const range = {
+      ...(options.prefix === undefined ? {} : { prefix: encodeKey(options.prefix) }),
+      ...(options.start === undefined ? {} : { start: encodeKey(options.start) }),
+      ...(options.end === undefined ? {} : { end: encodeKey(options.end) }),
+    };
+    let query: ListQuery = { ...range, reverse, limit: 0 };
+    for (let left = limit; left > 0;) {
+      const page = await this.#engine.list(this.name, { ...query, limit: Math.min(left, PAGE_ENTRIES) });
+      for (const entry of page.entries) yield decodeEntry<Value>(entry);
+      left -= page.entries.length;
+      const last = page.entries[page.entries.length - 1];
+      if (!page.more || last === undefined) return;
+      query = { ...query, after: last.key };
+    }
+  }
+
+  // --- writes ---
+
+  /**
+   * Writes a value; resolves when it is as durable as the store's policy says. Without `ttl` and `expiresAt` the key does
+   * not expire, whatever it did before. `value` is encoded before the call returns.
+   *
+   * @throws {TypeError} a value that the codec cannot hold, a malformed key or ttl
+   * @throws {FirkinError} TOO_LARGE, FULL, DURABILITY, CLOSED, UNAVAILABLE
+   */
+  async set(key: Key, value: Value, options: SetOptions = {}): Promise<WriteResult<Value>> {
+    const content = CONTENT[this.#codec];
+    const deadline = deadlineOf(options);
+    checkRevision(options.ifRevision);
+    return decodeResult(
+      await this.#engine.set(this.name, encodeKey(key), encodeValue(value, content), {
+        content,
+        ...(deadline === undefined ? {} : { deadline }),
+        ...(options.ifRevision === undefined ? {} : { ifRevision: options.ifRevision }),
+      }),
+    );
+  }
+
+  /** Deletes a key. One that does not exist is `{ ok: false, current: undefined }`. */
+  async delete(key: Key, options: DeleteOptions = {}): Promise<WriteResult<Value>> {
+    checkRevision(options.ifRevision);
+    return decodeResult(await this.#engine.delete(this.name, encodeKey(key), options));
+  }
+
+  /** Moves the deadline of a key to `ttl` from now. A missing key is `{ ok: false, current: undefined }`. */
+  async touch(key: Key, ttl: Duration): Promise<WriteResult<Value>> {
+    return decodeResult(await this.#engine.touch(this.name, encodeKey(key), { ttl: milliseconds(ttl) }));
+  }
+
+  /** Drops the deadline of a key. A missing key is `{ ok: false, current: undefined }`. */
+  async persist(key: Key): Promise<WriteResult<Value>> {
+    return decodeResult(await this.#engine.touch(this.name, encodeKey(key), undefined));
+  }
+
+  /**
+   * Adds to a number and resolves to the sum; a missing key counts as 0. The deadline stays.
+   * @throws {FirkinError} INVALID — the value is not a number, or the sum not exact
+   */
+  async increment(key: Key, by = 1): Promise<number> {
+    if (!Number.isFinite(by)) throw new RangeError(`Cannot increment by ${by}: expected a finite number`);
+    return (await this.#engine.increment(this.name, encodeKey(key), by)).value;
+  }
+
+  // --- changes ---
+
+  /** The bucket's changes from now on, or from a cursor, or after a snapshot. */
+  subscribe(options: SubscribeOptions = {}): Subscription<Value> {
+    const source = this.#engine.subscribe({
+      bucket: this.name,
+      ...(options.prefix === undefined ? {} : { prefix: encodeKey(options.prefix) }),
+      ...(options.snapshot === undefined ? {} : { snapshot: options.snapshot }),
+      ...(options.from === undefined ? {} : { from: options.from }),
+    });
+    return new Subscription<Value>(source, options.signal);
+  }
+}
+
+/** Milliseconds of a duration. @throws {TypeError} it is none; {RangeError} it is not positive */
+export function milliseconds(duration: Duration): number {
+  let value = duration;
+  if (typeof value === "string") {
+    const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(value);
+    if (match === null) {
+      throw new TypeError(`Cannot use "${value}" as a duration: expected a number with ms, s, m, h or d, such as "30s"`);
+    }
+    value = Number(match[1]) * UNITS[match[2]!]!;
+  }
+  if (typeof value !== "number") throw new TypeError(`Cannot use a ${typeof value} as a duration`);
+  const whole = Math.round(value);
+  if (!Number.isSafeInteger(whole) || whole < 1) {
+    throw new RangeError(`Cannot use ${value} ms as a duration: expected at least 1 ms`);
+  }
+  return whole;
+}
+
+function deadlineOf({ ttl, expiresAt }: SetOptions): Deadline | undefined {
+  if (ttl !== undefined && expiresAt !== undefined) throw new TypeError("Cannot use both ttl and expiresAt");
+  if (ttl !== undefined) return { ttl: milliseconds(ttl) };
+  if (expiresAt === undefined) return undefined;
+  if (!Number.isSafeInteger(expiresAt) || expiresAt < 0) {
+    throw new RangeError(`Cannot expire at ${expiresAt}: expected whole milliseconds since 1970`);
+  }
+  return { expiresAt };
+}
+
+function checkRevision(revision: number | undefined): void {
+  if (revision !== undefined && (!Number.isSafeInteger(revision) || revision < 0)) {
+    throw new RangeError(`Cannot compare with revision ${revision}: expected a whole number of at least 0`);
+  }
+}
+
+function decodeEntry<Value>(entry: EngineEntry): Entry<Value> {
+  const { revision, expiresAt } = entry;
+  const decoded = { key: decodeKey(entry.key), value: decodeValue(entry.value, entry.content) as Value, revision };
+  return expiresAt === undefined ? decoded : { ...decoded, expiresAt };
+}
+
+function decodeResult<Value>(result: EngineResult): WriteResult<Value> {
+  if (result.ok) return result;
+  return { ok: false, current: result.current === undefined ? undefined : decodeEntry<Value>(result.current) };
+}

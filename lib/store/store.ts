@@ -1,0 +1,92 @@
+/**
+ * A store: buckets of keys on one engine. `open` and `connect` both return it.
+ *
+ * @module
+ */
+import type { Engine } from "../engine/engine.ts";
+import { Bucket, type BucketOptions } from "./bucket.ts";
+import { type SubscribeOptions, Subscription } from "./subscription.ts";
+
+const BUCKET_NAME = /^[a-z0-9][a-z0-9_-]{0,63}$/;
+
+/** Options of {@link Store.subscribe}: all buckets, or the keys of one. */
+export interface StoreSubscribeOptions extends Omit<SubscribeOptions, "prefix"> {
+  /** Only this bucket. */
+  readonly bucket?: string;
+}
+
+/** Figures about a store, by name; all numbers. */
+export type StoreStats = Readonly<Record<string, number>>;
+
+/**
+ * Buckets of keys.
+ *
+ * @example Count visits
+ * ```ts
+ * import { open } from "firkin";
+ *
+ * const store = await open(":memory:");
+ * console.log(await store.bucket("counters").increment("visits")); // 1
+ * await store.close();
+ * ```
+ */
+export class Store implements AsyncDisposable {
+  /** What keeps the data; for servers and adapters. */
+  readonly engine: Engine;
+
+  /** Made by `open` and `connect`. */
+  constructor(engine: Engine) {
+    this.engine = engine;
+  }
+
+  /** A view of the bucket with this name. It need not exist: the first write makes it. @throws {RangeError} a bad name */
+  bucket<Value = unknown>(name: string, options?: BucketOptions): Bucket<Value> {
+    return new Bucket<Value>(this.engine, checkBucketName(name), options);
+  }
+
+  /** The changes of all buckets, or of one. */
+  subscribe(options: StoreSubscribeOptions = {}): Subscription {
+    const source = this.engine.subscribe({
+      ...(options.bucket === undefined ? {} : { bucket: checkBucketName(options.bucket) }),
+      ...(options.snapshot === undefined ? {} : { snapshot: options.snapshot }),
+      ...(options.from === undefined ? {} : { from: options.from }),
+    });
+    return new Subscription(source, options.signal);
+  }
+
+  /** Figures: `keys`, `revision`, `segments`, `log.bytes`, `log.deadBytes`, ...; of a server also `server.*`. */
+  async stats(): Promise<StoreStats> {
+    return await this.engine.stats();
+  }
+
+  /** Resolves when everything acknowledged before the call is on stable storage, whatever the policy. */
+  async sync(): Promise<void> {
+    await this.engine.sync();
+  }
+
+  /** Gives back the space of dead records; resolves when done. */
+  async compact(): Promise<void> {
+    await this.engine.compact();
+  }
+
+  /** Commits what waits and closes. An embedded store is on disk when this resolves. */
+  async close(): Promise<void> {
+    await this.engine.close();
+  }
+
+  /** As {@link Store.close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** `name` itself. @throws {TypeError} not a string; {RangeError} not a bucket name */
+export function checkBucketName(name: string): string {
+  if (typeof name !== "string") throw new TypeError(`Cannot use a ${typeof name} as a bucket name`);
+  if (!BUCKET_NAME.test(name)) {
+    throw new RangeError(
+      `Cannot use "${name.slice(0, 80)}" as a bucket name: expected 1 to 64 of a-z, 0-9, _ and -, not first _ or -`,
+    );
+  }
+  return name;
+}

@@ -1,0 +1,28 @@
+/**
+ * firkin: a durable key-value store for Bun, Deno and Node, and the client of its server.
+ *
+ * `open` gives a store in this process, on disk or in memory; `connect` one on a server. Both are a {@link Store}.
+ *
+ * @module
+ */
+export type { Key } from "./lib/base/bytes.ts";
+export { type Clock, ManualClock, systemClock, type Timer } from "./lib/base/clock.ts";
+export type { ContentName } from "./lib/base/codec.ts";
+export { type ErrorCode, type ErrorDetail, FirkinError, type FirkinErrorOptions } from "./lib/base/errors.ts";
+export type { File, FileMode, FileSystem } from "./lib/fs/fs.ts";
+export { MemoryFileSystem } from "./lib/fs/memory.ts";
+export { NodeFileSystem } from "./lib/fs/node.ts";
+export type { LogEvent, SyncPolicy } from "./lib/bitcask/log.ts";
+export {
+  Bucket,
+  type BucketOptions,
+  type DeleteOptions,
+  type Duration,
+  type Entry,
+  type ListOptions,
+  type SetOptions,
+  type WriteResult,
+} from "./lib/store/bucket.ts";
+export { open, type OpenOptions } from "./lib/store/open.ts";
+export { Store, type StoreStats, type StoreSubscribeOptions } from "./lib/store/store.ts";
+export { type Change, type SubscribeOptions, Subscription, type SubscriptionEvent } from "./lib/store/subscription.ts";
