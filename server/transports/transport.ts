@@ -7,10 +7,19 @@
  *
  * @module
  */
+import { FirkinError, messageOf } from "../../lib/base/errors.ts";
 
-/** The facts of a handshake that decide whether it is let in. Header names are lower case. */
+/** How long a closing listener waits for the other ends before it cuts them off. */
+export const CLOSE_GRACE_MS = 2_000;
+
+/** The close code of a connection whose server stops. */
+export const GOING_AWAY = 1001;
+
+/** The facts of a handshake that decide whether it is let in. */
 export interface Handshake {
+  /** The request's path and query, from `/` on. */
   readonly url: string;
+  /** A header that came twice holds both values, with ", " between. */
   readonly headers: Headers;
   /** Subprotocols that the client offers, in its order. */
   readonly protocols: readonly string[];
@@ -18,32 +27,38 @@ export interface Handshake {
   readonly remoteAddress: string;
 }
 
-/** An open WebSocket, as its session sees it. Calls after the close do nothing. */
+/** An open WebSocket, as its session sees it. Calls after the close do nothing, and `send` then returns false. */
 export interface Connection {
   readonly remoteAddress: string;
-  /** Sends one binary message; `bytes` is not kept. False when it was dropped: the connection is lost for ordered data. */
+  /** Sends one binary message; `bytes` is not kept. False when it was dropped: ordered data cannot go on here. */
   send(bytes: Uint8Array): boolean;
   /** Bytes accepted by `send` and not yet taken by the operating system. */
   bufferedBytes(): number;
-  /** Starts the close handshake; buffered messages are sent first where the runtime can. */
+  /**
+   * Starts the close handshake; buffered messages are sent first where the runtime can. No handler but `closed` is
+   * called any more; some runtimes call that before `close` returns, others when the peer has answered.
+   */
   close(code: number, reason: string): void;
 }
 
 /** What a transport calls for one WebSocket. None of them throws. */
 export interface ConnectionHandlers {
-  /** One binary message. `bytes` belongs to the handler only during the call, unless it copies. */
+  /** One binary message, never a Buffer. It belongs to the handler only during the call, unless it copies. */
   message(bytes: Uint8Array): void;
   /** A text message came. */
   text(): void;
   /** The outbound buffer has emptied, wholly or in part. */
   drain(): void;
-  /** The connection is gone; called once, whatever the reason. */
+  /** The connection is gone; called once, whatever the reason. The code is this side's when it closed first. */
   closed(code: number): void;
 }
 
 /** What a transport calls. */
 export interface TransportHandlers {
-  /** Answers a plain HTTP request. Never rejects. The request's body is limited by the transport to `bodyBytesMax`. */
+  /**
+   * Answers a plain HTTP request. Never rejects. The request's body is limited by the transport to `bodyBytesMax`; the
+   * response's is read whole before it is sent, and left out when the method is HEAD.
+   */
   fetch(request: Request): Promise<Response>;
   /** Decides a handshake: the subprotocol to accept it with, or the response to refuse it with. */
   upgrade(handshake: Handshake): { readonly protocol: string } | { readonly status: number; readonly body: string };
@@ -69,8 +84,25 @@ export interface Listener {
   readonly hostname: string;
   /** The port in use. */
   readonly port: number;
-  /** Stops accepting, closes what is open with 1001, resolves when all is closed. */
+  /**
+   * Stops accepting, closes what is open with 1001, resolves when all is closed. A peer that does not answer is cut
+   * off, after CLOSE_GRACE_MS at the latest, and so is an HTTP request that is being answered.
+   */
   close(): Promise<void>;
+}
+
+/**
+ * What `listen` throws when the system refuses the address.
+ *
+ * @param cause What the runtime threw; its `code` tells one refusal from another
+ */
+export function listenError(options: ListenOptions, cause: unknown): FirkinError {
+  const code = (cause as { readonly code?: unknown } | undefined)?.code;
+  const hostname = options.hostname.includes(":") ? `[${options.hostname}]` : options.hostname;
+  let state = messageOf(cause);
+  if (code === "EADDRINUSE") state = "the address is in use";
+  if (code === "EADDRNOTAVAIL") state = "the address is not this machine's";
+  return new FirkinError("UNAVAILABLE", `Cannot listen on ${hostname}:${options.port}: ${state}`, { cause });
 }
 
 /** One runtime's server. */

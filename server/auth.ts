@@ -1,0 +1,62 @@
+/**
+ * Who may connect: Host and Origin.
+ *
+ * The server listens on loopback, which every program of the machine can reach, and among them browsers that show
+ * anyone's pages. Two checks keep those out. **Host**: a page whose name was made to point at 127.0.0.1 (DNS rebinding)
+ * still sends its own name, so only names of this machine, or configured ones, are answered. **Origin**: a browser lets
+ * any page open a WebSocket to anywhere but says truthfully which page it is, so only the server's own pages and
+ * configured ones are let in. A program that is no browser sends no Origin and is let in.
+ *
+ * Names are compared whole, never by prefix or suffix. What is not understood is refused.
+ *
+ * @module
+ */
+
+/** Names beyond the machine's own. */
+export interface AdmitOptions {
+  /** Further hosts: `example.org` with any port, or `example.org:8080` with that one. */
+  readonly allowedHosts: readonly string[];
+  /** Further origins, as browsers write them: `https://example.org`. */
+  readonly allowedOrigins: readonly string[];
+}
+
+/** The response to one who is not let in. */
+export interface Refusal {
+  readonly status: number;
+  readonly body: string;
+}
+
+/** The names of this machine as Host writes them; IPv6 stands in brackets. */
+const LOOPBACK_NAMES: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "[::1]"]);
+
+/** A name or an address in brackets, and perhaps a port. */
+const HOST = /^([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?$/;
+
+/**
+ * Judges the headers of a handshake or a request by Host and Origin.
+ *
+ * @returns Undefined when it may go on, or the response to refuse it with
+ */
+export function admit(headers: Headers, options: AdmitOptions): Refusal | undefined {
+  const host = headers.get("host")?.toLowerCase() ?? "";
+  if (!isHostAllowed(host, options.allowedHosts)) return { status: 403, body: "This Host is not allowed" };
+  const origin = headers.get("origin");
+  if (origin !== null && !isOriginAllowed(origin, host, options.allowedOrigins)) {
+    return { status: 403, body: "This Origin is not allowed" };
+  }
+  return undefined;
+}
+
+/** `host` is in lower case. */
+function isHostAllowed(host: string, allowed: readonly string[]): boolean {
+  const name = HOST.exec(host)?.[1];
+  if (name === undefined) return false;
+  if (LOOPBACK_NAMES.has(name)) return true;
+  return allowed.some((entry) => entry.toLowerCase() === name || entry.toLowerCase() === host);
+}
+
+/** `null` is what a sandboxed page or a file sends: it names nobody, so no list can allow it. */
+function isOriginAllowed(origin: string, host: string, allowed: readonly string[]): boolean {
+  if (origin === "null") return false;
+  return origin === `http://${host}` || origin === `https://${host}` || allowed.includes(origin);
+}

@@ -1,0 +1,185 @@
+/**
+ * Bun.serve: uWebSockets inside the runtime.
+ *
+ * Bun speaks web requests, limits bodies and messages, pings, and reports backpressure itself. What it would do
+ * otherwise: hand out Buffers (whose `slice` does not copy), drop what is over its backpressure limit, choose the first
+ * subprotocol offered, and make requests without a full URL when their Host is no host.
+ *
+ * @module
+ */
+import { handshakeOf, isUpgrade, textResponse } from "./http.ts";
+import {
+  type Connection,
+  type ConnectionHandlers,
+  GOING_AWAY,
+  type Listener,
+  listenError,
+  type ListenOptions,
+  type Transport,
+  type TransportHandlers,
+} from "./transport.ts";
+
+// --- types ---
+
+interface BunSocket {
+  readonly data: BunConnection;
+  send(bytes: Uint8Array, compress: boolean): number;
+  getBufferedAmount(): number;
+  close(code: number, reason: string): void;
+}
+
+interface BunServer {
+  readonly port: number;
+  upgrade(request: Request, options: { headers: Record<string, string>; data: BunConnection }): boolean;
+  requestIP(request: Request): { readonly address: string } | null;
+  stop(closeActive: boolean): Promise<void>;
+}
+
+interface BunServeOptions {
+  readonly hostname: string;
+  readonly port: number;
+  readonly reusePort: boolean;
+  readonly development: boolean;
+  readonly maxRequestBodySize: number;
+  fetch(request: Request, server: BunServer): Promise<Response> | Response | undefined;
+  readonly websocket: {
+    readonly maxPayloadLength: number;
+    readonly backpressureLimit: number;
+    readonly idleTimeout: number;
+    readonly sendPings: boolean;
+    readonly perMessageDeflate: boolean;
+    open(socket: BunSocket): void;
+    message(socket: BunSocket, message: string | Uint8Array): void;
+    drain(socket: BunSocket): void;
+    close(socket: BunSocket, code: number): void;
+  };
+}
+
+interface BunRuntime {
+  serve(options: BunServeOptions): BunServer;
+}
+
+/** What `send` returns for a message that it dropped; -1 is one that waits. */
+const DROPPED = 0;
+/** Bun takes 8 to 960. */
+const IDLE_SECONDS_MAX = 960;
+
+// --- listen ---
+
+/** Bun's own server. */
+export const bunTransport: Transport = { name: "bun", listen };
+
+// deno-lint-ignore require-await -- so that a refused address rejects and does not throw
+async function listen(options: ListenOptions, handlers: TransportHandlers): Promise<Listener> {
+  const runtime = (globalThis as unknown as { readonly Bun: BunRuntime }).Bun;
+  const connections = new Set<BunConnection>();
+  const server = serve(runtime, options, handlers, connections);
+  return {
+    hostname: options.hostname,
+    port: server.port,
+    close: async () => {
+      for (const connection of connections) connection.close(GOING_AWAY, "The server is shutting down");
+      await server.stop(true);
+    },
+  };
+}
+
+function serve(
+  runtime: BunRuntime,
+  options: ListenOptions,
+  handlers: TransportHandlers,
+  connections: Set<BunConnection>,
+): BunServer {
+  try {
+    return runtime.serve({
+      hostname: options.hostname,
+      port: options.port,
+      reusePort: false,
+      development: false,
+      maxRequestBodySize: options.bodyBytesMax,
+      fetch: (request, server) => {
+        if (!URL.canParse(request.url)) return textResponse(400, "The request is malformed");
+        return isUpgrade(request.headers) ? decide(request, server, handlers) : handlers.fetch(request);
+      },
+      websocket: {
+        maxPayloadLength: options.messageBytesMax,
+        backpressureLimit: 0, // none: sessions have their own
+        idleTimeout: Math.min(options.idleSeconds, IDLE_SECONDS_MAX),
+        sendPings: true,
+        perMessageDeflate: false,
+        open: (socket) => {
+          connections.add(socket.data);
+          socket.data.begin(socket, handlers);
+        },
+        message: (socket, message) => socket.data.message(message),
+        drain: (socket) => socket.data.drain(),
+        close: (socket, code) => {
+          connections.delete(socket.data);
+          socket.data.release(code);
+        },
+      },
+    });
+  } catch (error) {
+    throw listenError(options, error);
+  }
+}
+
+/** Refuses a handshake with the answer that it returns, or lets it in and returns nothing. */
+function decide(request: Request, server: BunServer, handlers: TransportHandlers): Response | undefined {
+  const { pathname, search } = new URL(request.url);
+  const remoteAddress = server.requestIP(request)?.address ?? "";
+  const decision = handlers.upgrade(handshakeOf(pathname + search, request.headers, remoteAddress));
+  if ("status" in decision) return textResponse(decision.status, decision.body);
+  const headers: Record<string, string> = {};
+  if (decision.protocol !== "") headers["sec-websocket-protocol"] = decision.protocol;
+  const upgraded = server.upgrade(request, { headers, data: new BunConnection(remoteAddress) });
+  return upgraded ? undefined : textResponse(400, "The handshake is malformed");
+}
+
+// --- connection ---
+
+class BunConnection implements Connection {
+  readonly remoteAddress: string;
+  #socket: BunSocket | undefined;
+  #handlers: ConnectionHandlers | undefined;
+  #code = 0;
+
+  constructor(remoteAddress: string) {
+    this.remoteAddress = remoteAddress;
+  }
+
+  begin(socket: BunSocket, handlers: TransportHandlers): void {
+    this.#socket = socket;
+    this.#handlers = handlers.open(this);
+    if (this.#socket === undefined) this.#handlers.closed(this.#code); // closed while it was being opened
+  }
+
+  message(message: string | Uint8Array): void {
+    if (typeof message === "string") this.#handlers?.text();
+    else this.#handlers?.message(new Uint8Array(message.buffer, message.byteOffset, message.byteLength));
+  }
+
+  drain(): void {
+    this.#handlers?.drain();
+  }
+
+  release(code: number): void {
+    this.#socket = undefined;
+    this.#code ||= code;
+    this.#handlers?.closed(this.#code);
+  }
+
+  send(bytes: Uint8Array): boolean {
+    return this.#socket !== undefined && this.#socket.send(bytes, false) !== DROPPED;
+  }
+
+  bufferedBytes(): number {
+    return this.#socket?.getBufferedAmount() ?? 0;
+  }
+
+  close(code: number, reason: string): void {
+    if (this.#code !== 0) return;
+    this.#code = code;
+    this.#socket?.close(code, reason);
+  }
+}

@@ -1,0 +1,249 @@
+/**
+ * uWebSockets.js on Node: the fastest server there, and the least forgiving one.
+ *
+ * It is a native addon that may be missing or not load, so it is imported when asked for. Rules of it that this file
+ * keeps, because breaking one ends the process or loses data without a word:
+ *
+ * 1. A request, its headers and a message's bytes are gone when the callback returns: copied or used before that.
+ * 2. A response is used neither after `onAborted` nor after its end, and every one has an `onAborted`.
+ * 3. A socket is not used after its close handler, which `end` calls before it returns.
+ * 4. A message over `maxBackpressure` is dropped, so that limit is out of reach: sessions have their own.
+ * 5. Ports are shared between servers unless one asks for its own.
+ * 6. A body is as long as the peer likes, and one is sent in answer to HEAD: both are seen to here.
+ *
+ * @module
+ */
+import { STATUS_CODES } from "node:http";
+import type { HttpRequest, HttpResponse, us_listen_socket, us_socket_context_t, WebSocket } from "uWebSockets.js";
+import { answer, handshakeOf, isBodiless, joinBytes, type RequestHead, textResponse } from "./http.ts";
+import {
+  type Connection,
+  type ConnectionHandlers,
+  GOING_AWAY,
+  type Listener,
+  listenError,
+  type ListenOptions,
+  type Transport,
+  type TransportHandlers,
+} from "./transport.ts";
+
+// --- types ---
+
+type Library = typeof import("uWebSockets.js");
+type App = ReturnType<Library["App"]>;
+type Socket = WebSocket<Seat>;
+
+/** What a handshake leaves for its socket. */
+interface Seat {
+  readonly remoteAddress: string;
+}
+
+/** `listen` with a host and an option, which the library has and its types lack. */
+interface ExclusiveApp {
+  listen(hostname: string, port: number, option: number, callback: (socket: us_listen_socket | false) => void): void;
+}
+
+/** LIBUS_LISTEN_EXCLUSIVE_PORT. */
+const EXCLUSIVE_PORT = 1;
+/** What `send` returns for a message that it dropped. */
+const DROPPED = 2;
+/** The library takes an int32: two gigabytes stand for no limit. */
+const BACKPRESSURE_BYTES_MAX = 2 ** 31 - 1;
+
+// --- listen ---
+
+/** The transport over uWebSockets.js; undefined when that is not installed or does not load here. */
+export async function openUwsTransport(): Promise<Transport | undefined> {
+  const specifier: string = "uWebSockets.js"; // a name that bundlers and Deno do not follow
+  try {
+    const library = (await import(specifier) as { default: Library }).default;
+    return { name: "uws", listen: (options, handlers) => listen(library, options, handlers) };
+  } catch {
+    return undefined;
+  }
+}
+
+async function listen(library: Library, options: ListenOptions, handlers: TransportHandlers): Promise<Listener> {
+  const connections = new Map<Socket, UwsConnection>();
+  const app = library.App();
+  serveSockets(app, options, handlers, connections);
+  app.any("/*", (response, request) => serveRequest(response, request, options, handlers));
+  const listening = await new Promise<us_listen_socket | false>((resolve) => {
+    (app as unknown as ExclusiveApp).listen(options.hostname, options.port, EXCLUSIVE_PORT, resolve);
+  });
+  if (listening === false) throw listenError(options, "the address is in use or not this machine's");
+  return {
+    hostname: options.hostname,
+    port: library.us_socket_local_port(listening),
+    close: () => {
+      for (const connection of connections.values()) connection.close(GOING_AWAY, "The server is shutting down");
+      app.close(); // what `end` has sent is with the system by now; all close handlers have run
+      return Promise.resolve();
+    },
+  };
+}
+
+function serveSockets(
+  app: App,
+  options: ListenOptions,
+  handlers: TransportHandlers,
+  connections: Map<Socket, UwsConnection>,
+): void {
+  app.ws<Seat>("/*", {
+    maxPayloadLength: options.messageBytesMax,
+    maxBackpressure: BACKPRESSURE_BYTES_MAX,
+    // The library takes multiples of 4 from 8 to 960, and ends the process otherwise.
+    idleTimeout: Math.min(Math.max(Math.ceil(options.idleSeconds / 4) * 4, 8), 960),
+    sendPingsAutomatically: true,
+    upgrade: (response, request, context) => decide(response, request, context, handlers),
+    open: (socket) => {
+      const connection = new UwsConnection(socket);
+      connections.set(socket, connection);
+      connection.begin(handlers.open(connection));
+    },
+    message: (socket, bytes, isBinary) => connections.get(socket)?.message(bytes, isBinary),
+    drain: (socket) => connections.get(socket)?.drain(),
+    close: (socket, code) => {
+      const connection = connections.get(socket);
+      connections.delete(socket);
+      connection?.release(code);
+    },
+  });
+}
+
+function decide(
+  response: HttpResponse,
+  request: HttpRequest,
+  context: us_socket_context_t,
+  handlers: TransportHandlers,
+): void {
+  const head = headOf(request);
+  if (head === undefined) return void response.writeStatus("400 Bad Request").end("The request is malformed");
+  const remoteAddress = new TextDecoder().decode(response.getRemoteAddressAsText());
+  const decision = handlers.upgrade(handshakeOf(head.target, head.headers, remoteAddress));
+  if ("status" in decision) {
+    response.writeStatus(statusLine(decision.status)).writeHeader("Content-Type", "text/plain; charset=utf-8");
+    response.end(decision.body, true);
+    return;
+  }
+  const key = request.getHeader("sec-websocket-key");
+  response.upgrade<Seat>({ remoteAddress }, key, decision.protocol, "", context);
+}
+
+// --- connection ---
+
+class UwsConnection implements Connection {
+  readonly remoteAddress: string;
+  #socket: Socket | undefined;
+  #handlers: ConnectionHandlers | undefined;
+  #code = 0;
+
+  constructor(socket: Socket) {
+    this.remoteAddress = socket.getUserData().remoteAddress;
+    this.#socket = socket;
+  }
+
+  begin(handlers: ConnectionHandlers): void {
+    this.#handlers = handlers;
+    if (this.#socket === undefined) handlers.closed(this.#code); // closed while it was being opened
+  }
+
+  message(bytes: ArrayBuffer, isBinary: boolean): void {
+    if (isBinary) this.#handlers?.message(new Uint8Array(bytes));
+    else this.#handlers?.text();
+  }
+
+  drain(): void {
+    this.#handlers?.drain();
+  }
+
+  release(code: number): void {
+    this.#socket = undefined;
+    this.#code ||= code;
+    this.#handlers?.closed(this.#code);
+  }
+
+  send(bytes: Uint8Array): boolean {
+    return this.#socket !== undefined && this.#socket.send(bytes, true, false) !== DROPPED;
+  }
+
+  bufferedBytes(): number {
+    return this.#socket?.getBufferedAmount() ?? 0;
+  }
+
+  close(code: number, reason: string): void {
+    if (this.#socket === undefined) return;
+    this.#code = code;
+    this.#socket.end(code, reason);
+  }
+}
+
+// --- helpers ---
+
+/** The head of a request, copied; undefined when its headers are not text that `Headers` takes. */
+function headOf(request: HttpRequest): RequestHead | undefined {
+  const headers = new Headers();
+  try {
+    request.forEach((name, value) => headers.append(name, value));
+  } catch {
+    return undefined;
+  }
+  const query = request.getQuery(); // undefined without a query, whatever the types say
+  const target = query ? `${request.getUrl()}?${query}` : request.getUrl();
+  return { method: request.getCaseSensitiveMethod(), target, headers };
+}
+
+/** Reads the body up to its limit, then answers, unless the peer has left. */
+function serveRequest(
+  response: HttpResponse,
+  request: HttpRequest,
+  options: ListenOptions,
+  handlers: TransportHandlers,
+): void {
+  const head = headOf(request);
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  let aborted = false;
+  let answered = false;
+  const reply = async (body: Uint8Array<ArrayBuffer> | undefined): Promise<void> => {
+    answered = true;
+    try {
+      const result = head === undefined
+        ? textResponse(400, "The request is malformed")
+        : await answer(head, body, handlers);
+      const bytes = new Uint8Array(await result.arrayBuffer());
+      // A request that was not read to its end, or not understood, leaves the connection in no state to go on.
+      const closing = result.status === 400 || body === undefined;
+      if (!aborted) response.cork(() => write(response, head?.method ?? "GET", result, bytes, closing));
+    } catch {
+      if (!aborted) response.close(); // the answer's own body failed
+    }
+  };
+  response.onAborted(() => {
+    aborted = true;
+  });
+  response.onData((chunk, isLast) => {
+    if (answered) return;
+    length += chunk.byteLength;
+    if (length > options.bodyBytesMax) void reply(undefined);
+    else {
+      parts.push(new Uint8Array(chunk.slice(0)));
+      if (isLast) void reply(joinBytes(parts, length));
+    }
+  });
+}
+
+function write(response: HttpResponse, method: string, result: Response, bytes: Uint8Array, closing: boolean): void {
+  response.writeStatus(statusLine(result.status));
+  for (const [name, value] of result.headers) {
+    if (name !== "content-length") response.writeHeader(name, value); // the library writes its own
+  }
+  if (!isBodiless(method, result.status)) return void response.end(bytes, closing);
+  // Told the length, `endWithoutBody` would wait for that many bytes, and the connection would take no other request.
+  if (method === "HEAD") response.writeHeader("content-length", String(bytes.byteLength));
+  response.endWithoutBody();
+}
+
+function statusLine(status: number): string {
+  return `${status} ${STATUS_CODES[status] ?? ""}`;
+}

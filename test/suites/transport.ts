@@ -1,0 +1,292 @@
+/**
+ * What every transport promises, run against the real runtime as a process of its own.
+ *
+ * @module
+ */
+import { connect } from "node:net";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import {
+  BODY_BYTES_MAX,
+  EchoClient,
+  type EchoServer,
+  MESSAGE_BYTES_MAX,
+  PROTOCOL,
+  talk,
+} from "../server/fixtures/echo_client.ts";
+
+const ECHO = 0;
+const CLOSE = 1;
+const FLOOD = 2;
+
+function bytesOf(...bytes: number[]): Uint8Array {
+  return new Uint8Array(bytes);
+}
+
+/** A message to echo: the command, then a number that tells it from others. */
+function numbered(index: number, length = 5): Uint8Array {
+  const message = new Uint8Array(length);
+  new DataView(message.buffer).setUint32(1, index);
+  return message;
+}
+
+/** Asks for `count` messages of `size` bytes. */
+function flood(count: number, size: number): Uint8Array {
+  const message = new Uint8Array(9);
+  message[0] = FLOOD;
+  new DataView(message.buffer).setUint32(1, count);
+  new DataView(message.buffer).setUint32(5, size);
+  return message;
+}
+
+/** Runs the tests against the application of `test/server/fixtures/echo.ts`, as `start` starts it. */
+export function runTransportSuite(name: string, start: () => Promise<EchoServer>): void {
+  let server: EchoServer;
+
+  beforeAll(async () => {
+    server = await start();
+  });
+
+  afterAll(async () => {
+    await server.stop();
+  });
+
+  describe(`Transport ${name}: handshake`, () => {
+    test("listen() accepts with the chosen subprotocol alone", async () => {
+      const client = await EchoClient.open(server.port, { protocols: ["other", PROTOCOL, "third"] });
+      expect(client.status).toBe(101);
+      expect(client.headers.match(/sec-websocket-protocol:.*/g)).toEqual([`sec-websocket-protocol: ${PROTOCOL}`]);
+      expect(client.headers).not.toContain("sec-websocket-extensions");
+      client.destroy();
+    });
+
+    test("listen() refuses a handshake that offers no subprotocol with 400", async () => {
+      const client = await EchoClient.open(server.port, { protocols: [] });
+      expect([client.status, client.body]).toEqual([400, `offer ${PROTOCOL}`]);
+      client.destroy();
+    });
+
+    test("listen() refuses a handshake with the status and body of upgrade()", async () => {
+      const client = await EchoClient.open(server.port, { path: "/forbidden?yes", headers: ["X-Who: you"] });
+      expect([client.status, client.body]).toEqual([403, "no you"]);
+      client.destroy();
+    });
+
+    test("Connection.close() works while the connection is being opened", async () => {
+      const client = await EchoClient.open(server.port, { path: "/busy" });
+      expect(client.status).toBe(101);
+      expect(await client.closed).toEqual({ code: 1013, reason: "busy" });
+      expect((await server.report(({ closed }) => closed.length > 0)).closed).toEqual([1013]);
+    });
+  });
+
+  describe(`Transport ${name}: messages`, () => {
+    test("Connection.send() gives back what came, of any length class", async () => {
+      const client = await EchoClient.open(server.port);
+      for (const length of [1, 2, 125, 126, 65_535, 65_536, 1024 * 1024, MESSAGE_BYTES_MAX]) {
+        const message = new Uint8Array(length).map((_, index) => index % 251);
+        client.send(message);
+        const echoed = await client.next();
+        expect(echoed.byteLength).toBe(length);
+        expect(echoed.every((byte, index) => byte === message[index])).toBe(true);
+      }
+      client.destroy();
+    });
+
+    test("ConnectionHandlers.message() is given a Uint8Array that is no Buffer", async () => {
+      const client = await EchoClient.open(server.port);
+      client.send(bytesOf(ECHO));
+      await client.next();
+      expect(await server.report()).toMatchObject({ type: "Uint8Array", remoteAddress: "127.0.0.1" });
+      client.destroy();
+    });
+
+    test("Connection.send() keeps the order of 1,000 messages", async () => {
+      const client = await EchoClient.open(server.port);
+      for (let index = 0; index < 1_000; index++) client.send(numbered(index));
+      for (let index = 0; index < 1_000; index++) expect(await client.next()).toEqual(numbered(index));
+      client.destroy();
+    });
+
+    test("ConnectionHandlers.text() is called for a text message, and message() is not", async () => {
+      const client = await EchoClient.open(server.port);
+      client.sendText("hello");
+      client.send(bytesOf(ECHO, 7));
+      expect(await client.next()).toEqual(bytesOf(ECHO, 7));
+      expect((await server.report()).texts).toBe(1);
+      client.destroy();
+    });
+
+    test("listen() closes a connection whose message is over messageBytesMax", async () => {
+      const client = await EchoClient.open(server.port);
+      client.send(new Uint8Array(MESSAGE_BYTES_MAX + 1));
+      expect([1009, 1006]).toContain((await client.closed).code);
+      expect((await server.report(({ closed }) => closed.length > 0)).closed.length).toBe(1);
+    });
+
+    test("Connection.send() loses nothing to a slow reader, and drain() follows", async () => {
+      const count = 256;
+      const size = 64 * 1024;
+      const client = await EchoClient.open(server.port);
+      client.pause();
+      client.send(flood(count, size));
+      const stuck = await server.report(({ bufferedBytes }) => bufferedBytes > 0);
+      expect(stuck.bufferedBytes).toBeLessThanOrEqual(count * (size + 16));
+      client.resume();
+      for (let index = 0; index < count; index++) {
+        const message = await client.next();
+        expect(message.byteLength).toBe(size);
+        expect(new DataView(message.buffer).getUint32(0)).toBe(index);
+      }
+      const drained = await server.report(({ bufferedBytes, drains }) => bufferedBytes === 0 && drains > stuck.drains);
+      expect(drained.closed).toEqual([]);
+      client.destroy();
+    });
+  });
+
+  describe(`Transport ${name}: close`, () => {
+    test("Connection.close() tells the client code and reason", async () => {
+      const client = await EchoClient.open(server.port);
+      client.send(bytesOf(CLOSE, 4408 >> 8, 4408 & 0xff, ...new TextEncoder().encode("too slow")));
+      expect(await client.closed).toEqual({ code: 4408, reason: "too slow" });
+      const report = await server.report(({ closed }) => closed.length > 0);
+      expect([report.closed, report.sendAfterClose]).toEqual([[4408], false]);
+    });
+
+    test("ConnectionHandlers.closed() is called once when the client closes", async () => {
+      const client = await EchoClient.open(server.port);
+      client.close(4000, "enough");
+      await client.closed;
+      const report = await server.report(({ closed }) => closed.length > 0);
+      expect([report.closed, report.sendAfterClose]).toEqual([[4000], false]);
+      expect((await server.report()).closed.length).toBe(1);
+    });
+
+    test("ConnectionHandlers.closed() is called once when the client vanishes", async () => {
+      const client = await EchoClient.open(server.port);
+      client.destroy();
+      const report = await server.report(({ closed }) => closed.length > 0);
+      expect([report.closed, report.sendAfterClose]).toEqual([[1006], false]);
+    });
+  });
+
+  describe(`Transport ${name}: HTTP`, () => {
+    test("listen() answers GET with status, headers and body", async () => {
+      const response = await server.fetch("/hello");
+      expect([response.status, response.headers.get("x-firkin"), await response.text()]).toEqual([200, "yes", "hello"]);
+      const missing = await server.fetch("/missing");
+      expect([missing.status, await missing.text()]).toEqual([404, "nothing here"]);
+      const empty = await server.fetch("/empty");
+      expect([empty.status, await empty.text()]).toEqual([204, ""]);
+    });
+
+    test("listen() hands over method, path, query and Host", async () => {
+      const facts = await (await server.fetch("/facts?a=1&b=%2F", { method: "PUT" })).json();
+      expect(facts).toEqual({ method: "PUT", target: "/facts?a=1&b=%2F", host: `127.0.0.1:${server.port}` });
+    });
+
+    test("listen() hands over a body up to bodyBytesMax", async () => {
+      const body = new Uint8Array(BODY_BYTES_MAX).map((_, index) => index % 251);
+      const response = await server.fetch("/echo", { method: "POST", body });
+      expect(new Uint8Array(await response.arrayBuffer())).toEqual(body);
+    });
+
+    test("listen() answers a longer body with 413", async () => {
+      const response = await server.fetch("/echo", { method: "POST", body: new Uint8Array(BODY_BYTES_MAX + 1) });
+      expect(response.status).toBe(413);
+      await response.arrayBuffer();
+      const chunked = await talk(
+        server.port,
+        "POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" +
+          `${(BODY_BYTES_MAX + 1).toString(16)}\r\n${"x".repeat(BODY_BYTES_MAX + 1)}\r\n0\r\n\r\n`,
+        (answer) => answer.includes("\r\n\r\n"),
+      );
+      expect(chunked).toContain("HTTP/1.1 413");
+    });
+
+    test("listen() sends no body in answer to HEAD", async () => {
+      // A body that came after all would stand before the next answer on the same connection.
+      let asked = false;
+      const answers = await talk(server.port, "HEAD /hello HTTP/1.1\r\nHost: localhost\r\n\r\n", (answer, write) => {
+        if (!asked && answer.includes("\r\n\r\n")) write("GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        asked ||= answer.includes("\r\n\r\n");
+        return (answer.match(/\r\n\r\n/g)?.length ?? 0) > 1 && answer.endsWith("hello");
+      });
+      expect(answers.match(/HTTP\/1.1 200/g)?.length).toBe(2);
+      expect(answers.match(/hello/g)?.length).toBe(1);
+    });
+
+    test("listen() lets no request with two lengths through", async () => {
+      const answer = await talk(
+        server.port,
+        "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        (text) => text.includes("\r\n\r\n"),
+      );
+      expect(answer).not.toContain("HTTP/1.1 2");
+    });
+
+    test("listen() hands over no request whose Host is no host", async () => {
+      const upgrade = `Upgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Protocol: ${PROTOCOL}\r\n`;
+      for (const path of ["/facts", "*", "//", "http://[/"]) {
+        for (const rest of ["", upgrade]) {
+          const request = `GET ${path} HTTP/1.1\r\nHost: a b@c\r\n${rest}\r\n`;
+          const answer = await talk(server.port, request, (text) => text.includes("\r\n\r\n"));
+          expect(answer).toMatch(/^HTTP.1.1 (?!101|500)/);
+        }
+      }
+      expect((await server.fetch("/hello")).status).toBe(200);
+    });
+
+    test("listen() survives a peer that leaves in the middle of a body", async () => {
+      await new Promise<void>((resolve) => {
+        const socket = connect(server.port, "127.0.0.1", () => {
+          socket.write("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf", () => {
+            socket.destroy();
+            resolve();
+          });
+        });
+      });
+      expect((await server.fetch("/hello")).status).toBe(200);
+    });
+
+    test("listen() survives a peer that leaves before the answer", async () => {
+      const left = new AbortController();
+      const lost = server.fetch("/wait", { signal: left.signal }).then(() => "answered", () => "lost");
+      await server.fetch("/waited");
+      left.abort();
+      expect(await lost).toBe("lost");
+      await server.fetch("/go");
+      expect((await server.fetch("/hello")).status).toBe(200);
+    });
+  });
+
+  describe(`Transport ${name}: listener`, () => {
+    test("listen() on a port in use throws UNAVAILABLE with the address", async () => {
+      const failure = await (await server.fetch(`/listen?port=${server.port}`)).json() as Record<string, string>;
+      expect(failure["code"]).toBe("UNAVAILABLE");
+      expect(failure["message"]).toContain(`Cannot listen on 127.0.0.1:${server.port}: the address is in use`);
+    });
+
+    test("Listener.close() closes what is open with 1001, and the port", async () => {
+      const { port } = await (await server.fetch("/listen?port=0")).json() as { port: number };
+      const client = await EchoClient.open(port);
+      client.send(bytesOf(ECHO));
+      await client.next();
+      expect(await (await server.fetch("/unlisten")).text()).toBe("closed");
+      expect((await client.closed).code).toBe(1001);
+      expect((await server.report()).closed).toEqual([1001]);
+      const again = await EchoClient.open(port).then(() => "open", () => "refused");
+      expect(again).toBe("refused");
+    });
+
+    test("Listener.close() gives up a peer that does not answer", async () => {
+      const { port } = await (await server.fetch("/listen?port=0")).json() as { port: number };
+      const client = await EchoClient.open(port);
+      client.send(bytesOf(ECHO));
+      await client.next();
+      client.pause();
+      expect(await (await server.fetch("/unlisten")).text()).toBe("closed");
+      expect((await server.report()).closed).toEqual([1001]);
+      client.destroy();
+    });
+  });
+}
