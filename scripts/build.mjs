@@ -1,1 +1,69 @@
-console.log('x')
+/**
+ * Makes dist/: JavaScript and declarations for Node and browsers (Bun and Deno run the source), the pages that the
+ * server hands out, and the client for a browser as one file.
+ *
+ * `npm install` runs this, so it needs nothing but Node and what npm has installed. Types are not checked here:
+ * `npm run check` does that. Everything is made in a folder beside and then moved into place, so that a build that
+ * fails leaves the last one, and nothing of an older one remains.
+ *
+ * @module
+ */
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync } from "node:fs";
+import { extname, join } from "node:path";
+import { existing, root, run } from "./tools.mjs";
+
+/** Compiles the sources that are part of the package. */
+function compile(target) {
+  return run("tsc", ["--project", "tsconfig.build.json", "--outDir", target]).ok;
+}
+
+/** Copies what stands beside the sources and is read at run time. */
+function copyPages(target) {
+  for (const folder of existing("server", "examples")) {
+    cpSync(join(root, folder), join(target, folder), {
+      recursive: true,
+      filter: (path) => statSync(path).isDirectory() || extname(path) === ".html",
+    });
+  }
+}
+
+/**
+ * Bundles the client for browsers; `ws` stays out, because a browser has its own WebSocket. cbor-x tries whether it may
+ * compile text, which a page's policy reports as a violation: in the bundle there is no `Function` to try with.
+ */
+function bundle(target) {
+  if (!existsSync(join(root, "browser.ts"))) {
+    console.log("build: there is no browser.ts, so no dist/firkin.browser.js");
+    return true;
+  }
+  const outfile = join(target, "firkin.browser.js");
+  const args = ["build", "browser.ts", "--target", "browser", "--format", "esm", "--minify", "--external", "ws"];
+  const options = ["--define", "Function=undefined", "--outfile", outfile];
+  const bundled = run("bun", [...args, ...options], { stdio: "pipe" });
+  if (!bundled.ok) console.error(bundled.output);
+  return bundled.ok;
+}
+
+/** Builds into a folder of its own; true when all of it is there. */
+function build(target) {
+  if (!compile(target)) return false;
+  copyPages(target);
+  const command = join(target, "server", "cli.js");
+  if (existsSync(command)) chmodSync(command, 0o755);
+  return bundle(target);
+}
+
+mkdirSync(join(root, "build"), { recursive: true });
+const target = mkdtempSync(join(root, "build", "dist-"));
+try {
+  if (build(target)) {
+    chmodSync(target, 0o755); // mkdtemp makes it 0700
+    rmSync(join(root, "dist"), { recursive: true, force: true });
+    renameSync(target, join(root, "dist"));
+  } else {
+    console.error("build: failed; dist/ is as it was");
+    process.exitCode = 1;
+  }
+} finally {
+  rmSync(target, { recursive: true, force: true });
+}

@@ -1,0 +1,35 @@
+/**
+ * What the scripts share: where the project is, and how to run a tool that npm has installed in it.
+ *
+ * @module
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** The folder that holds package.json. */
+export const root = fileURLToPath(new URL("..", import.meta.url));
+
+const bin = join(root, "node_modules", ".bin");
+
+/**
+ * Runs a tool from node_modules/.bin (or from PATH) in the project's folder and waits for its end.
+ *
+ * @param {string} tool
+ * @param {string[]} args
+ * @param {import("node:child_process").SpawnSyncOptions} [options]
+ * @returns {{ ok: boolean, code: number, output: string }} `output` is empty unless stdio is piped
+ */
+export function run(tool, args, options = {}) {
+  const env = { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH ?? ""}`, ...options.env };
+  const child = spawnSync(tool, args, { cwd: root, stdio: "inherit", encoding: "utf8", ...options, env });
+  const failure = child.error === undefined ? "" : `${child.error.message}\n`;
+  const code = child.status ?? 1;
+  return { ok: code === 0, code, output: `${failure}${child.stdout ?? ""}${child.stderr ?? ""}` };
+}
+
+/** Those of the project's files and folders that exist: a tool stops at a name that does not. */
+export function existing(...names) {
+  return names.filter((name) => existsSync(join(root, name)));
+}

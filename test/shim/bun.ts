@@ -1,0 +1,119 @@
+/**
+ * What the tests use of `bun:test`, over `node:test` and the `expect` package, so that they are written once and run on
+ * Bun, Deno and Node. Deno finds it through the imports of deno.json, Node through scripts/node_hooks.mjs.
+ *
+ * Only what the tests use is here, with Bun's meaning: a test or hook takes a callback without arguments; a limit in
+ * milliseconds comes last; a name in `test.each` is a format string. A test that is over its limit fails but cannot
+ * be stopped: what it left open may keep the process alive, as it would keep a user's.
+ *
+ * @module
+ */
+import * as runner from "node:test";
+import { format } from "node:util";
+
+export { expect } from "expect";
+
+/** A test's body, or a hook's. */
+export type Body = () => unknown;
+
+/** A limit in milliseconds, bare or as an option. */
+export type Limit = number | { readonly timeout?: number };
+
+/** Registers one test. */
+export type Test = (name: string, body: Body, limit?: Limit) => void;
+
+/** Registers a group of tests. */
+export type Describe = (name: string, body: () => void) => void;
+
+/** As `bun test --timeout 20000` in package.json. */
+const LIMIT_MS = 20_000;
+
+/** The body, which fails when it takes longer than its limit. */
+function limited(body: Body, limit: Limit | undefined): () => Promise<void> {
+  const milliseconds = (typeof limit === "number" ? limit : limit?.timeout) ?? LIMIT_MS;
+  return async () => {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`Cannot finish: ${milliseconds} ms are over`)), milliseconds);
+    });
+    try {
+      await Promise.race([body(), late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+}
+
+function runTest(name: string, body: Body, limit?: Limit): void {
+  void runner.test(name, limited(body, limit));
+}
+
+function skipTest(name: string): void {
+  void runner.test(name, { skip: true }, () => {});
+}
+
+function eachTest<Row>(
+  table: readonly Row[],
+): (name: string, body: (...row: unknown[]) => unknown, limit?: Limit) => void {
+  return (name, body, limit) => {
+    for (const row of table) {
+      const cells: unknown[] = Array.isArray(row) ? row : [row];
+      // As many cells as the name has places; `format` would append the rest.
+      const places = name.match(/%[^%]/g)?.length ?? 0;
+      runTest(format(name.replaceAll("%p", "%j"), ...cells.slice(0, places)), () => body(...cells), limit);
+    }
+  };
+}
+
+function runGroup(name: string, body: () => void): void {
+  void runner.describe(name, body);
+}
+
+function skipGroup(name: string, body: () => void): void {
+  void runner.describe(name, { skip: true }, body);
+}
+
+/** A test, and its forms. */
+export const test: Test & {
+  /** Registers a test that is not run. */
+  readonly skip: Test;
+  /** `test.skip` when the condition holds, else `test`. */
+  readonly skipIf: (condition: boolean) => Test;
+  /** One test for each row. */
+  readonly each: typeof eachTest;
+} = Object.assign(runTest, {
+  skip: skipTest,
+  skipIf: (condition: boolean): Test => condition ? skipTest : runTest,
+  each: eachTest,
+});
+
+/** A group of tests, and its forms. */
+export const describe: Describe & {
+  /** Registers tests that are not run. */
+  readonly skip: Describe;
+  /** `describe.skip` when the condition holds, else `describe`. */
+  readonly skipIf: (condition: boolean) => Describe;
+} = Object.assign(runGroup, {
+  skip: skipGroup,
+  skipIf: (condition: boolean): Describe => condition ? skipGroup : runGroup,
+});
+
+/** Runs before the tests of its group, or of its file. */
+export function beforeAll(body: Body, limit?: Limit): void {
+  runner.before(limited(body, limit));
+}
+
+/** Runs after the tests of its group, or of its file. */
+export function afterAll(body: Body, limit?: Limit): void {
+  runner.after(limited(body, limit));
+}
+
+/** Runs before each test of its group, or of its file. */
+export function beforeEach(body: Body, limit?: Limit): void {
+  runner.beforeEach(limited(body, limit));
+}
+
+/** Runs after each test of its group, or of its file. */
+export function afterEach(body: Body, limit?: Limit): void {
+  runner.afterEach(limited(body, limit));
+}

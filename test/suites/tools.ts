@@ -1,0 +1,62 @@
+/**
+ * What tests need from outside the repository: programs of the machine, and the runtime that runs the tests.
+ *
+ * A program that is not installed is no failure: the tests that need it are skipped by name, and one line says what to
+ * install. `.ci/run` installs them all, so that nothing is skipped there.
+ *
+ * @module
+ */
+import { accessSync, constants, statSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+
+/** What each tool's program may be called. The tool's own name is what Debian calls the package. */
+const PROGRAMS = {
+  "chromium": ["chromium", "chromium-browser", "google-chrome"],
+  "redis-server": ["redis-server", "valkey-server"],
+} as const;
+
+/** A program that some tests need. */
+export type Tool = keyof typeof PROGRAMS;
+
+function isProgram(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * The path of a tool's program, or undefined when the machine has none; then one line says what to install.
+ *
+ * @example
+ * ```ts ignore
+ * const chromium = findTool("chromium");
+ * test.skipIf(chromium === undefined)("dashboard shows a new key", async () => {});
+ * ```
+ */
+export function findTool(tool: Tool): string | undefined {
+  for (const folder of (process.env["PATH"] ?? "").split(delimiter)) {
+    for (const program of PROGRAMS[tool]) {
+      const path = join(folder, program);
+      if (folder !== "" && isProgram(path)) return path;
+    }
+  }
+  console.warn(`Tests that need ${tool} are skipped: install it, for example with "apt-get install ${tool}"`);
+  return undefined;
+}
+
+/**
+ * The command line that runs a module of the project on the runtime that runs the tests: program first.
+ *
+ * @param module The source's path in the project, for example "server/cli.ts"; on Node what it was compiled to.
+ */
+export function moduleCommand(module: string, ...args: string[]): [string, ...string[]] {
+  const path = fileURLToPath(new URL(`../../${module}`, import.meta.url));
+  if (process.versions["bun"] !== undefined) return [process.execPath, path, ...args];
+  if (process.versions["deno"] !== undefined) return [process.execPath, "run", "-A", "--no-check", path, ...args];
+  return [process.execPath, path.replace(/\.ts$/, ".js"), ...args];
+}
