@@ -23,6 +23,8 @@ export {
   type SetOptions,
   type WriteResult,
 } from "./lib/store/bucket.ts";
+export type { ChangeType, ControlEvent } from "./lib/engine/engine.ts";
+export { connect, type ConnectOptions } from "./lib/store/connect.ts";
 export { open, type OpenOptions } from "./lib/store/open.ts";
 export { Store, type StoreStats, type StoreSubscribeOptions } from "./lib/store/store.ts";
 export { type Change, type SubscribeOptions, Subscription, type SubscriptionEvent } from "./lib/store/subscription.ts";

@@ -99,7 +99,13 @@ export function prefixEnd(prefix: Uint8Array): Uint8Array | undefined {
  * which choose the table and the slot, depend on all of them. `seed` is the store's own and random, so that
  * nobody outside can aim keys at one slot.
  */
-export function hashKey(seed: number, bucket: number, bytes: Uint8Array, start = 0, end: number = bytes.length): number {
+export function hashKey(
+  seed: number,
+  bucket: number,
+  bytes: Uint8Array,
+  start = 0,
+  end: number = bytes.length,
+): number {
   let hash = Math.imul(seed ^ bucket, 0x01000193);
   for (let index = start; index < end; index++) hash = Math.imul(hash ^ bytes[index]!, 0x01000193);
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);

@@ -12,11 +12,16 @@
 import { Decoder, Encoder } from "cbor-x";
 import { FirkinError, messageOf } from "./errors.ts";
 
-/** What a value's bytes are. On disk and on the wire: never change a number. */
-export const CONTENT = { cbor: 0, json: 1, text: 2, bytes: 3 } as const;
-
 /** The name of a content type. */
-export type ContentName = keyof typeof CONTENT;
+export type ContentName = "cbor" | "json" | "text" | "bytes";
+
+/** What a value's bytes are. On disk and on the wire: never change a number. */
+export const CONTENT: { readonly cbor: 0; readonly json: 1; readonly text: 2; readonly bytes: 3 } = {
+  cbor: 0,
+  json: 1,
+  text: 2,
+  bytes: 3,
+};
 
 /** The number of a content type. */
 export type Content = (typeof CONTENT)[ContentName];

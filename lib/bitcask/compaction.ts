@@ -151,7 +151,11 @@ export class Compaction {
     for (const segment of run) this.#log.discard(segment);
   }
 
-  async #copy(run: readonly Segment[], cleanBefore: number, outputs: Segment[]): Promise<{ moves: Move[]; floor: number }> {
+  async #copy(
+    run: readonly Segment[],
+    cleanBefore: number,
+    outputs: Segment[],
+  ): Promise<{ moves: Move[]; floor: number }> {
     const moves: Move[] = [];
     const youngest = this.#owner.now() - this.#options.tombstoneRetentionMs;
     let floor = 0;
@@ -168,7 +172,9 @@ export class Compaction {
           segment.seek(offset);
           const target = this.#output(outputs, length);
           const copied = target.appendCopy(segment.window.subarray(at, at + length));
-          if (kind === KIND.set) moves.push({ before: segment.slot * ADDRESS_UNIT + offset, segment: target, offset: copied });
+          if (kind === KIND.set) {
+            moves.push({ before: segment.slot * ADDRESS_UNIT + offset, segment: target, offset: copied });
+          }
         } else if (isTombstone(kind)) {
           floor = Math.max(floor, revision);
         }

@@ -106,7 +106,9 @@ export class Expiry {
   #removeFirst(): void {
     this.#count--;
     if (this.#count > 0) this.#sink(0, this.#deadlines[this.#count]!, this.#addresses[this.#count]!);
-    if (this.#count * 4 < this.#deadlines.length && this.#deadlines.length > 64) this.#resize(this.#deadlines.length / 2);
+    if (this.#count * 4 < this.#deadlines.length && this.#deadlines.length > 64) {
+      this.#resize(this.#deadlines.length / 2);
+    }
   }
 
   /** Moves up from `index` to where the deadline belongs. */

@@ -86,7 +86,7 @@ export class Feed {
 
   /** Ends every subscription. */
   close(): void {
-    for (const subscription of [...this.#subscriptions]) subscription.close();
+    for (const subscription of this.#subscriptions) subscription.close();
   }
 }
 
@@ -225,7 +225,11 @@ class FeedSubscription implements EngineSubscription {
 
   #read(): readonly EngineEvent[] {
     const events: ChangeEvent[] = [];
-    for (let looked = 0; looked < RECORDS_PER_TURN && events.length < EVENTS_MAX && this.#place !== undefined; looked++) {
+    for (
+      let looked = 0;
+      looked < RECORDS_PER_TURN && events.length < EVENTS_MAX && this.#place !== undefined;
+      looked++
+    ) {
       if (this.#place.segment.gone) {
         this.#find();
         if (this.#resync) break;

@@ -197,7 +197,12 @@ export class GroupCommit<Note> {
         const direct = this.#policy !== "always" && segment.listed && !segment.sealed && !this.#log.hasNewBucket;
         if (!direct) {
           this.#flushing = true;
-          void this.#flushAwaited(group, segment, segment.tail, this.#queue.length > 0 ? segment.lastRevision : revision);
+          void this.#flushAwaited(
+            group,
+            segment,
+            segment.tail,
+            this.#queue.length > 0 ? segment.lastRevision : revision,
+          );
           return;
         }
         try {

@@ -23,7 +23,15 @@ import { ADDRESS_UNIT } from "./keydir.ts";
 import { type Manifest, MANIFEST_NAME, readManifest, removeLeftovers, writeManifest } from "./manifest.ts";
 import { KIND, kindAt, readU32, recordBytesAt, revisionAt, timeAt } from "./record.ts";
 import { judgeTail, type SoundPart, soundPart } from "./recovery.ts";
-import { hasHeader, MARK_BYTES, SEAL_BYTES, Segment, SEGMENT_HEADER_BYTES, type SegmentHome, segmentName } from "./segment.ts";
+import {
+  hasHeader,
+  MARK_BYTES,
+  SEAL_BYTES,
+  Segment,
+  SEGMENT_HEADER_BYTES,
+  type SegmentHome,
+  segmentName,
+} from "./segment.ts";
 
 /** When an acknowledged write is on stable storage: before the answer, within an interval, or when the system likes. */
 export type SyncPolicy = "always" | "interval" | "os";
@@ -115,7 +123,11 @@ export class Log {
 
   /** A new segment in memory, with room for one record of `length` bytes and its seal at least. Not yet of the log. */
   createSegment(length: number, id: number = this.#nextSegment++): Segment {
-    return new Segment(id, this.#home, Math.max(this.#segmentBytesMax, SEGMENT_HEADER_BYTES + MARK_BYTES + length + SEAL_BYTES));
+    return new Segment(
+      id,
+      this.#home,
+      Math.max(this.#segmentBytesMax, SEGMENT_HEADER_BYTES + MARK_BYTES + length + SEAL_BYTES),
+    );
   }
 
   /** Gives a segment its slot, so that addresses can point into it. */
@@ -181,8 +193,9 @@ export class Log {
   switchManifest(changes: ManifestChanges = {}): Promise<void> {
     const next = this.#switching.then(async () => {
       const { replace } = changes;
-      const segments = (replace === undefined ? this.segments : replaceRun(this.segments, replace.inputs, replace.outputs))
-        .filter((segment) => segment.file !== undefined);
+      const segments =
+        (replace === undefined ? this.segments : replaceRun(this.segments, replace.inputs, replace.outputs))
+          .filter((segment) => segment.file !== undefined);
       const manifest: Manifest = {
         ...this.#manifest,
         epoch: changes.epoch ?? this.#manifest.epoch,
@@ -293,7 +306,18 @@ function newManifest(fileSystem: FileSystem, clock: Clock, sync: SyncPolicy): Ma
     });
   }
   const store = randomHex(clock, 16);
-  return { format: 1, store, epoch: randomHex(clock, 8), sync, segments: [], nextSegment: 1, buckets: [], floor: 0, revision: 0, time: 0 };
+  return {
+    format: 1,
+    store,
+    epoch: randomHex(clock, 8),
+    sync,
+    segments: [],
+    nextSegment: 1,
+    buckets: [],
+    floor: 0,
+    revision: 0,
+    time: 0,
+  };
 }
 
 function randomHex(clock: Clock, bytes: number): string {

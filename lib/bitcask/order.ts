@@ -9,8 +9,9 @@
  *
  * @module
  */
-import { compareBytes } from "../base/bytes.ts";
-import { bucketAt, compareKeyAt, keyAt } from "./record.ts";
+import { compareBytes, prefixEnd } from "../base/bytes.ts";
+import type { ListQuery } from "../engine/engine.ts";
+import { bucketAt, compareKeyAt, EMPTY, keyAt } from "./record.ts";
 import type { Segment } from "./segment.ts";
 
 /** The sorted runs of one segment. */
@@ -61,6 +62,34 @@ export interface KeyRange {
   /** Undefined: to the end of the bucket. */
   readonly end: Uint8Array | undefined;
   readonly reverse: boolean;
+}
+
+/** The keys that a query lists, undefined when none can match. */
+export function rangeOf(bucket: number, query: ListQuery): KeyRange | undefined {
+  const { prefix, reverse = false } = query;
+  let start = later(prefix, query.start) ?? EMPTY;
+  let end = earlier(prefix === undefined ? undefined : prefixEnd(prefix), query.end);
+  if (query.after !== undefined) {
+    if (reverse) {
+      end = earlier(query.after, end);
+    } else {
+      // The first key after `after` is `after` and a zero byte.
+      const next = new Uint8Array(query.after.length + 1);
+      next.set(query.after);
+      start = later(next, start)!;
+    }
+  }
+  return end !== undefined && compareBytes(start, end) >= 0 ? undefined : { bucket, start, end, reverse };
+}
+
+function later(left: Uint8Array | undefined, right: Uint8Array | undefined): Uint8Array | undefined {
+  if (left === undefined || right === undefined) return left ?? right;
+  return compareBytes(left, right) >= 0 ? left : right;
+}
+
+function earlier(left: Uint8Array | undefined, right: Uint8Array | undefined): Uint8Array | undefined {
+  if (left === undefined || right === undefined) return left ?? right;
+  return compareBytes(left, right) <= 0 ? left : right;
 }
 
 /** A run and how far a listing has come in it. */

@@ -202,15 +202,21 @@ export class Segment {
       return offset;
     }
     const at = this.#load(offset);
-    if (!unchecked && checkRecord(this.window, at, this.window.length, this.seed, offset) === 0) throw this.corrupt(offset);
+    if (!unchecked && checkRecord(this.window, at, this.window.length, this.seed, offset) === 0) {
+      throw this.corrupt(offset);
+    }
     return at;
   }
 
   /** The error for a bad record. */
   corrupt(offset: number): FirkinError {
-    return new FirkinError("CORRUPT", `Cannot read segment ${this.id} at offset ${offset}: the record fails its check`, {
-      detail: { segment: this.id, offset },
-    });
+    return new FirkinError(
+      "CORRUPT",
+      `Cannot read segment ${this.id} at offset ${offset}: the record fails its check`,
+      {
+        detail: { segment: this.id, offset },
+      },
+    );
   }
 
   /** Brings the record at `offset` into `window`: from one cached block, or, when it spans two, by a read of its own. */

@@ -11,7 +11,6 @@
  *
  * @module
  */
-import { compareBytes, prefixEnd } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { CONTENT, type Content, decodeValue, encodeValue } from "../base/codec.ts";
 import { compress } from "../base/compress.ts";
@@ -23,7 +22,7 @@ import { GroupCommit } from "../bitcask/group.ts";
 import { ADDRESS_UNIT } from "../bitcask/keydir.ts";
 import { type KeyHash, LiveRecords } from "../bitcask/live.ts";
 import { type Log, type LogEvent, openLog, type SyncPolicy } from "../bitcask/log.ts";
-import type { KeyRange } from "../bitcask/order.ts";
+import { rangeOf } from "../bitcask/order.ts";
 import {
   bucketAt,
   contentAt,
@@ -151,13 +150,22 @@ export class EmbeddedEngine implements Engine {
       isLive: (address) => this.#live.isLive(address),
       expire: (address) => this.#expire(address),
     });
-    this.#group = new GroupCommit<Note>(log, this.#clock, {
-      now: () => Math.floor(this.#now()),
-      committed: (notes) => this.#committed(notes),
-      failed: (notes, error) => this.#failed(notes, error),
-      report: options.report,
-    }, options.sync, options.syncIntervalMs);
-    this.#feed = new Feed(log, this.#clock, { committed, page: (bucket, prefix, after) => this.#changes(bucket, prefix, after) });
+    this.#group = new GroupCommit<Note>(
+      log,
+      this.#clock,
+      {
+        now: () => Math.floor(this.#now()),
+        committed: (notes) => this.#committed(notes),
+        failed: (notes, error) => this.#failed(notes, error),
+        report: options.report,
+      },
+      options.sync,
+      options.syncIntervalMs,
+    );
+    this.#feed = new Feed(log, this.#clock, {
+      committed,
+      page: (bucket, prefix, after) => this.#changes(bucket, prefix, after),
+    });
     this.#compaction = new Compaction(log, this.#clock, {
       now,
       committed,
@@ -216,7 +224,11 @@ export class EmbeddedEngine implements Engine {
     return this.#list(bucket, query, entryAt);
   }
 
-  #list<Item>(bucket: string, query: ListQuery, read: (bytes: Uint8Array, at: number) => Item): { entries: Item[]; more: boolean } {
+  #list<Item>(
+    bucket: string,
+    query: ListQuery,
+    read: (bytes: Uint8Array, at: number) => Item,
+  ): { entries: Item[]; more: boolean } {
     this.#checkOpen();
     const entries: Item[] = [];
     const number = this.#log.bucketNumber(bucket);
@@ -347,7 +359,14 @@ export class EmbeddedEngine implements Engine {
     const result: WriteResult = { ok: false, current: entry };
     if (!this.#group.busy) return Promise.resolve(result);
     return new Promise((resolve, reject) => {
-      this.#group.enqueue({ address: -1, hash: 0, older: undefined, settled: false, done: () => resolve(result), fail: reject });
+      this.#group.enqueue({
+        address: -1,
+        hash: 0,
+        older: undefined,
+        settled: false,
+        done: () => resolve(result),
+        fail: reject,
+      });
     });
   }
 
@@ -517,7 +536,9 @@ export class EmbeddedEngine implements Engine {
   }
 
   #checkOpen(): void {
-    if (this.#closed) throw new FirkinError("CLOSED", `Cannot use ${this.#options.fileSystem.path}: the store is closed`);
+    if (this.#closed) {
+      throw new FirkinError("CLOSED", `Cannot use ${this.#options.fileSystem.path}: the store is closed`);
+    }
   }
 
   #check(key: Uint8Array): void {
@@ -562,32 +583,4 @@ function numberOf(value: Uint8Array, content: Content): number {
     throw new FirkinError("INVALID", "Cannot increment a value that is not a number");
   }
   return number;
-}
-
-/** The keys that a query lists, undefined when none can match. */
-function rangeOf(bucket: number, query: ListQuery): KeyRange | undefined {
-  const { prefix, reverse = false } = query;
-  let start = later(prefix, query.start) ?? EMPTY;
-  let end = earlier(prefix === undefined ? undefined : prefixEnd(prefix), query.end);
-  if (query.after !== undefined) {
-    if (reverse) {
-      end = earlier(query.after, end);
-    } else {
-      // The first key after `after` is `after` and a zero byte.
-      const next = new Uint8Array(query.after.length + 1);
-      next.set(query.after);
-      start = later(next, start)!;
-    }
-  }
-  return end !== undefined && compareBytes(start, end) >= 0 ? undefined : { bucket, start, end, reverse };
-}
-
-function later(left: Uint8Array | undefined, right: Uint8Array | undefined): Uint8Array | undefined {
-  if (left === undefined || right === undefined) return left ?? right;
-  return compareBytes(left, right) >= 0 ? left : right;
-}
-
-function earlier(left: Uint8Array | undefined, right: Uint8Array | undefined): Uint8Array | undefined {
-  if (left === undefined || right === undefined) return left ?? right;
-  return compareBytes(left, right) <= 0 ? left : right;
 }

@@ -9,12 +9,20 @@
 import { decodeKey, encodeKey, type Key } from "../base/bytes.ts";
 import { CONTENT, type ContentName, decodeValue, encodeValue } from "../base/codec.ts";
 import { FirkinError } from "../base/errors.ts";
-import type { Deadline, Engine, Entry as EngineEntry, ListQuery, WriteResult as EngineResult } from "../engine/engine.ts";
+import type {
+  Deadline,
+  Engine,
+  Entry as EngineEntry,
+  ListQuery,
+  WriteResult as EngineResult,
+} from "../engine/engine.ts";
 import { type SubscribeOptions, Subscription } from "./subscription.ts";
 
 /** A live key. */
 export interface Entry<Value = unknown> {
+  /** A string when its bytes are well-formed UTF-8. */
   readonly key: Key;
+  /** What was set. */
   readonly value: Value;
   /** The number of the change that made it. */
   readonly revision: number;
@@ -236,7 +244,9 @@ export function milliseconds(duration: Duration): number {
   if (typeof value === "string") {
     const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(value);
     if (match === null) {
-      throw new TypeError(`Cannot use "${value}" as a duration: expected a number with ms, s, m, h or d, such as "30s"`);
+      throw new TypeError(
+        `Cannot use "${value}" as a duration: expected a number with ms, s, m, h or d, such as "30s"`,
+      );
     }
     value = Number(match[1]) * UNITS[match[2]!]!;
   }

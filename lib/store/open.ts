@@ -63,7 +63,9 @@ const MIB = 1024 * 1024;
  */
 export async function open(target: string | OpenOptions): Promise<Store> {
   const options: OpenOptions = typeof target === "string" ? { path: target } : target;
-  if (typeof options.path !== "string" || options.path === "") throw new TypeError("Cannot open a store without a path");
+  if (typeof options.path !== "string" || options.path === "") {
+    throw new TypeError("Cannot open a store without a path");
+  }
   const { compaction = {}, compression = {} } = options;
   const engine = await openEmbedded({
     fileSystem: options.fileSystem ?? fileSystemOf(options.path),
@@ -76,7 +78,9 @@ export async function open(target: string | OpenOptions): Promise<Store> {
     valueBytesMax: within("valueBytesMax", options.valueBytesMax ?? 64 * MIB, 1, 1_024 * MIB),
     automatic: compaction !== false,
     deadRatio: compaction === false ? 1 : compaction.deadRatio ?? 0.5,
-    compressBytesMin: compression === false ? Infinity : within("compression.bytesMin", compression.bytesMin ?? 1_024, 0, 2 ** 40),
+    compressBytesMin: compression === false
+      ? Infinity
+      : within("compression.bytesMin", compression.bytesMin ?? 1_024, 0, 2 ** 40),
     tombstoneRetentionMs: milliseconds(options.tombstoneRetention ?? "1h"),
     report: options.onEvent ?? (() => {}),
   });
@@ -95,6 +99,8 @@ function within(name: string, value: number, least: number, most: number): numbe
 }
 
 function oneOf<Name extends string>(option: string, value: Name, names: readonly Name[]): Name {
-  if (!names.includes(value)) throw new RangeError(`Cannot open with ${option} "${value}": expected ${names.join(", ")}`);
+  if (!names.includes(value)) {
+    throw new RangeError(`Cannot open with ${option} "${value}": expected ${names.join(", ")}`);
+  }
   return value;
 }

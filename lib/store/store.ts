@@ -31,7 +31,11 @@ export type StoreStats = Readonly<Record<string, number>>;
  * ```
  */
 export class Store implements AsyncDisposable {
-  /** What keeps the data; for servers and adapters. */
+  /**
+   * What keeps the data; for servers and adapters.
+   *
+   * @internal
+   */
   readonly engine: Engine;
 
   /** Made by `open` and `connect`. */

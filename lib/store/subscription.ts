@@ -6,14 +6,16 @@
  * @module
  */
 import { decodeKey, type Key } from "../base/bytes.ts";
-import { type ContentName, CONTENT_NAMES, decodeValue } from "../base/codec.ts";
-import type { ChangeEvent, ControlEvent, EngineEvent, EngineSubscription } from "../engine/engine.ts";
+import { CONTENT_NAMES, type ContentName, decodeValue } from "../base/codec.ts";
+import type { ChangeType, ControlEvent, EngineEvent, EngineSubscription } from "../engine/engine.ts";
 
 /** One change of one key, as subscriptions deliver it. */
 export interface Change<Value = unknown> {
   /** `set`, or how the key ended: `delete`, `expire`, `evict`, `take`. */
-  readonly type: ChangeEvent["type"];
+  readonly type: ChangeType;
+  /** The bucket's name. */
   readonly bucket: string;
+  /** A string when its bytes are well-formed UTF-8. */
   readonly key: Key;
   /** The change's number: ascending in the whole store. */
   readonly revision: number;

@@ -1,0 +1,514 @@
+/**
+ * A client's end of the wire: one WebSocket that comes back, and the requests that travel on it.
+ *
+ * 1. Everything asked in one tick travels in one message; past 4 KiB a message leaves early, so that both ends work
+ *    at once. Replies come in any order and find their request by its id.
+ * 2. No more is on the way than the server said it takes: `requestsMax` requests and `messageBytesMax` bytes. What is
+ *    over waits here, in order, and so does what is asked while there is no connection.
+ * 3. A request that was on the way when the connection was lost is rejected and never sent again: whether the server
+ *    ran it is unknown. A request that still waits is sent on the next connection.
+ * 4. A connection is tried again after a growing, jittered delay, unless the server said that trying is of no use.
+ *    Silence is found out by a ping.
+ *
+ * @module
+ */
+import type { Clock, Timer } from "../base/clock.ts";
+import { errorCodeOf, FirkinError, messageOf } from "../base/errors.ts";
+import type { ChangeEvent } from "../engine/engine.ts";
+import { CborReader, CborWriter } from "./cbor.ts";
+import {
+  CLOSE,
+  CLOSE_FINAL,
+  expectItems,
+  FRAME,
+  OP,
+  readChange,
+  readLimits,
+  REQUEST_FLUSH_BYTES,
+  SHAPES,
+  SUBPROTOCOL,
+  VERSION,
+  WIRE_LIMITS,
+  type WireLimits,
+} from "./protocol.ts";
+
+/** How long a request may take when nobody says otherwise. */
+const TIMEOUT_MS = 30_000;
+/** Silence after which a ping is sent. */
+const SILENCE_MS = 20_000;
+/** The first delay before a connection is tried again; each further one is twice as long. */
+const RETRY_MS_FIRST = 100;
+const RETRY_MS_MAX = 10_000;
+/** How long the end of a closed connection is waited for. */
+const CLOSE_MS = 1_000;
+const ID_MAX = 2 ** 32 - 1;
+
+/** What a link needs of a WebSocket: the browser's interface. */
+export interface Socket {
+  binaryType: string;
+  onopen: ((event: never) => void) | null;
+  onmessage: ((event: never) => void) | null;
+  onclose: ((event: never) => void) | null;
+  onerror: ((event: never) => void) | null;
+  /** Sends one binary message; `data` is overwritten as soon as this returns. */
+  send(data: Uint8Array<ArrayBuffer>): void;
+  close(code?: number, reason?: string): void;
+}
+
+/** Opens a WebSocket. Compression must be off: the bytes of `send` are not its to keep. */
+export type OpenSocket = (url: string, protocols: string[]) => Socket;
+
+/** Options of a link, and of `connectEngine`. */
+export interface LinkOptions {
+  readonly openSocket: OpenSocket;
+  readonly clock: Clock;
+  /** Said to the server in `hello`. */
+  readonly token?: string;
+  /** A request, or a connection, that has no answer after this long fails; 30 s when absent. */
+  readonly timeoutMs?: number;
+}
+
+/** Whom a link tells what the server says unasked. Nothing of this throws. */
+export interface LinkHandlers {
+  /** A connection is there, the first or another. */
+  connected(): void;
+  /** The connection is lost and will be tried again. */
+  lost(): void;
+  /** There will be no further connection. */
+  ended(error: FirkinError): void;
+  /** A change for a channel, in a frame of `bytes`. */
+  change(channel: number, event: ChangeEvent, bytes: number): void;
+  /** A word about a channel, in a frame of `bytes`. */
+  control(channel: number, word: number, cursor: string, bytes: number): void;
+}
+
+/** A request that has no answer yet. */
+interface Request {
+  readonly op: number;
+  /** The length of its frame. */
+  readonly bytes: number;
+  /** On the monotonic clock. */
+  readonly expiresAt: number;
+  /** The frame, while it waits to be sent. */
+  frame: Uint8Array | undefined;
+  read(reader: CborReader): void;
+  reject(error: FirkinError): void;
+}
+
+/** Operations that mean something on one connection only. */
+const BOUND: ReadonlySet<number> = new Set([OP.subscribe, OP.unsubscribe, OP.more]);
+
+/** One WebSocket that comes back, and the requests on it. */
+export class Link {
+  /** Resolves with the first connection. @throws {FirkinError} UNAVAILABLE, TIMEOUT, UNAUTHORIZED, PROTOCOL */
+  readonly opened: Promise<void>;
+  readonly #url: string;
+  readonly #openSocket: OpenSocket;
+  readonly #clock: Clock;
+  readonly #token: string | undefined;
+  readonly #timeoutMs: number;
+  readonly #handlers: LinkHandlers;
+  readonly #reader: CborReader = new CborReader();
+  readonly #writer: CborWriter = new CborWriter();
+  /** Sent, or about to be with the next flush; by id, oldest first. */
+  readonly #pending: Map<number, Request> = new Map();
+  /** Not sent, because there is no connection or no room on it; by id, oldest first. */
+  readonly #waiting: Map<number, Request> = new Map();
+  #resolveOpened: () => void = () => {};
+  #rejectOpened: (error: FirkinError) => void = () => {};
+  #limits: WireLimits = WIRE_LIMITS;
+  #socket: Socket | undefined;
+  #ready = false;
+  #wasReady = false;
+  #end: FirkinError | undefined;
+  #told: FirkinError | undefined;
+  #finished = false;
+  #closing: Promise<void> | undefined;
+  #onFinished: () => void = () => {};
+  #flushing = false;
+  #pendingBytes = 0;
+  #lastId = 0;
+  #attempts = 0;
+  #heardAt = 0;
+  #now = 0;
+  #connectTimer: Timer | undefined;
+  #expiryTimer: Timer | undefined;
+  #silenceTimer: Timer | undefined;
+
+  /** Begins to connect. @throws whatever `openSocket` says of a wrong `url` */
+  constructor(url: string, options: LinkOptions, handlers: LinkHandlers) {
+    this.#url = url;
+    this.#openSocket = options.openSocket;
+    this.#clock = options.clock;
+    this.#token = options.token;
+    this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
+    this.#handlers = handlers;
+    this.opened = new Promise((resolve, reject) => {
+      this.#resolveOpened = resolve;
+      this.#rejectOpened = reject;
+    });
+    this.#connect();
+  }
+
+  /** What the server said in its last reply to `hello`. */
+  get limits(): WireLimits {
+    return this.#limits;
+  }
+
+  /** True while requests can be sent. */
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  /** True when there will be no further connection. */
+  get ended(): boolean {
+    return this.#end !== undefined;
+  }
+
+  /**
+   * Asks; `write` puts the arguments into the frame before this returns, `read` takes the results out of the reply.
+   * `timeoutMs` is Infinity for what may take as long as it takes.
+   */
+  request<Result>(
+    op: number,
+    write: (writer: CborWriter) => void,
+    read: (reader: CborReader) => Result,
+    timeoutMs: number = this.#timeoutMs,
+  ): Promise<Result> {
+    return new Promise((resolve, reject) => {
+      if (this.#end !== undefined) return reject(this.#end);
+      if (!this.#ready && BOUND.has(op)) return reject(this.#unavailable("there is no connection"));
+      const start = this.#writer.length;
+      // One look at the clock for all requests of a tick.
+      if (start === 0) this.#now = this.#clock.monotonic();
+      const id = this.#nextId();
+      try {
+        this.#begin(op, id);
+        write(this.#writer);
+        const bytes = this.#writer.length - start;
+        if (bytes > this.#limits.messageBytesMax) {
+          throw new FirkinError("TOO_LARGE", `Cannot send ${bytes} bytes: at most ${this.#limits.messageBytesMax}`);
+        }
+        const expiresAt = this.#now + timeoutMs;
+        const request = {
+          op,
+          bytes,
+          expiresAt,
+          frame: undefined,
+          read: (reader: CborReader) => resolve(read(reader)),
+          reject,
+        };
+        this.#place(id, request, start);
+      } catch (error) {
+        this.#writer.rewind(start);
+        reject(error);
+      }
+    });
+  }
+
+  /** Takes no more requests, waits for the answers to those on the way, and closes. */
+  close(): Promise<void> {
+    this.#end ??= new FirkinError("CLOSED", "Cannot use the connection: it is closed");
+    this.#closing ??= new Promise((resolve) => this.#onFinished = resolve);
+    if (this.#finished) this.#onFinished();
+    else this.#closeWhenIdle();
+    return this.#closing;
+  }
+
+  // --- requests ---
+
+  #begin(op: number, id: number): void {
+    this.#writer.array(2 + SHAPES[op]!.args);
+    this.#writer.uint(op);
+    this.#writer.uint(id);
+  }
+
+  #nextId(): number {
+    do this.#lastId = this.#lastId === ID_MAX ? 1 : this.#lastId + 1; while (
+      this.#pending.has(this.#lastId) || this.#waiting.has(this.#lastId)
+    );
+    return this.#lastId;
+  }
+
+  /** Lets a request that stands in the writer from `start` leave with the next flush, or wait. */
+  #place(id: number, request: Request, start: number): void {
+    if (this.#ready && this.#waiting.size === 0 && this.#hasRoom(request)) {
+      this.#pending.set(id, request);
+      this.#pendingBytes += request.bytes;
+      if (this.#writer.length > REQUEST_FLUSH_BYTES) this.#flush();
+      else this.#flushSoon();
+    } else {
+      request.frame = this.#writer.cut(start);
+      this.#waiting.set(id, request);
+    }
+    if (this.#expiryTimer === undefined) this.#watchExpiry();
+  }
+
+  #hasRoom(request: Request): boolean {
+    if (this.#pending.size === 0) return true;
+    const { requestsMax, messageBytesMax } = this.#limits;
+    return this.#pending.size < requestsMax && this.#pendingBytes + request.bytes <= messageBytesMax;
+  }
+
+  /** Sends what waits, as far as there is room. */
+  #sendWaiting(): void {
+    for (const [id, request] of this.#waiting) {
+      if (!this.#ready || !this.#hasRoom(request)) return;
+      this.#waiting.delete(id);
+      this.#pending.set(id, request);
+      this.#pendingBytes += request.bytes;
+      this.#writer.raw(request.frame!);
+      request.frame = undefined;
+      if (this.#writer.length > REQUEST_FLUSH_BYTES) this.#flush();
+      else this.#flushSoon();
+    }
+  }
+
+  #flushSoon(): void {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    queueMicrotask(() => {
+      this.#flushing = false;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    if (this.#writer.length > 0) this.#socket?.send(this.#writer.take());
+  }
+
+  /** Sets one timer for the request that expires first. */
+  #watchExpiry(): void {
+    let earliest = Infinity;
+    for (const request of this.#pending.values()) earliest = Math.min(earliest, request.expiresAt);
+    for (const request of this.#waiting.values()) earliest = Math.min(earliest, request.expiresAt);
+    if (earliest === Infinity) return;
+    this.#expiryTimer = this.#clock.after(earliest - this.#clock.monotonic(), () => this.#expire());
+  }
+
+  #expire(): void {
+    this.#expiryTimer = undefined;
+    const now = this.#clock.monotonic();
+    const socket = this.#socket;
+    let overdue = false;
+    for (const [id, request] of this.#waiting) {
+      if (request.expiresAt > now) continue;
+      this.#waiting.delete(id);
+      const code = this.#ready ? "TIMEOUT" : "UNAVAILABLE";
+      request.reject(new FirkinError(code, `Cannot send a request to ${this.#url}: it waited too long`));
+    }
+    for (const [id, request] of this.#pending) {
+      if (request.expiresAt > now) continue;
+      overdue = true;
+      this.#forget(id, request);
+      request.reject(
+        new FirkinError("TIMEOUT", `Cannot tell the outcome of a request to ${this.#url}: no answer came`),
+      );
+    }
+    // Late is late, but silent all that time is a connection that died unnoticed.
+    if (overdue && socket !== undefined && now - this.#heardAt >= this.#timeoutMs) this.#drop(socket);
+    else this.#sendWaiting();
+    this.#watchExpiry();
+    this.#closeWhenIdle();
+  }
+
+  #forget(id: number, request: Request): void {
+    this.#pending.delete(id);
+    this.#pendingBytes -= request.bytes;
+  }
+
+  #rejectAll(requests: Map<number, Request>, error: FirkinError): void {
+    for (const request of requests.values()) request.reject(error);
+    requests.clear();
+  }
+
+  // --- the connection ---
+
+  #connect(): void {
+    const socket = this.#openSocket(this.#url, [SUBPROTOCOL]);
+    let reason = "";
+    this.#told = undefined;
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => this.#greet(socket);
+    socket.onmessage = ({ data }: { data: unknown }) => this.#receive(socket, data);
+    socket.onerror = (event: { message?: string }) => reason = event.message ?? "";
+    socket.onclose = (event: { code: number; reason: string }) =>
+      this.#lost(socket, event.code, event.reason || reason);
+    this.#socket = socket;
+    this.#connectTimer = this.#clock.after(this.#timeoutMs, () => {
+      this.#told ??= new FirkinError("TIMEOUT", `Cannot connect to ${this.#url}: no answer came`);
+      this.#drop(socket);
+    });
+  }
+
+  #greet(socket: Socket): void {
+    if (socket !== this.#socket) return;
+    const id = this.#nextId();
+    this.#begin(OP.hello, id);
+    this.#writer.uint(VERSION);
+    if (this.#token === undefined) this.#writer.null();
+    else this.#writer.text(this.#token);
+    const hello: Request = {
+      op: OP.hello,
+      bytes: this.#writer.length,
+      expiresAt: Infinity,
+      frame: undefined,
+      read: (reader) => this.#greeted(reader),
+      reject: (error) => this.#told ??= error,
+    };
+    this.#pending.set(id, hello);
+    this.#pendingBytes += hello.bytes;
+    this.#flush();
+  }
+
+  #greeted(reader: CborReader): void {
+    reader.text();
+    this.#limits = readLimits(reader);
+    this.#connectTimer?.cancel();
+    this.#attempts = 0;
+    this.#ready = true;
+    this.#wasReady = true;
+    this.#resolveOpened();
+    this.#watchSilence();
+    this.#handlers.connected();
+    this.#sendWaiting();
+  }
+
+  #receive(socket: Socket, data: unknown): void {
+    if (socket !== this.#socket) return;
+    this.#heardAt = this.#clock.monotonic();
+    try {
+      if (!(data instanceof ArrayBuffer)) throw new FirkinError("PROTOCOL", "Cannot read a message: it is not binary");
+      const reader = this.#reader.reset(new Uint8Array(data));
+      while (!reader.atEnd()) this.#frame(reader);
+    } catch (error) {
+      this.#finish(new FirkinError("PROTOCOL", messageOf(error), { cause: error }));
+    }
+    if (this.#waiting.size > 0) this.#sendWaiting();
+    this.#closeWhenIdle();
+  }
+
+  #frame(reader: CborReader): void {
+    const start = reader.position;
+    const items = reader.frame();
+    const kind = reader.uint();
+    const id = reader.uint();
+    switch (kind) {
+      case FRAME.reply: {
+        const request = this.#pending.get(id);
+        if (request === undefined) {
+          // It has timed out.
+          reader.seek(start);
+          return reader.skip();
+        }
+        expectItems(items, 2 + SHAPES[request.op]!.results);
+        // A reply that cannot be read leaves its request to be rejected with the connection.
+        request.read(reader);
+        return this.#forget(id, request);
+      }
+      case FRAME.error: {
+        expectItems(items, 4);
+        const error = new FirkinError(errorCodeOf(reader.uint()), reader.text());
+        const request = this.#pending.get(id);
+        if (id === 0) this.#told = error;
+        if (request === undefined) return;
+        this.#forget(id, request);
+        return request.reject(error);
+      }
+      case FRAME.change: {
+        expectItems(items, 10);
+        const event = readChange(reader);
+        return this.#handlers.change(id, event, reader.position - start);
+      }
+      case FRAME.control: {
+        expectItems(items, 4);
+        const word = reader.uint();
+        const cursor = reader.text();
+        return this.#handlers.control(id, word, cursor, reader.position - start);
+      }
+      default:
+        throw new FirkinError("PROTOCOL", `Cannot read a frame at byte ${start}: ${kind} is no kind of frame`);
+    }
+  }
+
+  #watchSilence(): void {
+    this.#silenceTimer = this.#clock.after(SILENCE_MS, () => {
+      if (this.#clock.monotonic() - this.#heardAt >= SILENCE_MS) {
+        this.request(OP.ping, () => {}, () => {}).catch(() => {});
+      }
+      this.#watchSilence();
+    });
+  }
+
+  /** Gives up a connection without waiting for the other end. */
+  #drop(socket: Socket): void {
+    this.#lost(socket, 0, "it was silent");
+    socket.close();
+  }
+
+  #lost(socket: Socket, code: number, reason: string): void {
+    if (socket !== this.#socket) return;
+    this.#socket = undefined;
+    this.#ready = false;
+    this.#connectTimer?.cancel();
+    this.#silenceTimer?.cancel();
+    this.#writer.take();
+    const told = this.#told;
+    const state = `the connection was lost (${code === 0 ? reason : `${code} ${reason}`.trim()})`;
+    this.#rejectAll(this.#pending, this.#unavailable(state));
+    this.#pendingBytes = 0;
+    for (const [id, request] of this.#waiting) {
+      if (!BOUND.has(request.op)) continue;
+      this.#waiting.delete(id);
+      request.reject(this.#unavailable(state));
+    }
+    if (this.#end !== undefined) this.#finish(this.#end);
+    else if (code === CLOSE.unauthorized) {
+      this.#finish(new FirkinError("UNAUTHORIZED", `Cannot use ${this.#url}: ${reason}`));
+    } else if (CLOSE_FINAL.has(code)) {
+      this.#finish(told ?? new FirkinError("PROTOCOL", `Cannot use ${this.#url}: ${state}`));
+    } else if (!this.#wasReady) this.#finish(told ?? this.#unavailable(state));
+    else this.#retry();
+  }
+
+  #retry(): void {
+    this.#handlers.lost();
+    const random = this.#clock.random(new Uint8Array(1))[0]! / 255;
+    const delay = Math.min(RETRY_MS_MAX, RETRY_MS_FIRST * 2 ** this.#attempts++) * (0.5 + random / 2);
+    this.#connectTimer = this.#clock.after(delay, () => this.#connect());
+  }
+
+  /** Ends for good: closed, or of no further use. */
+  #finish(error: FirkinError): void {
+    if (this.#finished) return;
+    this.#finished = true;
+    this.#end ??= error;
+    const socket = this.#socket;
+    this.#socket = undefined;
+    this.#ready = false;
+    this.#connectTimer?.cancel();
+    this.#silenceTimer?.cancel();
+    this.#expiryTimer?.cancel();
+    this.#rejectAll(this.#pending, error);
+    this.#rejectAll(this.#waiting, error);
+    this.#rejectOpened(error);
+    this.#handlers.ended(error);
+    socket?.close();
+    this.#onFinished();
+  }
+
+  /** After `close`: closes when nothing is on the way any more. */
+  #closeWhenIdle(): void {
+    if (this.#closing === undefined || this.#finished) return;
+    if (this.#socket === undefined || !this.#ready) return this.#finish(this.#end!);
+    if (this.#pending.size > 0 || this.#waiting.size > 0) return;
+    this.#ready = false;
+    this.#silenceTimer?.cancel();
+    this.#connectTimer = this.#clock.after(CLOSE_MS, () => this.#finish(this.#end!));
+    this.#socket.close(CLOSE.normal);
+  }
+
+  #unavailable(state: string): FirkinError {
+    return new FirkinError("UNAVAILABLE", `Cannot reach ${this.#url}: ${state}`);
+  }
+}

@@ -1,0 +1,403 @@
+/**
+ * The numbers and shapes of `firkin.v1.cbor`, shared by both ends, so that each shape is written once and read once.
+ *
+ * `docs/PROTOCOL.md` is the definition; this file is its code. A frame is `[kind, id, ...items]`. Every operation
+ * has a fixed number of arguments and of results, an absent one is null, so that nothing depends on which items
+ * follow. Numbers here never change and are never reused: another protocol is another subprotocol name.
+ *
+ * @module
+ */
+import { type Content, CONTENT_NAMES } from "../base/codec.ts";
+import { FirkinError } from "../base/errors.ts";
+import type {
+  ChangeEvent,
+  ChangeType,
+  Deadline,
+  Entry,
+  ListPage,
+  ListQuery,
+  SubscribeQuery,
+  WriteResult,
+} from "../engine/engine.ts";
+import type { CborReader, CborWriter } from "./cbor.ts";
+
+/** The WebSocket subprotocol. */
+export const SUBPROTOCOL = "firkin.v1.cbor";
+
+/** The version that `hello` carries. */
+export const VERSION = 1;
+
+/** Operations: the first item of a frame from the client. On the wire: never change a number. */
+export const OP = {
+  hello: 0,
+  get: 1,
+  getMany: 2,
+  set: 3,
+  delete: 4,
+  touch: 5,
+  increment: 6,
+  list: 7,
+  subscribe: 8,
+  unsubscribe: 9,
+  ping: 10,
+  stats: 11,
+  sync: 12,
+  compact: 13,
+  more: 14,
+} as const;
+
+/** The name of an operation. */
+export type OpName = keyof typeof OP;
+
+/** How many items follow the id in a request, and in its reply. */
+export interface Shape {
+  readonly args: number;
+  readonly results: number;
+}
+
+/** The shapes by the number of the operation. On the wire: never change one. */
+export const SHAPES: readonly Shape[] = [
+  { args: 2, results: 2 }, // hello
+  { args: 2, results: 1 }, // get
+  { args: 2, results: 1 }, // getMany
+  { args: 7, results: 1 }, // set
+  { args: 3, results: 1 }, // delete
+  { args: 4, results: 1 }, // touch
+  { args: 3, results: 2 }, // increment
+  { args: 7, results: 2 }, // list
+  { args: 5, results: 2 }, // subscribe
+  { args: 1, results: 0 }, // unsubscribe
+  { args: 0, results: 0 }, // ping
+  { args: 0, results: 1 }, // stats
+  { args: 0, results: 0 }, // sync
+  { args: 0, results: 0 }, // compact
+  { args: 2, results: 0 }, // more
+];
+
+/** Kinds of frame: the first item of a frame from the server. On the wire: never change a number. */
+export const FRAME = { reply: 0, error: 1, change: 2, control: 3 } as const;
+
+/** What a control frame says about a subscription. On the wire: never change a number. */
+export const WORD = { synced: 1, progress: 2, resync: 3, ended: 4 } as const;
+
+/** Types of change by number. On the wire: never change a place. */
+const CHANGE_TYPES: readonly (ChangeType | undefined)[] = [undefined, "set", "delete", "expire", "evict", "take"];
+
+/** Why a connection was closed. On the wire: never change a number. */
+export const CLOSE = {
+  normal: 1000,
+  goingAway: 1001,
+  protocolError: 1002,
+  textMessage: 1003,
+  messageTooLong: 1009,
+  serverFailed: 1011,
+  unauthorized: 4401,
+  slowReader: 4408,
+  tooManyRequests: 4429,
+} as const;
+
+/** Close codes after which the same client would meet the same end, so that it does not connect again. */
+export const CLOSE_FINAL: ReadonlySet<number> = new Set([
+  CLOSE.protocolError,
+  CLOSE.textMessage,
+  CLOSE.messageTooLong,
+  CLOSE.unauthorized,
+]);
+
+/** Keys in one `getMany`. */
+export const KEYS_MAX = 1_000;
+/** Entries in one reply to `list`. */
+export const PAGE_ENTRIES_MAX = 1_000;
+/** Bytes of keys and values in one reply to `list` or `getMany`; the entry that passes it is the last. */
+export const PAGE_BYTES_MAX: number = 1_024 * 1_024;
+/** A message is sent once it is longer than this, so that the other end works meanwhile; a client's first. */
+export const REQUEST_FLUSH_BYTES: number = 4 * 1_024;
+/** The same for a server, which has more to say. */
+export const REPLY_FLUSH_BYTES: number = 64 * 1_024;
+/** Bytes of frames that a subscription may have on the way or waiting at a client of ours. */
+export const WINDOW_BYTES: number = 1_024 * 1_024;
+
+/** The limits that a server tells in its reply to `hello`. */
+export interface WireLimits {
+  readonly keyBytesMax: number;
+  readonly valueBytesMax: number;
+  /** The longest message a server takes, and the most bytes of requests a client leaves unanswered. */
+  readonly messageBytesMax: number;
+  /** Subscriptions of one connection. */
+  readonly subscriptionsMax: number;
+  /** Unanswered requests of one connection. */
+  readonly requestsMax: number;
+}
+
+/** What limits are when nobody says otherwise. */
+export const WIRE_LIMITS: WireLimits = {
+  keyBytesMax: 1_024,
+  valueBytesMax: 1_024 * 1_024,
+  messageBytesMax: 2 * 1_024 * 1_024,
+  subscriptionsMax: 1_000,
+  requestsMax: 10_000,
+};
+
+const BUCKET_NAME = /^[a-z0-9][a-z0-9_-]{0,63}$/;
+
+/** True when `name` may name a bucket. */
+export function isBucketName(name: string): boolean {
+  return BUCKET_NAME.test(name);
+}
+
+// --- items that may be null ---
+
+/** Writes `value`, null when it is undefined. */
+export function writeUintOrNull(writer: CborWriter, value: number | undefined): void {
+  if (value === undefined) writer.null();
+  else writer.uint(value);
+}
+
+/** Reads an unsigned integer, undefined when it is null. */
+export function readUintOrNull(reader: CborReader): number | undefined {
+  return reader.skipNull() ? undefined : reader.uint();
+}
+
+function writeBytesOrNull(writer: CborWriter, value: Uint8Array | undefined): void {
+  if (value === undefined) writer.null();
+  else writer.bytes(value);
+}
+
+function readBytesOrNull(reader: CborReader): Uint8Array | undefined {
+  return reader.skipNull() ? undefined : reader.bytes();
+}
+
+function writeTextOrNull(writer: CborWriter, value: string | undefined): void {
+  if (value === undefined) writer.null();
+  else writer.text(value);
+}
+
+function readTextOrNull(reader: CborReader): string | undefined {
+  return reader.skipNull() ? undefined : reader.text();
+}
+
+// --- entries and writes ---
+
+/** Reads a content type. @throws {FirkinError} PROTOCOL — a number that is none */
+export function readContent(reader: CborReader): Content {
+  const content = reader.uint();
+  if (content >= CONTENT_NAMES.length) {
+    throw new FirkinError("PROTOCOL", `Cannot read a content type: ${content} is none`);
+  }
+  return content as Content;
+}
+
+/** Writes an entry without its key, null when there is none. */
+export function writeEntry(writer: CborWriter, entry: Entry | undefined): void {
+  if (entry === undefined) return writer.null();
+  writer.array(4);
+  writer.uint(entry.revision);
+  writer.uint(entry.content);
+  writer.bytes(entry.value);
+  writeUintOrNull(writer, entry.expiresAt);
+}
+
+/** Reads what {@link writeEntry} wrote; the value is a view of the message. */
+export function readEntry(reader: CborReader, key: Uint8Array): Entry | undefined {
+  if (reader.skipNull()) return undefined;
+  expectItems(reader.array(), 4);
+  const revision = reader.uint();
+  const content = readContent(reader);
+  const value = reader.bytes();
+  const expiresAt = readUintOrNull(reader);
+  return expiresAt === undefined ? { key, value, content, revision } : { key, value, content, revision, expiresAt };
+}
+
+/** Writes what became of a write: its revision, or the entry that stood in its way, or null when there is none. */
+export function writeWriteResult(writer: CborWriter, result: WriteResult): void {
+  if (result.ok) writer.uint(result.revision);
+  else writeEntry(writer, result.current);
+}
+
+/** Reads what {@link writeWriteResult} wrote about `key`. */
+export function readWriteResult(reader: CborReader, key: Uint8Array): WriteResult {
+  if (reader.skipNull()) return { ok: false, current: undefined };
+  if (reader.isArray()) return { ok: false, current: readEntry(reader, key) };
+  return { ok: true, revision: reader.uint() };
+}
+
+/** Writes a deadline as two items: ttl and expiresAt, at most one of them not null. */
+export function writeDeadline(writer: CborWriter, deadline: Deadline | undefined): void {
+  if (deadline !== undefined && "ttl" in deadline) {
+    // The wire knows whole milliseconds; a key lives no shorter than was asked.
+    writer.uint(Math.ceil(deadline.ttl));
+    writer.null();
+  } else {
+    writer.null();
+    writeUintOrNull(writer, deadline && Math.ceil(deadline.expiresAt));
+  }
+}
+
+/** Reads what {@link writeDeadline} wrote. @throws {FirkinError} PROTOCOL — both are given */
+export function readDeadline(reader: CborReader): Deadline | undefined {
+  const ttl = readUintOrNull(reader);
+  const expiresAt = readUintOrNull(reader);
+  if (ttl === undefined) return expiresAt === undefined ? undefined : { expiresAt };
+  if (expiresAt === undefined) return { ttl };
+  throw new FirkinError("PROTOCOL", "Cannot read a deadline: ttl and expiresAt are both given");
+}
+
+// --- listings ---
+
+/** Writes a query as six items. */
+export function writeListQuery(writer: CborWriter, query: ListQuery): void {
+  writeBytesOrNull(writer, query.prefix);
+  writeBytesOrNull(writer, query.start);
+  writeBytesOrNull(writer, query.end);
+  writeBytesOrNull(writer, query.after);
+  writer.bool(query.reverse ?? false);
+  writer.uint(query.limit);
+}
+
+/** Reads what {@link writeListQuery} wrote; its bytes are views of the message. */
+export function readListQuery(reader: CborReader): ListQuery {
+  const prefix = readBytesOrNull(reader);
+  const start = readBytesOrNull(reader);
+  const end = readBytesOrNull(reader);
+  const after = readBytesOrNull(reader);
+  const reverse = reader.bool();
+  const limit = reader.uint();
+  return {
+    ...(prefix && { prefix }),
+    ...(start && { start }),
+    ...(end && { end }),
+    ...(after && { after }),
+    reverse,
+    limit,
+  };
+}
+
+/** Writes a page as two items, cut where it is over {@link PAGE_BYTES_MAX}. */
+export function writePage(writer: CborWriter, page: ListPage): void {
+  const count = countOfPage(page.entries);
+  writer.array(count);
+  for (let index = 0; index < count; index++) {
+    const entry = page.entries[index]!;
+    writer.array(2);
+    writer.bytes(entry.key);
+    writeEntry(writer, entry);
+  }
+  writer.bool(page.more || count < page.entries.length);
+}
+
+/** Reads what {@link writePage} wrote; keys and values are views of the message. */
+export function readPage(reader: CborReader): ListPage {
+  const entries: Entry[] = [];
+  for (let left = reader.array(); left > 0; left--) {
+    expectItems(reader.array(), 2);
+    const entry = readEntry(reader, reader.bytes());
+    if (entry === undefined) throw new FirkinError("PROTOCOL", "Cannot read a page: an entry is null");
+    entries.push(entry);
+  }
+  return { entries, more: reader.bool() };
+}
+
+/** How many of `entries` go into one reply: one at least, and no more after {@link PAGE_BYTES_MAX} is passed. */
+export function countOfPage(entries: readonly (Entry | undefined)[]): number {
+  let bytes = 0;
+  let count = 0;
+  while (count < entries.length && bytes < PAGE_BYTES_MAX) {
+    const entry = entries[count++];
+    if (entry !== undefined) bytes += entry.key.length + entry.value.length;
+  }
+  return count;
+}
+
+// --- subscriptions ---
+
+/** Writes a query as four items. */
+export function writeSubscribeQuery(writer: CborWriter, query: SubscribeQuery): void {
+  writeTextOrNull(writer, query.bucket);
+  writeBytesOrNull(writer, query.prefix);
+  writer.bool(query.snapshot ?? false);
+  writeTextOrNull(writer, query.from);
+}
+
+/** Reads what {@link writeSubscribeQuery} wrote; the prefix is a copy. */
+export function readSubscribeQuery(reader: CborReader): SubscribeQuery {
+  const bucket = readTextOrNull(reader);
+  const prefix = readBytesOrNull(reader)?.slice();
+  const snapshot = reader.bool();
+  const from = readTextOrNull(reader);
+  return {
+    ...(bucket !== undefined && { bucket }),
+    ...(prefix && { prefix }),
+    snapshot,
+    ...(from !== undefined && { from }),
+  };
+}
+
+/** Writes the frame of a change. */
+export function writeChange(writer: CborWriter, channel: number, event: ChangeEvent): void {
+  writer.array(10);
+  writer.uint(FRAME.change);
+  writer.uint(channel);
+  writer.uint(CHANGE_TYPES.indexOf(event.type));
+  writer.text(event.bucket);
+  writer.bytes(event.key);
+  writer.uint(event.revision);
+  writer.uint(event.at);
+  writeUintOrNull(writer, event.expiresAt);
+  writeUintOrNull(writer, event.content);
+  writeBytesOrNull(writer, event.value);
+}
+
+/** Reads a change after its channel; key and value are views of the message. */
+export function readChange(reader: CborReader): ChangeEvent {
+  const number = reader.uint();
+  const type = CHANGE_TYPES[number];
+  if (type === undefined) throw new FirkinError("PROTOCOL", `Cannot read a change: ${number} is no type`);
+  const bucket = reader.text();
+  const key = reader.bytes();
+  const revision = reader.uint();
+  const at = reader.uint();
+  const expiresAt = readUintOrNull(reader);
+  const content = reader.skipNull() ? undefined : readContent(reader);
+  const value = readBytesOrNull(reader);
+  return {
+    type,
+    bucket,
+    key,
+    revision,
+    at,
+    ...(value !== undefined && { value }),
+    ...(content !== undefined && { content }),
+    ...(expiresAt !== undefined && { expiresAt }),
+  };
+}
+
+// --- limits and arrays ---
+
+/** Writes limits as one array. */
+export function writeLimits(writer: CborWriter, limits: WireLimits): void {
+  writer.array(5);
+  writer.uint(limits.keyBytesMax);
+  writer.uint(limits.valueBytesMax);
+  writer.uint(limits.messageBytesMax);
+  writer.uint(limits.subscriptionsMax);
+  writer.uint(limits.requestsMax);
+}
+
+/** Reads what {@link writeLimits} wrote. */
+export function readLimits(reader: CborReader): WireLimits {
+  expectItems(reader.array(), 5);
+  return {
+    keyBytesMax: reader.uint(),
+    valueBytesMax: reader.uint(),
+    messageBytesMax: reader.uint(),
+    subscriptionsMax: reader.uint(),
+    requestsMax: reader.uint(),
+  };
+}
+
+/** @throws {FirkinError} PROTOCOL — an array has another number of items than its place asks for */
+export function expectItems(found: number, wanted: number): void {
+  if (found !== wanted) {
+    throw new FirkinError("PROTOCOL", `Cannot read a frame: an array has ${found} items, expected ${wanted}`);
+  }
+}

@@ -1,0 +1,342 @@
+#!/usr/bin/env node
+/**
+ * The command: `firkin serve | get | set | delete | list | subscribe`.
+ *
+ * Every flag is also an environment variable (`FIRKIN_*`); a flag wins over the variable, the variable over the default.
+ * The commands for keys talk to a server (`--url`), or open a folder themselves (`--data-dir`) when no server has it.
+ *
+ * Results go to standard output, everything else to standard error, an error as one line. Exit codes: 0 done, 1 there is no
+ * such key or the condition did not hold, 2 wrong usage, 3 anything else.
+ *
+ * @module
+ */
+import process from "node:process";
+import { buffer } from "node:stream/consumers";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { FirkinError, messageOf } from "../lib/base/errors.ts";
+import type { LogEvent, SyncPolicy } from "../lib/bitcask/log.ts";
+import type { Bucket } from "../lib/store/bucket.ts";
+import { connect } from "../lib/store/connect.ts";
+import { open } from "../lib/store/open.ts";
+import type { Store } from "../lib/store/store.ts";
+import { serve, type ServerEvent } from "./mod.ts";
+import type { Transport } from "./transports/transport.ts";
+
+const VERSION = "0.1.0";
+const EXIT = { done: 0, missing: 1, usage: 2, failure: 3 } as const;
+
+interface ServeFlags {
+  readonly dataDir: string;
+  readonly listen: { readonly hostname: string; readonly port: number };
+  readonly sync: SyncPolicy;
+  readonly syncIntervalMs: number;
+  readonly allowOrigin: string[];
+  readonly allowHost: string[];
+  readonly transport?: Transport["name"];
+}
+
+interface TargetFlags {
+  readonly url: string;
+  readonly dataDir?: string;
+}
+
+interface SetFlags extends TargetFlags {
+  readonly ttl?: string;
+  readonly ifRevision?: number;
+  readonly text?: true;
+}
+
+interface ListFlags extends TargetFlags {
+  readonly prefix?: string;
+  readonly start?: string;
+  readonly end?: string;
+  readonly reverse?: true;
+  readonly limit: number;
+}
+
+interface SubscribeFlags extends TargetFlags {
+  readonly prefix?: string;
+  readonly from?: string;
+  readonly snapshot?: true;
+}
+
+// --- commands ---
+
+async function serveCommand(flags: ServeFlags): Promise<void> {
+  const report = (event: LogEvent | ServerEvent): void => note(describe(event));
+  const store = await open({
+    path: flags.dataDir,
+    sync: flags.sync,
+    syncIntervalMs: flags.syncIntervalMs,
+    valueBytesMax: 1024 * 1024,
+    onEvent: report,
+  });
+  try {
+    const server = await serve({
+      engine: store.engine,
+      ...flags.listen,
+      allowedOrigins: flags.allowOrigin,
+      allowedHosts: flags.allowHost,
+      onEvent: report,
+      ...(flags.transport === undefined ? {} : { transport: flags.transport }),
+    });
+    const address = server.url.slice("ws://".length);
+    note(`serving ${flags.dataDir} on ${server.url} (${server.transport}, sync ${flags.sync})`);
+    note(`dashboard at http://${address}/`);
+    await stopSignal();
+    note("closing");
+    await server.close();
+  } finally {
+    await store.close();
+  }
+  note("closed, everything is on disk");
+}
+
+async function getCommand(bucket: string, key: string, flags: TargetFlags): Promise<number> {
+  return await withBucket(flags, bucket, async (view) => {
+    const value = await view.get(key);
+    if (value === undefined) return missing(bucket, key);
+    print(value);
+    return EXIT.done;
+  });
+}
+
+async function setCommand(bucket: string, key: string, text: string, flags: SetFlags): Promise<number> {
+  const input = text === "-" ? (await buffer(process.stdin)).toString("utf8") : text;
+  return await withBucket(flags, bucket, async (view) => {
+    const result = await view.set(key, flags.text === true ? input : parseValue(input), {
+      ...(flags.ttl === undefined ? {} : { ttl: flags.ttl }),
+      ...(flags.ifRevision === undefined ? {} : { ifRevision: flags.ifRevision }),
+    });
+    if (result.ok) return EXIT.done;
+    note(`not set: ${bucket}/${key} is at revision ${result.current?.revision ?? 0}`);
+    return EXIT.missing;
+  });
+}
+
+async function deleteCommand(bucket: string, key: string, flags: TargetFlags): Promise<number> {
+  return await withBucket(flags, bucket, async (view) => {
+    return (await view.delete(key)).ok ? EXIT.done : missing(bucket, key);
+  });
+}
+
+async function listCommand(bucket: string, flags: ListFlags): Promise<number> {
+  return await withBucket(flags, bucket, async (view) => {
+    for await (const entry of view.list(flags)) print(plain(entry));
+    return EXIT.done;
+  });
+}
+
+async function subscribeCommand(bucket: string | undefined, flags: SubscribeFlags): Promise<number> {
+  return await withStore(flags, async (store) => {
+    const options = {
+      ...(flags.from === undefined ? {} : { from: flags.from }),
+      ...(flags.snapshot === undefined ? {} : { snapshot: true }),
+    };
+    if (bucket === undefined && flags.prefix !== undefined) throw new TypeError("Cannot use --prefix without a bucket");
+    const subscription = bucket === undefined
+      ? store.subscribe(options)
+      : store.bucket(bucket).subscribe({ ...options, ...(flags.prefix === undefined ? {} : { prefix: flags.prefix }) });
+    void stopSignal().then(() => subscription.close());
+    for await (const event of subscription) print(plain(event));
+    note(`cursor ${subscription.cursor}`);
+    return EXIT.done;
+  });
+}
+
+// --- targets ---
+
+async function withStore(flags: TargetFlags, use: (store: Store) => Promise<number>): Promise<number> {
+  const store = flags.dataDir === undefined ? await connect(flags.url) : await open(flags.dataDir);
+  try {
+    return await use(store);
+  } finally {
+    await store.close();
+  }
+}
+
+async function withBucket(flags: TargetFlags, bucket: string, use: (view: Bucket) => Promise<number>): Promise<number> {
+  return await withStore(flags, (store) => use(store.bucket(bucket)));
+}
+
+// --- input and output ---
+
+/** JSON when it is JSON, else the text itself. */
+function parseValue(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+function print(value: unknown): void {
+  if (value instanceof Uint8Array) process.stdout.write(value);
+  else process.stdout.write(`${typeof value === "string" ? value : JSON.stringify(plain(value))}\n`);
+}
+
+/** What JSON can show: bytes as base64 under a name of their own, big integers as text. */
+function plain(value: unknown): unknown {
+  if (value instanceof Uint8Array) return { base64: btoa(String.fromCharCode(...value)) };
+  if (typeof value === "bigint") return String(value);
+  if (Array.isArray(value)) return value.map(plain);
+  if (value === null || typeof value !== "object" || value instanceof Date) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, plain(part)]));
+}
+
+function note(line: string): void {
+  process.stderr.write(`firkin: ${line}\n`);
+}
+
+function missing(bucket: string, key: string): number {
+  note(`no key ${bucket}/${key}`);
+  return EXIT.missing;
+}
+
+function describe(event: LogEvent | ServerEvent): string {
+  switch (event.type) {
+    case "torn":
+      return `cut ${event.bytes} bytes of an unfinished write from segment ${event.segment} at ${event.offset}, kept aside`;
+    case "poisoned":
+      return `takes no more writes: ${event.error.message}`;
+    case "compaction-failed":
+      return `compaction failed: ${messageOf(event.error)}`;
+    case "fallback":
+      return event.message;
+    case "failure":
+      return `failure: ${messageOf(event.error)}`;
+  }
+}
+
+/** Resolves at the first Ctrl-C or SIGTERM; a second one ends the process at once. */
+function stopSignal(): Promise<void> {
+  return new Promise((resolve) => {
+    let stopping = false;
+    for (const signal of ["SIGINT", "SIGTERM"] as const) {
+      process.on(signal, () => {
+        if (stopping) process.exit(130);
+        stopping = true;
+        resolve();
+      });
+    }
+  });
+}
+
+// --- flags ---
+
+function parseListen(text: string): { hostname: string; port: number } {
+  const match = /^(?:\[([0-9a-f:]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535) throw new InvalidArgumentError("expected host:port, such as 127.0.0.1:7480");
+  return { hostname: match[1] ?? match[2]!, port };
+}
+
+function parseWhole(text: string): number {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("expected a whole number");
+  return Number(text);
+}
+
+function collect(text: string, before: string[]): string[] {
+  return [...before, ...text.split(",").filter((part) => part !== "")];
+}
+
+function target(command: Command): Command {
+  return command
+    .addOption(new Option("--url <url>", "the server").env("FIRKIN_URL").default("ws://127.0.0.1:7480"))
+    .option("--data-dir <folder>", "open this folder instead of asking a server");
+}
+
+/** The whole command line; each action sets the exit code. */
+function program(exit: (code: number) => void): Command {
+  const firkin = new Command("firkin")
+    .description("A durable key-value store that tells its clients when a key expires")
+    .version(VERSION)
+    .showHelpAfterError("Try --help")
+    .configureOutput({ outputError: (text, write) => write(`firkin: ${text.replace(/^error: /, "")}`) });
+
+  firkin.command("serve").description("serve a folder, with a dashboard")
+    .addOption(
+      new Option("--data-dir <folder>", "where the data is; :memory: for none").env("FIRKIN_DATA_DIR").default(
+        "./data",
+      ),
+    )
+    .addOption(
+      new Option("--listen <host:port>", "a loopback address; port 0: any").env("FIRKIN_LISTEN")
+        .argParser(parseListen).default(parseListen("127.0.0.1:7480"), "127.0.0.1:7480"),
+    )
+    .addOption(
+      new Option("--sync <policy>", "when a write is on stable storage").env("FIRKIN_SYNC")
+        .choices(["always", "interval", "os"]).default("always"),
+    )
+    .addOption(
+      new Option("--sync-interval-ms <ms>", "time between syncs under interval").env("FIRKIN_SYNC_INTERVAL_MS")
+        .argParser(parseWhole).default(1_000),
+    )
+    .addOption(
+      new Option("--allow-origin <origin>", "let this site's pages connect").env("FIRKIN_ALLOW_ORIGIN").argParser(
+        collect,
+      ).default([], "none"),
+    )
+    .addOption(
+      new Option("--allow-host <host>", "answer to this name too").env("FIRKIN_ALLOW_HOST").argParser(collect).default(
+        [],
+        "none",
+      ),
+    )
+    .addOption(
+      new Option("--transport <name>", "the network server; the runtime's best by default").env("FIRKIN_TRANSPORT")
+        .choices(["uws", "ws", "bun", "deno"]),
+    )
+    .action((flags: ServeFlags) => serveCommand(flags));
+
+  target(firkin.command("get").description("print a value").argument("<bucket>").argument("<key>"))
+    .action(async (bucket: string, key: string, flags: TargetFlags) => exit(await getCommand(bucket, key, flags)));
+
+  target(firkin.command("set").description("write a value").argument("<bucket>").argument("<key>"))
+    .argument("<value>", "JSON, or else text; - reads standard input")
+    .option("--ttl <duration>", "how long the key lives: 250ms, 30s, 5m, 2h, 7d")
+    .option("--if-revision <revision>", "only if the key has this revision; 0: only if it is new", parseWhole)
+    .option("--text", "keep the value as text, even if it is JSON")
+    .action(async (bucket: string, key: string, value: string, flags: SetFlags) =>
+      exit(await setCommand(bucket, key, value, flags))
+    );
+
+  target(firkin.command("delete").description("delete a key").argument("<bucket>").argument("<key>"))
+    .action(async (bucket: string, key: string, flags: TargetFlags) => exit(await deleteCommand(bucket, key, flags)));
+
+  target(firkin.command("list").description("print entries in key order, one line of JSON each").argument("<bucket>"))
+    .option("--prefix <text>", "only keys that begin with this")
+    .option("--start <key>", "first key")
+    .option("--end <key>", "key to stop before")
+    .option("--reverse", "from the last key to the first")
+    .option("--limit <count>", "at most this many", parseWhole, 1_000)
+    .action(async (bucket: string, flags: ListFlags) => exit(await listCommand(bucket, flags)));
+
+  target(
+    firkin.command("subscribe").description("print changes as they happen, one line of JSON each").argument("[bucket]"),
+  )
+    .option("--prefix <text>", "only keys that begin with this")
+    .option("--snapshot", "first what is there now")
+    .option("--from <cursor>", "continue after this cursor")
+    .action(async (bucket: string | undefined, flags: SubscribeFlags) => exit(await subscribeCommand(bucket, flags)));
+  return firkin;
+}
+
+async function main(): Promise<void> {
+  let code: number = EXIT.done;
+  const firkin = program((value) => code = value);
+  for (const command of [firkin, ...firkin.commands]) command.exitOverride();
+  try {
+    await firkin.parseAsync(process.argv);
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      code = error.exitCode === 0 ? EXIT.done : EXIT.usage;
+    } else {
+      note(error instanceof FirkinError ? `${error.message} (${error.code})` : messageOf(error));
+      code = error instanceof TypeError || error instanceof RangeError ? EXIT.usage : EXIT.failure;
+    }
+  }
+  process.exitCode = code;
+}
+
+await main();
