@@ -21,6 +21,8 @@ export interface Clock {
   monotonic(): number;
   /** Calls `callback` once after `delayMs`. The timer alone does not keep the process alive. */
   after(delayMs: number, callback: () => void): Timer;
+  /** Keeps the process alive until it is cancelled, as an open socket would. */
+  hold(): Timer;
   /** Fills `target` with unpredictable bytes and returns it. */
   random(target: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer>;
 }
@@ -37,6 +39,10 @@ export const systemClock: Clock = {
     // Node and Bun return an object, Deno and browsers a number.
     (timer as unknown as { unref?: () => void }).unref?.();
     return { cancel: () => clearTimeout(timer) };
+  },
+  hold() {
+    const timer = setInterval(() => {}, DELAY_MS_MAX);
+    return { cancel: () => clearInterval(timer) };
   },
   random: (target) => crypto.getRandomValues(target),
 };
@@ -87,6 +93,11 @@ export class ManualClock implements Clock {
         this.#timers = this.#timers.filter((other) => other !== timer);
       },
     };
+  }
+
+  /** Nothing: a test waits for what it waits for. */
+  hold(): Timer {
+    return { cancel: () => {} };
   }
 
   /** Seeded bytes (mulberry32): the same seed gives the same store. */

@@ -89,7 +89,7 @@ export class Compaction {
       .catch((error: unknown) => this.#owner.report({ type: "compaction-failed", error }));
   }
 
-  /** Rewrites every sealed segment that holds anything dead, run after run. */
+  /** Rewrites every sealed segment, run after run. */
   compactAll(): Promise<void> {
     return this.#queue(async () => {
       const before = this.#owner.committed();
@@ -111,9 +111,12 @@ export class Compaction {
   #queue(work: () => Promise<void>): Promise<void> {
     const next = this.#work.then(async () => {
       this.#busy = true;
+      // Between two slices nothing else may be left to do: the process must not end there.
+      const hold = this.#clock.hold();
       try {
         if (!this.#closed) await work();
       } finally {
+        hold.cancel();
         this.#busy = false;
       }
     });
@@ -139,7 +142,10 @@ export class Compaction {
     const outputs: Segment[] = [];
     try {
       const { moves, floor } = await this.#copy(run, cleanBefore, outputs);
-      for (const output of outputs) await this.#write(output);
+      for (const output of outputs) {
+        if (this.#closed) break;
+        await this.#write(output);
+      }
       if (this.#closed) return this.#abandon(outputs);
       await this.#log.replaceRun(run, outputs, floor);
       this.#owner.moved(moves);
@@ -183,6 +189,7 @@ export class Compaction {
         if (slice >= SLICE_BYTES) {
           slice = 0;
           await this.#pause();
+          if (this.#closed) return { moves, floor };
         }
       }
     }
@@ -209,8 +216,9 @@ export class Compaction {
   async #write(output: Segment): Promise<void> {
     await this.#log.createFile(output);
     for (let from = SEGMENT_HEADER_BYTES; from < output.tail; from += SLICE_BYTES) {
+      if (from > SEGMENT_HEADER_BYTES) await this.#pause();
+      if (this.#closed) return;
       output.file!.write(output.bytes(from, Math.min(from + SLICE_BYTES, output.tail)), from);
-      await this.#pause();
     }
     await output.file!.sync();
     output.written = output.tail;

@@ -16,7 +16,7 @@
  * @module
  */
 import { startsWith } from "../base/bytes.ts";
-import type { Clock } from "../base/clock.ts";
+import type { Clock, Timer } from "../base/clock.ts";
 import type { ChangeEvent, ChangeType, EngineEvent, EngineSubscription, SubscribeQuery } from "../engine/engine.ts";
 import type { Log } from "./log.ts";
 import {
@@ -54,6 +54,8 @@ export class Feed {
   readonly #clock: Clock;
   readonly #owner: FeedOwner;
   readonly #subscriptions = new Set<FeedSubscription>();
+  #waiting = 0;
+  #hold: Timer | undefined;
 
   /** The feed of `log`. */
   constructor(log: Log, clock: Clock, owner: FeedOwner) {
@@ -70,7 +72,8 @@ export class Feed {
   /** Begins a subscription at what is visible now. */
   subscribe(query: SubscribeQuery): EngineSubscription {
     const forget = (): void => void this.#subscriptions.delete(subscription);
-    const subscription = new FeedSubscription(this.#log, this.#clock, this.#owner, query, forget);
+    const wait = (change: number): void => this.#wait(change);
+    const subscription = new FeedSubscription(this.#log, this.#clock, this.#owner, query, forget, wait);
     this.#subscriptions.add(subscription);
     return subscription;
   }
@@ -82,6 +85,17 @@ export class Feed {
     const bucket = this.#log.bucketName(bucketAt(segment.window, at));
     const key = keyAt(segment.window, at);
     for (const subscription of this.#subscriptions) subscription.offer(segment, offset, bucket, key);
+  }
+
+  /** Somebody waits for an event: the process must not end meanwhile for want of anything else to do. */
+  #wait(change: number): void {
+    this.#waiting += change;
+    if (this.#waiting > 0) {
+      this.#hold ??= this.#clock.hold();
+    } else {
+      this.#hold?.cancel();
+      this.#hold = undefined;
+    }
   }
 
   /** Ends every subscription. */
@@ -104,6 +118,7 @@ class FeedSubscription implements EngineSubscription {
   readonly #bucket: string | undefined;
   readonly #prefix: Uint8Array | undefined;
   readonly #forget: () => void;
+  readonly #wait: (change: number) => void;
   /** Everything up to here has been handed out or did not match. */
   #revision: number;
   /** The next record to look at; undefined when caught up. */
@@ -114,13 +129,21 @@ class FeedSubscription implements EngineSubscription {
   #closed = false;
   #wake: (() => void) | undefined;
 
-  constructor(log: Log, clock: Clock, owner: FeedOwner, query: SubscribeQuery, forget: () => void) {
+  constructor(
+    log: Log,
+    clock: Clock,
+    owner: FeedOwner,
+    query: SubscribeQuery,
+    forget: () => void,
+    wait: (change: number) => void,
+  ) {
     this.#log = log;
     this.#clock = clock;
     this.#owner = owner;
     this.#bucket = query.bucket;
     this.#prefix = query.prefix?.slice();
     this.#forget = forget;
+    this.#wait = wait;
     this.#revision = owner.committed();
     if (query.snapshot === true) this.#snapshot = this.#list(this.#revision);
     else if (query.from !== undefined) this.#resume(query.from);
@@ -138,18 +161,23 @@ class FeedSubscription implements EngineSubscription {
   }
 
   async next(): Promise<readonly EngineEvent[] | undefined> {
-    while (!this.#closed) {
-      const events = this.#take();
-      if (events.length > 0) return events;
-      if (this.#closed) break;
-      if (this.#place === undefined && this.#snapshot === undefined) {
-        await new Promise<void>((resolve) => this.#wake = resolve);
-        this.#wake = undefined;
-      } else {
-        await new Promise<void>((resolve) => this.#clock.after(0, resolve));
+    this.#wait(1);
+    try {
+      while (!this.#closed) {
+        const events = this.#take();
+        if (events.length > 0) return events;
+        if (this.#closed) break;
+        if (this.#place === undefined && this.#snapshot === undefined) {
+          await new Promise<void>((resolve) => this.#wake = resolve);
+          this.#wake = undefined;
+        } else {
+          await new Promise<void>((resolve) => this.#clock.after(0, resolve));
+        }
       }
+      return undefined;
+    } finally {
+      this.#wait(-1);
     }
-    return undefined;
   }
 
   close(): void {

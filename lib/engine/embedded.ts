@@ -147,8 +147,8 @@ export class EmbeddedEngine implements Engine {
     this.#live = new LiveRecords(log, options.hash, (bytes) => this.#compaction.noteDead(bytes));
     this.#expiry = new Expiry(this.#clock, {
       now,
-      isLive: (address) => this.#live.isLive(address),
-      expire: (address) => this.#expire(address),
+      isLive: (address) => unlessCorrupt(() => this.#live.isLive(address), false),
+      expire: (address) => unlessCorrupt(() => this.#expire(address), true),
     });
     this.#group = new GroupCommit<Note>(
       log,
@@ -552,6 +552,16 @@ export class EmbeddedEngine implements Engine {
 }
 
 // --- helpers ---
+
+/** What `look` says, or `otherwise` when the record is damaged: its key cannot be told, so nothing can be done about it. */
+function unlessCorrupt(look: () => boolean, otherwise: boolean): boolean {
+  try {
+    return look();
+  } catch (error) {
+    if (error instanceof FirkinError && error.code === "CORRUPT") return otherwise;
+    throw error;
+  }
+}
 
 function entryAt(bytes: Uint8Array, at: number): Entry {
   const entry = {

@@ -134,6 +134,8 @@ export class Link {
   #connectTimer: Timer | undefined;
   #expiryTimer: Timer | undefined;
   #silenceTimer: Timer | undefined;
+  /** A client that has not been closed keeps its process alive, also while it has no connection. */
+  readonly #hold: Timer;
 
   /** Begins to connect. @throws whatever `openSocket` says of a wrong `url` */
   constructor(url: string, options: LinkOptions, handlers: LinkHandlers) {
@@ -143,6 +145,7 @@ export class Link {
     this.#token = options.token;
     this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
     this.#handlers = handlers;
+    this.#hold = options.clock.hold();
     this.opened = new Promise((resolve, reject) => {
       this.#resolveOpened = resolve;
       this.#rejectOpened = reject;
@@ -482,6 +485,7 @@ export class Link {
   #finish(error: FirkinError): void {
     if (this.#finished) return;
     this.#finished = true;
+    this.#hold.cancel();
     this.#end ??= error;
     const socket = this.#socket;
     this.#socket = undefined;
