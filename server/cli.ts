@@ -19,8 +19,7 @@ import type { Bucket } from "../lib/store/bucket.ts";
 import { connect } from "../lib/store/connect.ts";
 import { open } from "../lib/store/open.ts";
 import type { Store } from "../lib/store/store.ts";
-import { serve, type ServerEvent } from "./mod.ts";
-import type { Transport } from "./transports/transport.ts";
+import { serve, type ServerEvent, type TransportName } from "./mod.ts";
 
 const VERSION = "0.1.0";
 const EXIT = { done: 0, missing: 1, usage: 2, failure: 3 } as const;
@@ -32,7 +31,7 @@ interface ServeFlags {
   readonly syncIntervalMs: number;
   readonly allowOrigin: string[];
   readonly allowHost: string[];
-  readonly transport?: Transport["name"];
+  readonly transport?: TransportName;
 }
 
 interface TargetFlags {
@@ -73,7 +72,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
   });
   try {
     const server = await serve({
-      engine: store.engine,
+      store,
       ...flags.listen,
       allowedOrigins: flags.allowOrigin,
       allowedHosts: flags.allowHost,

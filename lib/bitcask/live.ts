@@ -8,7 +8,6 @@
  * @module
  */
 import { hashKey } from "../base/bytes.ts";
-import { FirkinError } from "../base/errors.ts";
 import { ADDRESS_UNIT, Keydir } from "./keydir.ts";
 import type { Log } from "./log.ts";
 import { type KeyRange, listInOrder, type Place, SegmentOrder } from "./order.ts";
@@ -108,7 +107,14 @@ export class LiveRecords {
 
   #bury(address: number): void {
     const segment = this.#log.segmentOf(address);
-    const bytes = recordBytesAt(segment.window, segment.seek(address % ADDRESS_UNIT, true));
+    let bytes: number;
+    try {
+      const at = segment.seek(address % ADDRESS_UNIT, true);
+      bytes = recordBytesAt(segment.window, at);
+    } catch {
+      // What came after it is committed, whatever has become of it.
+      return;
+    }
     segment.deadBytes += bytes;
     this.#noteDead(bytes);
   }
@@ -125,9 +131,9 @@ export class LiveRecords {
     try {
       at = segment.seek(offset);
     } catch (error) {
-      // A write over a damaged record must not fail: 32 bits of its hash are equal, so it is taken for the key's own, and
-      // the damage is gone with it.
-      if (this.#storing && error instanceof FirkinError && error.code === "CORRUPT") return true;
+      // What is stored is committed and must not fail over a record that cannot be read: 32 bits of its hash are equal, so
+      // it is taken for the key's own, and the damage is gone with it.
+      if (this.#storing) return true;
       throw error;
     }
     return isKeyAt(segment.window, at, bucket, key);

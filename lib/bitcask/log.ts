@@ -55,6 +55,9 @@ export interface LogOptions {
 /** Buckets a store may have: their names stand in the manifest, which is rewritten whole. */
 export const BUCKETS_MAX = 4_096;
 
+/** Addresses are exact integers: slots beyond this would not be. 64 TiB of segments of the default size. */
+const SLOTS_MAX = 2 ** 21;
+
 /** Bytes of a torn tail that are kept aside. */
 const TORN_BYTES_MAX = 16 * 1024 * 1024;
 
@@ -130,12 +133,13 @@ export class Log {
     );
   }
 
-  /** Gives a segment its slot, so that addresses can point into it. */
+  /**
+   * Gives a segment its slot, so that addresses can point into it. A slot is never given twice: the schedule of deadlines
+   * still holds addresses of segments that are gone.
+   */
   register(segment: Segment): void {
-    let slot = this.#slots.indexOf(undefined);
-    if (slot === -1) slot = this.#slots.length;
-    this.#slots[slot] = segment;
-    segment.slot = slot;
+    assert(this.#slots.length < SLOTS_MAX, "a store that is open makes fewer segments than addresses can tell apart");
+    segment.slot = this.#slots.push(segment) - 1;
   }
 
   /** Makes a new segment the active one, in memory. */
@@ -195,7 +199,8 @@ export class Log {
       const { replace } = changes;
       const segments =
         (replace === undefined ? this.segments : replaceRun(this.segments, replace.inputs, replace.outputs))
-          .filter((segment) => segment.file !== undefined);
+          // Not one whose header is only on its way to stable storage.
+          .filter((segment) => segment.written > 0);
       const manifest: Manifest = {
         ...this.#manifest,
         epoch: changes.epoch ?? this.#manifest.epoch,
@@ -377,16 +382,20 @@ async function settleEnd(
   if (tail === "rot") throw segment.corrupt(sound.end);
   if (tail === "torn") {
     const cut = bytes.subarray(sound.end);
-    const aside = log.fileSystem.open(`${segmentName(segment.id)}.torn-${sound.end}`, "create");
+    const name = `${segmentName(segment.id)}.torn-${sound.end}`;
+    // An open that did not get to the cut has left the same.
+    log.fileSystem.remove(name);
+    const aside = log.fileSystem.open(name, "create");
     aside.write(cut.subarray(0, TORN_BYTES_MAX), 0);
     await aside.sync();
     aside.close();
     options.report({ type: "torn", segment: segment.id, offset: sound.end, bytes: cut.length });
   }
   if (bytes.length > sound.end) file.truncate(sound.end);
+  // After a failed sync the system may hold pages that it calls clean and never wrote: written anew, they count again.
+  if (!sound.clean) file.write(bytes.subarray(sound.durable, sound.end), sound.durable);
   await file.sync();
   await log.fileSystem.syncDirectory();
-  segment.durable = sound.end;
 }
 
 /** Hands out the changes of a segment while its bytes are in memory; a sealed one then lets them go. */

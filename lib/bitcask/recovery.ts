@@ -10,8 +10,8 @@
  *
  * @module
  */
-import { checkRecord, FLAG, flagsAt, HEADER_BYTES, KIND, kindAt, markAt } from "./record.ts";
-import { SEGMENT_HEADER_BYTES } from "./segment.ts";
+import { checkRecord, FLAG, flagsAt, KIND, kindAt, markAt, recordBytesAt } from "./record.ts";
+import { MARK_BYTES, SEGMENT_HEADER_BYTES } from "./segment.ts";
 
 /** How far a segment is sound. */
 export interface SoundPart {
@@ -21,6 +21,8 @@ export interface SoundPart {
   readonly sealed: boolean;
   /** The last record is the clean mark of a close. */
   readonly clean: boolean;
+  /** What the last mark says was on stable storage. */
+  readonly durable: number;
 }
 
 /** Finds the end of the sound records; an unfinished batch at the end does not count. */
@@ -29,6 +31,7 @@ export function soundPart(bytes: Uint8Array, seed: number): SoundPart {
   let batchStart = -1;
   let sealed = false;
   let clean = false;
+  let durable = SEGMENT_HEADER_BYTES;
   for (;;) {
     const length = checkRecord(bytes, at, bytes.length, seed);
     if (length === 0) break;
@@ -36,11 +39,13 @@ export function soundPart(bytes: Uint8Array, seed: number): SoundPart {
     if (!more) batchStart = -1;
     else if (batchStart === -1) batchStart = at;
     sealed = kindAt(bytes, at) === KIND.seal;
-    clean = kindAt(bytes, at) === KIND.mark && (flagsAt(bytes, at) & FLAG.clean) !== 0;
+    const mark = kindAt(bytes, at) === KIND.mark;
+    clean = mark && (flagsAt(bytes, at) & FLAG.clean) !== 0;
+    if (mark) durable = markAt(bytes, at);
     at += length;
     if (sealed) break;
   }
-  return { end: batchStart === -1 ? at : batchStart, sealed, clean };
+  return { end: batchStart === -1 ? at : batchStart, sealed, clean, durable };
 }
 
 /** What follows the sound part: nothing but zeros, the leavings of a crash, or damage to what was safe. */
@@ -53,7 +58,9 @@ export function judgeTail(bytes: Uint8Array, { end, sealed }: SoundPart, seed: n
   if (sealed) return "rot";
   for (let kind = bytes.indexOf(KIND.mark, end + 4); kind !== -1; kind = bytes.indexOf(KIND.mark, kind + 1)) {
     const at = kind - 4;
-    if (at + HEADER_BYTES > bytes.length || checkRecord(bytes, at, bytes.length, seed) === 0) continue;
+    // The length first: else any byte may begin a record that reaches far, and the search takes the square of the tail.
+    if (at + MARK_BYTES > bytes.length || recordBytesAt(bytes, at) !== MARK_BYTES) continue;
+    if (checkRecord(bytes, at, bytes.length, seed) === 0) continue;
     if (markAt(bytes, at) > end) return "rot";
   }
   return "torn";

@@ -68,7 +68,7 @@ export class Segment {
   readonly id: number;
   /** Checksum seed of its records. */
   readonly seed: number;
-  /** Number in the log's table of segments, which addresses are made of; reused after the segment is gone. */
+  /** Number in the log's table of segments, which addresses are made of; never given again while the store is open. */
   slot = -1;
   /** Undefined until the first group of a new segment is written, and after the close. */
   file: File | undefined;
@@ -116,6 +116,7 @@ export class Segment {
     this.file = file;
     this.tail = bytes.length;
     this.written = bytes.length;
+    this.durable = bytes.length;
     this.listed = true;
     this.sealed = sealed;
     this.#resident = bytes;
@@ -151,6 +152,7 @@ export class Segment {
   /** Takes back everything from `tail` on, in memory. */
   cut(tail: number): void {
     this.tail = tail;
+    this.written = Math.min(this.written, tail);
     this.sealed = false;
     this.marked = SEGMENT_HEADER_BYTES;
   }

@@ -40,21 +40,23 @@ import {
 } from "../bitcask/record.ts";
 import type { Segment } from "../bitcask/segment.ts";
 import type { FileSystem } from "../fs/fs.ts";
-import type {
-  ChangeEvent,
-  Deadline,
-  DeleteOptions,
-  Engine,
-  EngineCapabilities,
-  EngineLimits,
-  EngineStats,
-  EngineSubscription,
-  Entry,
-  ListPage,
-  ListQuery,
-  SetOptions,
-  SubscribeQuery,
-  WriteResult,
+import {
+  type ChangeEvent,
+  type Deadline,
+  type DeleteOptions,
+  type Engine,
+  type EngineCapabilities,
+  type EngineLimits,
+  type EngineStats,
+  type EngineSubscription,
+  type Entry,
+  type ListPage,
+  type ListQuery,
+  PAGE_BYTES_MAX,
+  PAGE_ENTRIES_MAX,
+  type SetOptions,
+  type SubscribeQuery,
+  type WriteResult,
 } from "./engine.ts";
 
 /** Options of {@link openEmbedded}, all given; `open` has the defaults. */
@@ -71,10 +73,6 @@ export interface EmbeddedOptions extends EngineLimits, CompactionOptions {
   /** For tests that force false matches. */
   readonly hash?: KeyHash;
 }
-
-/** A page of a listing carries at most this many entries and about this many bytes. */
-const PAGE_ENTRIES_MAX = 1_000;
-const PAGE_BYTES_MAX = 1024 * 1024;
 
 /** An expiry whose record could not be written is tried again after this. */
 const EXPIRE_RETRY_MS = 1_000;

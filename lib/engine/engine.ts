@@ -12,6 +12,17 @@
  */
 import type { Content } from "../base/codec.ts";
 
+/** A page of a listing carries at most this many entries, and about this many bytes. */
+export const PAGE_ENTRIES_MAX = 1_000;
+export const PAGE_BYTES_MAX: number = 1024 * 1024;
+
+const BUCKET_NAME = /^[a-z0-9][a-z0-9_-]{0,63}$/;
+
+/** True when `name` may name a bucket. */
+export function isBucketName(name: string): boolean {
+  return BUCKET_NAME.test(name);
+}
+
 /** What an engine can do beyond the common calls. */
 export interface EngineCapabilities {
   /** `getSync` is there. */

@@ -3,11 +3,9 @@
  *
  * @module
  */
-import type { Engine } from "../engine/engine.ts";
+import { type Engine, isBucketName } from "../engine/engine.ts";
 import { Bucket, type BucketOptions } from "./bucket.ts";
 import { type SubscribeOptions, Subscription } from "./subscription.ts";
-
-const BUCKET_NAME = /^[a-z0-9][a-z0-9_-]{0,63}$/;
 
 /** Options of {@link Store.subscribe}: all buckets, or the keys of one. */
 export interface StoreSubscribeOptions extends Omit<SubscribeOptions, "prefix"> {
@@ -87,7 +85,7 @@ export class Store implements AsyncDisposable {
 /** `name` itself. @throws {TypeError} not a string; {RangeError} not a bucket name */
 export function checkBucketName(name: string): string {
   if (typeof name !== "string") throw new TypeError(`Cannot use a ${typeof name} as a bucket name`);
-  if (!BUCKET_NAME.test(name)) {
+  if (!isBucketName(name)) {
     throw new RangeError(
       `Cannot use "${name.slice(0, 80)}" as a bucket name: expected 1 to 64 of a-z, 0-9, _ and -, not first _ or -`,
     );

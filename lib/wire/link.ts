@@ -145,12 +145,12 @@ export class Link {
     this.#token = options.token;
     this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
     this.#handlers = handlers;
-    this.#hold = options.clock.hold();
     this.opened = new Promise((resolve, reject) => {
       this.#resolveOpened = resolve;
       this.#rejectOpened = reject;
     });
     this.#connect();
+    this.#hold = options.clock.hold();
   }
 
   /** What the server said in its last reply to `hello`. */

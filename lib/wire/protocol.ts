@@ -9,15 +9,16 @@
  */
 import { type Content, CONTENT_NAMES } from "../base/codec.ts";
 import { FirkinError } from "../base/errors.ts";
-import type {
-  ChangeEvent,
-  ChangeType,
-  Deadline,
-  Entry,
-  ListPage,
-  ListQuery,
-  SubscribeQuery,
-  WriteResult,
+import {
+  type ChangeEvent,
+  type ChangeType,
+  type Deadline,
+  type Entry,
+  type ListPage,
+  type ListQuery,
+  PAGE_BYTES_MAX,
+  type SubscribeQuery,
+  type WriteResult,
 } from "../engine/engine.ts";
 import type { CborReader, CborWriter } from "./cbor.ts";
 
@@ -106,10 +107,6 @@ export const CLOSE_FINAL: ReadonlySet<number> = new Set([
 
 /** Keys in one `getMany`. */
 export const KEYS_MAX = 1_000;
-/** Entries in one reply to `list`. */
-export const PAGE_ENTRIES_MAX = 1_000;
-/** Bytes of keys and values in one reply to `list` or `getMany`; the entry that passes it is the last. */
-export const PAGE_BYTES_MAX: number = 1_024 * 1_024;
 /** A message is sent once it is longer than this, so that the other end works meanwhile; a client's first. */
 export const REQUEST_FLUSH_BYTES: number = 4 * 1_024;
 /** The same for a server, which has more to say. */
@@ -137,13 +134,6 @@ export const WIRE_LIMITS: WireLimits = {
   subscriptionsMax: 1_000,
   requestsMax: 10_000,
 };
-
-const BUCKET_NAME = /^[a-z0-9][a-z0-9_-]{0,63}$/;
-
-/** True when `name` may name a bucket. */
-export function isBucketName(name: string): boolean {
-  return BUCKET_NAME.test(name);
-}
 
 // --- items that may be null ---
 

@@ -105,9 +105,12 @@ export function listenError(options: ListenOptions, cause: unknown): FirkinError
   return new FirkinError("UNAVAILABLE", `Cannot listen on ${hostname}:${options.port}: ${state}`, { cause });
 }
 
+/** uWebSockets.js or `ws` on Node, Bun.serve, Deno.serve. */
+export type TransportName = "uws" | "ws" | "bun" | "deno";
+
 /** One runtime's server. */
 export interface Transport {
-  readonly name: "uws" | "ws" | "bun" | "deno";
+  readonly name: TransportName;
   /** Starts listening. @throws {FirkinError} UNAVAILABLE — the address is in use or not this machine's */
   listen(options: ListenOptions, handlers: TransportHandlers): Promise<Listener>;
 }

@@ -1,0 +1,113 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { WebSocket } from "ws";
+import { systemClock } from "../../lib/base/clock.ts";
+import { CONTENT } from "../../lib/base/codec.ts";
+import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
+import { connectEngine, type RemoteEngine } from "../../lib/engine/remote.ts";
+import { Store } from "../../lib/store/store.ts";
+import { serve, type Server } from "../../server/mod.ts";
+import { bytesOf, take, textOf } from "../suites/engine_subject.ts";
+import { errorCode } from "../suites/fs.ts";
+import { openMemoryEngine } from "../wire/loopback.ts";
+
+describe("serve()", () => {
+  let engine: EmbeddedEngine;
+  let server: Server;
+
+  beforeEach(async () => {
+    engine = await openMemoryEngine();
+    server = await serve({ store: new Store(engine), port: 0 });
+  });
+
+  afterEach(async () => {
+    await server.close();
+    await engine.close();
+  });
+
+  function connect(): Promise<RemoteEngine> {
+    return connectEngine(server.url, {
+      openSocket: (url, protocols) => new WebSocket(url, protocols, { perMessageDeflate: false }),
+      clock: systemClock,
+    });
+  }
+
+  /** The status that refuses a handshake. */
+  function refusal(protocols: string[], headers: Record<string, string> = {}): Promise<number | undefined> {
+    return new Promise((resolve) => {
+      const socket = new WebSocket(server.url, protocols, { headers });
+      socket.on("unexpected-response", (_, { statusCode }) => {
+        resolve(statusCode);
+        socket.terminate();
+      });
+      socket.on("open", () => {
+        resolve(undefined);
+        socket.terminate();
+      });
+      socket.on("error", () => {});
+    });
+  }
+
+  test("serve() carries requests, events and megabytes", async () => {
+    const client = await connect();
+    const subscription = client.subscribe({ bucket: "b" });
+    await subscription.ready;
+    const value = new Uint8Array(1_000_000).fill(7);
+    const keys = Array.from({ length: 20 }, (_, index) => bytesOf(`k${index}`));
+    await Promise.all(keys.map((key) => client.set("b", key, value, { content: CONTENT.bytes })));
+    const entries = await Promise.all([...keys, ...keys].map((key) => client.get("b", key)));
+    expect(entries.every((entry) => entry!.value.length === 1_000_000 && entry!.value[999_999] === 7)).toBe(true);
+    const events = await take(subscription, 20);
+    expect(events.map((event) => "key" in event && textOf(event.key))).toEqual(keys.map(textOf));
+    expect(server.stats()["server.connections"]).toBe(1);
+    expect((await client.stats())["server.op.set"]).toBe(20);
+    await client.close();
+  });
+
+  test("serve() refuses an address that is not loopback", async () => {
+    for (const hostname of ["0.0.0.0", "::", "192.168.1.1", "example.org", "127.0.0.1.example.org", ""]) {
+      expect([hostname, await errorCode(() => serve({ store: new Store(engine), port: 0, hostname }))]).toEqual([
+        hostname,
+        "FORBIDDEN",
+      ]);
+    }
+  });
+
+  test("serve() refuses limits that contradict one another", async () => {
+    let thrown: unknown;
+    await serve({ store: new Store(engine), port: 0, limits: { messageBytesMax: 10_000 } }).catch((error: unknown) =>
+      thrown = error
+    );
+    expect(thrown).toBeInstanceOf(RangeError);
+  });
+
+  test("serve() refuses a port that is in use", async () => {
+    expect(await errorCode(() => serve({ store: new Store(engine), port: server.port }))).toBe("UNAVAILABLE");
+  });
+
+  test("serve() answers /livez and the dashboard, for hosts it knows", async () => {
+    const base = server.url.replace("ws:", "http:");
+    expect(await (await fetch(`${base}/livez`)).text()).toBe("ok");
+    expect((await fetch(`${base}/nothing`)).status).toBe(404);
+    expect((await fetch(`${base}/livez`, { headers: { origin: "https://example.org" } })).status).toBe(403);
+  });
+
+  test("serve() refuses handshakes without the subprotocol or from elsewhere", async () => {
+    expect(await refusal(["firkin.v2.cbor"])).toBe(400);
+    expect(await refusal(["firkin.v1.cbor"], { origin: "https://example.org" })).toBe(403);
+    expect(await refusal(["firkin.v1.cbor"], { host: "example.org" })).toBe(403);
+    expect(await refusal(["firkin.v1.cbor"], { origin: server.url.replace("ws:", "http:") })).toBeUndefined();
+  });
+
+  test("Server.close() answers what runs and closes connections so that they come back", async () => {
+    const client = await connect();
+    const write = client.set("b", bytesOf("k"), bytesOf("v"), { content: CONTENT.text });
+    await client.get("b", bytesOf("k"));
+    await server.close();
+    expect((await write).ok).toBe(true);
+    server = await serve({ store: new Store(engine), port: server.port });
+    // The client may not have heard yet: then what it asks is lost with the connection, and asked again.
+    const entry = await client.get("b", bytesOf("k")).catch(() => client.get("b", bytesOf("k")));
+    expect(textOf(entry?.value)).toBe("v");
+    await client.close();
+  });
+});

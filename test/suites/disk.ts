@@ -1,0 +1,223 @@
+/**
+ * A disk for tests: it fails when it is told to, holds a call back, counts, and forgets what was not synced.
+ *
+ * Two states are kept of every file and of the folder: what the running system sees, and what is on the platter. `sync`
+ * takes to the platter the parts of the file that were written since the last one; a `sync` that fails takes nothing there
+ * and yet forgets which parts they were, as Linux does. `cutPower` leaves only the platter; `crash` leaves what the system
+ * saw. Either way the files that were open answer no more.
+ *
+ * @module
+ */
+import { FirkinError } from "../../lib/base/errors.ts";
+import type { File, FileMode, FileSystem } from "../../lib/fs/fs.ts";
+
+/** A promise to hold a call back with, and its end. */
+export function gate(): { readonly wait: Promise<void>; open(): void } {
+  let open = (): void => {};
+  const wait = new Promise<void>((resolve) => open = resolve);
+  return { wait, open: () => open() };
+}
+
+/** A call that changes something, or makes it durable. */
+export interface DiskCall {
+  readonly action: "create" | "write" | "truncate" | "sync" | "rename" | "remove" | "syncDirectory";
+  /** The file's name when it was opened; "" for the folder. */
+  readonly name: string;
+  /** Calls before this one. */
+  readonly number: number;
+}
+
+interface Node {
+  seen: Uint8Array;
+  kept: Uint8Array;
+  /** Parts written since the last sync: start, end. */
+  dirty: [number, number][];
+}
+
+/** A folder on a {@link Disk}. */
+export class Disk implements FileSystem {
+  readonly path = "disk";
+  /** Every call so far. */
+  readonly calls: DiskCall[] = [];
+  /** Throws, or returns a promise to hold a sync back, before a call does anything. */
+  before: (call: DiskCall) => void | Promise<void> = () => {};
+  #seen = new Map<string, Node>();
+  #kept = new Map<string, Node>();
+  #life = { locked: false, over: false };
+
+  makeDirectory(): void {}
+
+  lock(): () => void {
+    const life = this.#life;
+    if (life.locked) throw new FirkinError("LOCKED", "Cannot lock disk: it is open already");
+    life.locked = true;
+    return () => void (life.locked = false);
+  }
+
+  list(): string[] {
+    return [...this.#seen.keys()];
+  }
+
+  open(name: string, mode: FileMode): File {
+    let node = this.#seen.get(name);
+    if (mode === "create") {
+      if (node !== undefined) throw new FirkinError("IO", `Cannot create ${name}: the file exists`);
+      void this.#call("create", name);
+      node = { seen: new Uint8Array(0), kept: new Uint8Array(0), dirty: [] };
+      this.#seen.set(name, node);
+    } else if (node === undefined) {
+      throw new FirkinError("IO", `Cannot open ${name}: there is no such file`);
+    }
+    const life = this.#life;
+    return new DiskFile(node, name, life, (action) => this.#call(action, name));
+  }
+
+  rename(source: string, target: string): void {
+    void this.#call("rename", source);
+    this.#seen.set(target, this.#seen.get(source)!);
+    this.#seen.delete(source);
+  }
+
+  remove(name: string): void {
+    if (!this.#seen.has(name)) return;
+    void this.#call("remove", name);
+    this.#seen.delete(name);
+  }
+
+  async syncDirectory(): Promise<void> {
+    const names = new Map(this.#seen);
+    await this.#call("syncDirectory", "");
+    this.#kept = names;
+  }
+
+  /** The process dies: what the system saw is what the next one finds. */
+  crash(): void {
+    this.#restart();
+  }
+
+  /** The power goes: only the platter is left. */
+  cutPower(): void {
+    this.#seen = new Map(this.#kept);
+    for (const node of this.#seen.values()) Object.assign(node, { seen: node.kept.slice(), dirty: [] });
+    this.#restart();
+  }
+
+  /** A copy of a file's bytes, as the system sees them. */
+  bytes(name: string): Uint8Array {
+    return this.#seen.get(name)!.seen.slice();
+  }
+
+  /** Puts bytes in a file's place, everywhere. */
+  put(name: string, bytes: Uint8Array): void {
+    const node = { seen: bytes.slice(), kept: bytes.slice(), dirty: [] };
+    this.#seen.set(name, node);
+    this.#kept.set(name, node);
+  }
+
+  /** Another disk with these files. */
+  clone(): Disk {
+    const other = new Disk();
+    for (const [name, { seen }] of this.#seen) other.put(name, seen);
+    return other;
+  }
+
+  /** Names of the segments, in order of their ids. */
+  segments(): string[] {
+    return this.list().filter((name) => name.endsWith(".segment")).sort();
+  }
+
+  /** How often something was done since `from`. */
+  count(action: DiskCall["action"], from = 0): number {
+    return this.calls.slice(from).filter((call) => call.action === action).length;
+  }
+
+  #restart(): void {
+    this.#life.over = true;
+    this.#life = { locked: false, over: false };
+    this.before = () => {};
+  }
+
+  #call(action: DiskCall["action"], name: string): void | Promise<void> {
+    const call = { action, name, number: this.calls.length };
+    this.calls.push(call);
+    return this.before(call);
+  }
+}
+
+class DiskFile implements File {
+  readonly #node: Node;
+  readonly #name: string;
+  readonly #life: { readonly over: boolean };
+  readonly #call: (action: "write" | "truncate" | "sync") => void | Promise<void>;
+  #closed = false;
+
+  constructor(node: Node, name: string, life: { readonly over: boolean }, call: DiskFile["#call"]) {
+    this.#node = node;
+    this.#name = name;
+    this.#life = life;
+    this.#call = call;
+  }
+
+  read(target: Uint8Array, position: number): number {
+    this.#check();
+    const part = this.#node.seen.subarray(position, position + target.length);
+    target.set(part);
+    return part.length;
+  }
+
+  write(source: Uint8Array, position: number): void {
+    this.#check();
+    const node = this.#node;
+    try {
+      void this.#call("write");
+    } catch (error) {
+      // A write that is refused may have got half way.
+      this.#put(source.subarray(0, source.length >> 1), position);
+      throw error;
+    }
+    this.#put(source, position);
+    node.dirty.push([position, position + source.length]);
+  }
+
+  #put(source: Uint8Array, position: number): void {
+    const node = this.#node;
+    if (position + source.length > node.seen.length) node.seen = resized(node.seen, position + source.length);
+    node.seen.set(source, position);
+  }
+
+  size(): number {
+    this.#check();
+    return this.#node.seen.length;
+  }
+
+  truncate(size: number): void {
+    this.#check();
+    void this.#call("truncate");
+    this.#node.seen = resized(this.#node.seen, size);
+  }
+
+  async sync(): Promise<void> {
+    this.#check();
+    const node = this.#node;
+    const { seen, dirty } = node;
+    node.dirty = [];
+    await this.#call("sync");
+    if (this.#life.over) return;
+    node.kept = resized(node.kept, seen.length);
+    for (const [start, end] of dirty) node.kept.set(seen.subarray(start, Math.min(end, seen.length)), start);
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  #check(): void {
+    if (this.#closed || this.#life.over) throw new FirkinError("CLOSED", `Cannot use ${this.#name}: the file is closed`);
+  }
+}
+
+function resized(bytes: Uint8Array, length: number): Uint8Array {
+  const other = new Uint8Array(length);
+  other.set(bytes.subarray(0, length));
+  return other;
+}
