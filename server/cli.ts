@@ -2,7 +2,8 @@
 /**
  * The command: `firkin serve | get | set | delete | list | subscribe`.
  *
- * Every flag is also an environment variable (`FIRKIN_*`); a flag wins over the variable, the variable over the default.
+ * Every flag of `serve`, and `--url`, is also an environment variable (`FIRKIN_*`); a flag wins over the variable, the
+ * variable over the default.
  * The commands for keys talk to a server (`--url`), or open a folder themselves (`--data-dir`) when no server has it.
  *
  * Results go to standard output, everything else to standard error, an error as one line. Exit codes: 0 done, 1 there is no
@@ -10,6 +11,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import process from "node:process";
 import { buffer } from "node:stream/consumers";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
@@ -176,11 +178,16 @@ function print(value: unknown): void {
 
 /** What JSON can show: bytes as base64 under a name of their own, big integers as text. */
 function plain(value: unknown): unknown {
-  if (value instanceof Uint8Array) return { base64: btoa(String.fromCharCode(...value)) };
+  if (value instanceof Uint8Array) return { base64: Buffer.from(value).toString("base64") };
   if (typeof value === "bigint") return String(value);
   if (Array.isArray(value)) return value.map(plain);
   if (value === null || typeof value !== "object" || value instanceof Date) return value;
   return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, plain(part)]));
+}
+
+/** What commander says of wrong usage, which may take several lines. */
+function oneLine(text: string): string {
+  return text.replace(/^error: /, "").trim().replaceAll("\n", " ");
 }
 
 function note(line: string): void {
@@ -230,6 +237,13 @@ function parseListen(text: string): { hostname: string; port: number } {
   return { hostname: match[1] ?? match[2]!, port };
 }
 
+function parseUrl(text: string): string {
+  if (!/^wss?:\/\/[^/]/.test(text) || !URL.canParse(text)) {
+    throw new InvalidArgumentError("expected ws://host:port, such as ws://127.0.0.1:7480");
+  }
+  return text;
+}
+
 function parseWhole(text: string): number {
   if (!/^\d+$/.test(text)) throw new InvalidArgumentError("expected a whole number");
   return Number(text);
@@ -241,7 +255,9 @@ function collect(text: string, before: string[]): string[] {
 
 function target(command: Command): Command {
   return command
-    .addOption(new Option("--url <url>", "the server").env("FIRKIN_URL").default("ws://127.0.0.1:7480"))
+    .addOption(
+      new Option("--url <url>", "the server").env("FIRKIN_URL").argParser(parseUrl).default("ws://127.0.0.1:7480"),
+    )
     .option("--data-dir <folder>", "open this folder instead of asking a server");
 }
 
@@ -250,8 +266,7 @@ function program(exit: (code: number) => void): Command {
   const firkin = new Command("firkin")
     .description("A durable key-value store that tells its clients when a key expires")
     .version(VERSION)
-    .showHelpAfterError("Try --help")
-    .configureOutput({ outputError: (text, write) => write(`firkin: ${text.replace(/^error: /, "")}`) });
+    .configureOutput({ outputError: (text, write) => write(`firkin: ${oneLine(text)} (see --help)\n`) });
 
   firkin.command("serve").description("serve a folder, with a dashboard")
     .addOption(
@@ -321,7 +336,17 @@ function program(exit: (code: number) => void): Command {
   return firkin;
 }
 
+/** A reader that has seen enough, such as `head`, ends the command without a word. */
+function endWithReader(): void {
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(EXIT.done);
+    note(messageOf(error));
+    process.exit(EXIT.failure);
+  });
+}
+
 async function main(): Promise<void> {
+  endWithReader();
   let code: number = EXIT.done;
   const firkin = program((value) => code = value);
   for (const command of [firkin, ...firkin.commands]) command.exitOverride();

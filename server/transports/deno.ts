@@ -51,7 +51,7 @@ interface DenoRuntime {
   ): DenoServer;
   upgradeWebSocket(
     request: Request,
-    options: { protocol?: string; idleTimeout: number },
+    options: { idleTimeout: number },
   ): { readonly socket: DenoSocket; readonly response: Response };
 }
 
@@ -135,10 +135,9 @@ function decide(
   const decision = handlers.upgrade(handshakeOf(pathname + search, request.headers, remoteAddress));
   if ("status" in decision) return textResponse(decision.status, decision.body);
   try {
-    const { socket, response } = runtime.upgradeWebSocket(request, {
-      idleTimeout: options.idleSeconds,
-      ...(decision.protocol === "" ? {} : { protocol: decision.protocol }),
-    });
+    const { socket, response } = runtime.upgradeWebSocket(request, { idleTimeout: options.idleSeconds });
+    // Deno's own `protocol` option knows offers only when they are separated by a comma and a space.
+    if (decision.protocol !== "") response.headers.set("sec-websocket-protocol", decision.protocol);
     const connection = new DenoConnection(socket, remoteAddress);
     socket.onopen = () => {
       connections.add(connection);

@@ -51,8 +51,11 @@ export function runTransportSuite(name: string, start: () => Promise<EchoServer>
   });
 
   describe(`Transport ${name}: handshake`, () => {
-    test("listen() accepts with the chosen subprotocol alone", async () => {
-      const client = await EchoClient.open(server.port, { protocols: ["other", PROTOCOL, "third"] });
+    test.each([
+      ["a comma and a space", ["other", PROTOCOL, "third"]],
+      ["a comma alone", [`other,${PROTOCOL},third`]],
+    ])("listen() accepts with the chosen subprotocol alone, of offers between %s", async (_, protocols) => {
+      const client = await EchoClient.open(server.port, { protocols });
       expect(client.status).toBe(101);
       expect(client.headers.match(/sec-websocket-protocol:.*/g)).toEqual([`sec-websocket-protocol: ${PROTOCOL}`]);
       expect(client.headers).not.toContain("sec-websocket-extensions");
