@@ -44,7 +44,8 @@ export function message(...frames: Item[][]): Uint8Array {
   return writer.take().slice();
 }
 
-function framesOf(bytes: Uint8Array): Item[][] {
+/** The frames of one message. */
+export function framesOf(bytes: Uint8Array): Item[][] {
   const reader = new CborReader().reset(bytes);
   const frames: Item[][] = [];
   while (!reader.atEnd()) {
