@@ -6,7 +6,8 @@
  * @module
  */
 import { decodeKey, type Key } from "../base/bytes.ts";
-import { CONTENT_NAMES, type ContentName, decodeValue } from "../base/codec.ts";
+import { type Content, CONTENT_NAMES, type ContentName, decodeValue } from "../base/codec.ts";
+import { FirkinError } from "../base/errors.ts";
 import type { ChangeType, ControlEvent, EngineEvent, EngineSubscription } from "../engine/engine.ts";
 
 /** One change of one key, as subscriptions deliver it. */
@@ -23,6 +24,8 @@ export interface Change<Value = unknown> {
   readonly at: number;
   /** Only on `set`. */
   readonly value?: Value;
+  /** In the place of `value` when its bytes are not what its content type says: one bad value stops no subscriber. */
+  readonly error?: FirkinError;
   /** What the value is stored as; only on `set`. */
   readonly content?: ContentName;
   /** When the key will expire, epoch milliseconds; only on `set`. */
@@ -108,6 +111,15 @@ function decodeEvent<Value>(event: EngineEvent): SubscriptionEvent<Value> {
   const { type, bucket, revision, at, value, content, expiresAt } = event;
   const change: Change<Value> = { type, bucket, key: decodeKey(event.key), revision, at };
   if (value === undefined || content === undefined) return change;
-  const set = { ...change, value: decodeValue(value, content) as Value, content: CONTENT_NAMES[content]! };
+  const set = { ...change, ...decoded<Value>(value, content), content: CONTENT_NAMES[content]! };
   return expiresAt === undefined ? set : { ...set, expiresAt };
+}
+
+function decoded<Value>(value: Uint8Array, content: Content): { value: Value } | { error: FirkinError } {
+  try {
+    return { value: decodeValue(value, content) as Value };
+  } catch (error) {
+    if (error instanceof FirkinError) return { error };
+    throw error;
+  }
 }
