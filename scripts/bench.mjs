@@ -1,8 +1,8 @@
 /**
  * Runs the benchmarks of bench/ on Bun, Deno and Node, one after another: two at a time would measure each other.
  *
- * `npm run bench` runs all subjects; `npm run bench -- embedded wire` those; `-- --runtime bun` on one runtime (more with
- * more `--runtime`); `-- --json` prints one line of JSON per benchmark and nothing else. A subject is a file
+ * `npm run bench` runs all subjects; `npm run bench -- embedded wire` those; `-- --runtime bun` on one runtime (more
+ * with more `--runtime`); `-- --json` prints one line of JSON per benchmark and nothing else. A subject is a file
  * bench/<subject>.bench.ts.
  *
  * Node until version 22 does not take TypeScript: for it everything is compiled into a folder of build/, which is this

@@ -1,0 +1,58 @@
+/**
+ * A server in a process of its own, on the runtime that runs the benchmark.
+ *
+ * It is the command `serve`, as users start it: a temporary folder, any free port. It ends with `stop`, and at the
+ * latest with the process that started it.
+ *
+ * @module
+ */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import type { SyncPolicy } from "../mod.ts";
+import { runtime, temporaryFolder } from "./harness.ts";
+
+/** A server that runs. */
+export interface Server {
+  readonly url: string;
+  /** Asks the process to end and resolves when it has. @throws {Error} it did not end well */
+  stop(): Promise<void>;
+}
+
+/** Starts a server and resolves when it listens. @throws {Error} it ended instead */
+export async function startServer(sync: SyncPolicy): Promise<Server> {
+  // On Node both files are compiled.
+  const command = fileURLToPath(
+    new URL(import.meta.url.endsWith(".ts") ? "../server/cli.ts" : "../server/cli.js", import.meta.url),
+  );
+  const options = runtime().name === "deno" ? ["run", "-A", "--no-check"] : [];
+  const flags = ["serve", "--data-dir", temporaryFolder(), "--listen", "127.0.0.1:0", "--sync", sync];
+  const child = spawn(process.execPath, [...options, command, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
+  const kill = (): void => void child.kill("SIGKILL");
+  process.prependListener("exit", kill);
+  const reader = createInterface(child.stderr);
+  const ended = Promise.all([once(child, "close"), once(reader, "close")]);
+  const lines: string[] = [];
+  const url = await new Promise<string>((resolve, reject) => {
+    reader.on("line", (line) => {
+      lines.push(line);
+      const address = / on (ws:\/\/\S+) /.exec(line)?.[1];
+      if (address !== undefined) resolve(address);
+    });
+    ended.then(() => reject(new Error(`Cannot start a server: it ended\n${lines.join("\n")}`)), reject);
+  });
+  return {
+    url,
+    async stop() {
+      child.kill("SIGTERM");
+      await ended;
+      process.off("exit", kill);
+      // Its last word, because Deno reports a signal that was handled as the way the process ended.
+      if (lines.at(-1)?.includes("closed") !== true) {
+        throw new Error(`Cannot trust the figures: the server did not close its store\n${lines.join("\n")}`);
+      }
+    },
+  };
+}
