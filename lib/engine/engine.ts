@@ -106,7 +106,9 @@ export interface ChangeEvent {
  * `resync` when the cursor lies beyond what the log still holds: start again with a snapshot.
  */
 export interface ControlEvent {
+  /** The word. */
   readonly type: "synced" | "progress" | "resync";
+  /** Where to continue with `from`. */
   readonly cursor: string;
 }
 

@@ -116,7 +116,9 @@ export const WINDOW_BYTES: number = 1_024 * 1_024;
 
 /** The limits that a server tells in its reply to `hello`. */
 export interface WireLimits {
+  /** Longest key. */
   readonly keyBytesMax: number;
+  /** Longest value. */
   readonly valueBytesMax: number;
   /** The longest message a server takes, and the most bytes of requests a client leaves unanswered. */
   readonly messageBytesMax: number;

@@ -10,7 +10,7 @@ import type { AddressInfo } from "node:net";
 import { open } from "../../lib/store/open.ts";
 import type { Store } from "../../lib/store/store.ts";
 import { serve, type Server } from "../../server/mod.ts";
-import { launchBrowser, type LaunchedBrowser } from "../suites/browser.ts";
+import { launchBrowser, type LaunchedBrowser } from "../suites/chromium.ts";
 
 const browser: LaunchedBrowser | undefined = await launchBrowser();
 

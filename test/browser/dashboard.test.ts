@@ -13,7 +13,7 @@ import { connect } from "../../lib/store/connect.ts";
 import { open } from "../../lib/store/open.ts";
 import type { Store } from "../../lib/store/store.ts";
 import { serve, type Server } from "../../server/mod.ts";
-import { launchBrowser, type LaunchedBrowser } from "../suites/browser.ts";
+import { launchBrowser, type LaunchedBrowser } from "../suites/chromium.ts";
 
 /** Only in the page. */
 declare const MutationObserver: new (callback: () => void) => { observe(target: object, options: object): void };

@@ -85,9 +85,12 @@ describe("NodeFileSystem on disk", () => {
     expect(fs.list()).toEqual([]);
   });
 
-  test.skipIf(!nodeFs.existsSync("/proc/self"))("NodeFileSystem.makeDirectory() ends where no folder can be made", async () => {
-    expect(await errorCode(() => new NodeFileSystem("/proc/none/below").makeDirectory())).toBe("IO");
-  });
+  test.skipIf(!nodeFs.existsSync("/proc/self"))(
+    "NodeFileSystem.makeDirectory() ends where no folder can be made",
+    async () => {
+      expect(await errorCode(() => new NodeFileSystem("/proc/none/below").makeDirectory())).toBe("IO");
+    },
+  );
 
   test.skipIf(windows)("NodeFileSystem keeps others out: folder 0700, files 0600", () => {
     const fs = new NodeFileSystem(join(folder, "store"));

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { CONTENT } from "../../lib/base/codec.ts";
-import { FirkinError } from "../../lib/base/errors.ts";
+import type { FirkinError } from "../../lib/base/errors.ts";
 import { open } from "../../lib/store/open.ts";
 import type { SubscriptionEvent } from "../../lib/store/subscription.ts";
 

@@ -86,8 +86,30 @@ export class Disk implements FileSystem {
 
   async syncDirectory(): Promise<void> {
     const names = new Map(this.#seen);
+    const life = this.#life;
     await this.#call("syncDirectory", "");
-    this.#kept = names;
+    if (!life.over) this.#kept = names;
+  }
+
+  /** The folder as one process has it, which can do nothing any more after a crash. */
+  mount(): FileSystem {
+    const life = this.#life;
+    const alive = <Arguments extends unknown[], Result>(call: (...given: Arguments) => Result) => {
+      return (...given: Arguments): Result => {
+        if (life.over) throw new FirkinError("CLOSED", "Cannot use disk: the process is dead");
+        return call(...given);
+      };
+    };
+    return {
+      path: this.path,
+      makeDirectory: () => {},
+      lock: alive(() => this.lock()),
+      list: alive(() => this.list()),
+      open: alive((name: string, mode: FileMode) => this.open(name, mode)),
+      rename: alive((source: string, target: string) => this.rename(source, target)),
+      remove: alive((name: string) => this.remove(name)),
+      syncDirectory: alive(() => this.syncDirectory()),
+    };
   }
 
   /** The process dies: what the system saw is what the next one finds. */
@@ -103,8 +125,8 @@ export class Disk implements FileSystem {
   }
 
   /** A copy of a file's bytes, as the system sees them. */
-  bytes(name: string): Uint8Array {
-    return this.#seen.get(name)!.seen.slice();
+  bytes(name: string): Uint8Array<ArrayBuffer> {
+    return Uint8Array.from(this.#seen.get(name)!.seen);
   }
 
   /** Puts bytes in a file's place, everywhere. */
@@ -144,14 +166,16 @@ export class Disk implements FileSystem {
   }
 }
 
+type FileCall = (action: "write" | "truncate" | "sync") => void | Promise<void>;
+
 class DiskFile implements File {
   readonly #node: Node;
   readonly #name: string;
   readonly #life: { readonly over: boolean };
-  readonly #call: (action: "write" | "truncate" | "sync") => void | Promise<void>;
+  readonly #call: FileCall;
   #closed = false;
 
-  constructor(node: Node, name: string, life: { readonly over: boolean }, call: DiskFile["#call"]) {
+  constructor(node: Node, name: string, life: { readonly over: boolean }, call: FileCall) {
     this.#node = node;
     this.#name = name;
     this.#life = life;
@@ -212,7 +236,9 @@ class DiskFile implements File {
   }
 
   #check(): void {
-    if (this.#closed || this.#life.over) throw new FirkinError("CLOSED", `Cannot use ${this.#name}: the file is closed`);
+    if (this.#closed || this.#life.over) {
+      throw new FirkinError("CLOSED", `Cannot use ${this.#name}: the file is closed`);
+    }
   }
 }
 

@@ -54,7 +54,7 @@ export class Cask {
     const { disk, clock } = this;
     const report = (event: LogEvent): void => void this.events.push(event);
     this.engine = await this.finish(
-      openEmbedded({ ...DEFAULTS, ...this.options, fileSystem: disk, clock, report }),
+      openEmbedded({ ...DEFAULTS, ...this.options, fileSystem: disk.mount(), clock, report }),
     );
     return this;
   }
