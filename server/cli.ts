@@ -6,8 +6,8 @@
  * variable over the default.
  * The commands for keys talk to a server (`--url`), or open a folder themselves (`--data-dir`) when no server has it.
  *
- * Results go to standard output, everything else to standard error, an error as one line. Exit codes: 0 done, 1 there is no
- * such key or the condition did not hold, 2 wrong usage, 3 anything else.
+ * Results go to standard output, everything else to standard error, an error as one line. Exit codes: 0 done, 1 there
+ * is no such key or the condition did not hold, 2 wrong usage, 3 anything else.
  *
  * @module
  */
@@ -201,8 +201,10 @@ function missing(bucket: string, key: string): number {
 
 function describe(event: LogEvent | ServerEvent): string {
   switch (event.type) {
-    case "torn":
-      return `cut ${event.bytes} bytes of an unfinished write from segment ${event.segment} at ${event.offset}, kept aside`;
+    case "torn": {
+      const { bytes, segment, offset } = event;
+      return `cut ${bytes} bytes of an unfinished write from segment ${segment} at ${offset}, kept aside`;
+    }
     case "poisoned":
       return `takes no more writes: ${event.error.message}`;
     case "compaction-failed":

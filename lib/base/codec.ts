@@ -10,6 +10,7 @@
  * @module
  */
 import { Decoder, Encoder } from "cbor-x";
+import { encodeText } from "./bytes.ts";
 import { FirkinError, messageOf } from "./errors.ts";
 
 /** The name of a content type. */
@@ -47,7 +48,7 @@ export function encodeValue(value: unknown, content: Content): Uint8Array {
     }
     case CONTENT.text:
       if (typeof value !== "string") throw new TypeError(`Cannot store a ${typeof value} as text: expected a string`);
-      return utf8Encoder.encode(value);
+      return encodeText(value);
     case CONTENT.bytes:
       if (!(value instanceof Uint8Array)) {
         throw new TypeError(`Cannot store a ${typeof value} as bytes: expected a Uint8Array`);
@@ -73,4 +74,31 @@ export function decodeValue(bytes: Uint8Array, content: Content): unknown {
     const name = CONTENT_NAMES[content];
     throw new FirkinError("CORRUPT", `Cannot decode a value as ${name}: ${messageOf(error)}`, { cause: error });
   }
+}
+
+/**
+ * Adds to the number behind `bytes`, which counts as 0 when it is undefined: the sum, and its bytes as `content`.
+ * @throws {FirkinError} INVALID — there is no number, or the sum is not exact
+ */
+export function addToValue(
+  bytes: Uint8Array | undefined,
+  content: Content,
+  by: number,
+): { readonly sum: number; readonly bytes: Uint8Array } {
+  const before = bytes === undefined ? 0 : numberOf(bytes, content);
+  const sum = before + by;
+  if (!Number.isFinite(sum) || (Number.isInteger(sum) && !Number.isSafeInteger(sum))) {
+    throw new FirkinError("INVALID", `Cannot add ${by} to ${before}: the sum is not exact`);
+  }
+  return { sum, bytes: encodeValue(content === CONTENT.text ? String(sum) : sum, content) };
+}
+
+function numberOf(bytes: Uint8Array, content: Content): number {
+  // A number takes at most 9 bytes of CBOR and 32 characters: anything longer is not worth decoding.
+  const decoded = bytes.length <= 32 && content !== CONTENT.bytes ? decodeValue(bytes, content) : undefined;
+  const number = content === CONTENT.text && decoded !== "" ? Number(decoded) : decoded;
+  if (typeof number !== "number" || !Number.isFinite(number)) {
+    throw new FirkinError("INVALID", "Cannot increment a value that is not a number");
+  }
+  return number;
 }

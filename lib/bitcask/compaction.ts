@@ -3,7 +3,7 @@
  *
  * 1. Copy, in slices, every record that must stay into new segments: a set record that the keydir still points to, and a
  *    tombstone that may still be needed.
- * 2. Write the new segments and sync them.
+ * 2. Write the new segments and sync them, and the end of the log too: what was left out has its successor there.
  * 3. Switch the manifest: the new segments stand where the run stood. Until then a crash leaves only files that nobody
  *    names; from then on the old files are what nobody names.
  * 4. In the same turn of the event loop point the keydir at the new places, except for keys that were written meanwhile,
@@ -19,6 +19,7 @@
  * @module
  */
 import type { Clock } from "../base/clock.ts";
+import { FirkinError } from "../base/errors.ts";
 import { ADDRESS_UNIT } from "./keydir.ts";
 import type { Log } from "./log.ts";
 import { isTombstone, KIND, kindAt, recordBytesAt, revisionAt, timeAt } from "./record.ts";
@@ -46,6 +47,8 @@ export interface CompactionOwner {
   now(): number;
   /** The last revision that is visible. */
   committed(): number;
+  /** Resolves when everything that is visible is on stable storage. */
+  sync(): Promise<void>;
   /** True when the keydir points at this set record. */
   isLive(segment: Segment, offset: number): boolean;
   /** These records have copies; follow them, except where a key has moved on. */
@@ -67,6 +70,7 @@ export class Compaction {
   readonly #options: CompactionOptions;
   #work: Promise<void> = Promise.resolve();
   #busy = false;
+  #started = false;
   #closed = false;
   #deadSince = 0;
 
@@ -78,15 +82,21 @@ export class Compaction {
     this.#options = options;
   }
 
+  /** From here on runs may begin by themselves: while the log is opened, nobody knows all of its segments. */
+  start(): void {
+    this.#started = this.#options.automatic;
+    this.noteDead(0);
+  }
+
   /** Counts bytes that died; now and then looks whether a run is worth it. */
   noteDead(bytes: number): void {
     this.#deadSince += bytes;
-    if (!this.#options.automatic || this.#busy || this.#closed || this.#deadSince < SLICE_BYTES) return;
+    if (!this.#started || this.#busy || this.#closed || this.#deadSince < SLICE_BYTES) return;
     this.#deadSince = 0;
-    const run = this.#worthwhile();
-    if (run.length === 0) return;
-    this.#queue(() => this.#rewrite(run, run[0] === this.#log.segments[0] ? this.#owner.committed() : -1))
-      .catch((error: unknown) => this.#owner.report({ type: "compaction-failed", error }));
+    this.#queue(async () => {
+      const run = this.#worthwhile();
+      if (run.length > 0) await this.#rewrite(run, run[0] === this.#log.segments[0] ? this.#owner.committed() : -1);
+    }).catch((error: unknown) => this.#owner.report({ type: "compaction-failed", error }));
   }
 
   /** Rewrites every sealed segment, run after run. */
@@ -140,19 +150,25 @@ export class Compaction {
   /** Replaces the run by its live records; drops tombstones up to revision `cleanBefore` that are old enough. */
   async #rewrite(run: readonly Segment[], cleanBefore: number): Promise<void> {
     const outputs: Segment[] = [];
+    let moves: Move[];
     try {
-      const { moves, floor } = await this.#copy(run, cleanBefore, outputs);
+      const copied = await this.#copy(run, cleanBefore, outputs);
+      moves = copied.moves;
       for (const output of outputs) {
         if (this.#closed) break;
         await this.#write(output);
       }
+      // What was left out has a successor, which a power cut must not take once the original is gone.
+      await this.#owner.sync();
       if (this.#closed) return this.#abandon(outputs);
-      await this.#log.replaceRun(run, outputs, floor);
-      this.#owner.moved(moves);
+      await this.#log.replaceRun(run, outputs, copied.floor);
     } catch (error) {
-      this.#abandon(outputs);
+      // The sync that failed may be the one behind the switch: an open may then find the manifest with the outputs.
+      if (error instanceof FirkinError && error.code === "DURABILITY") { for (const output of outputs) output.close(); }
+      else this.#abandon(outputs);
       throw error;
     }
+    this.#owner.moved(moves);
     for (const output of outputs) output.release();
     for (const segment of run) this.#log.discard(segment);
   }

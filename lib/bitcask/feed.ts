@@ -150,7 +150,11 @@ class FeedSubscription implements EngineSubscription {
   }
 
   get cursor(): string {
-    return `${this.#log.epoch}.${this.#revision}`;
+    // In the middle of a snapshot no revision says which entries are still to come: only the beginning misses none.
+    if (this.#snapshot !== undefined) return `${this.#log.epoch}.0`;
+    // Who has no place has read everything: what came since did not match.
+    const caughtUp = this.#place === undefined && !this.#resync;
+    return `${this.#log.epoch}.${caughtUp ? this.#owner.committed() : this.#revision}`;
   }
 
   /** A record has become visible: if nothing before it waits to be read, reading begins there. */

@@ -49,6 +49,8 @@ interface Group<Note> {
   /** The group's records are the segment's bytes from here to its tail. */
   from: number;
   readonly notes: Note[];
+  /** Called when the group is committed or has failed. */
+  readonly waiting: (() => void)[];
 }
 
 /** The end of the log, where groups are written. */
@@ -64,8 +66,8 @@ export class GroupCommit<Note> {
   /** Groups that wait; the last one is still open. */
   #queue: Group<Note>[] = [];
   #scheduled = false;
-  #flushing = false;
-  #waiting: (() => void)[] = [];
+  /** The group that waits for the disk. */
+  #flushing: Group<Note> | undefined;
   #syncTimer: Timer | undefined;
   #failure: FirkinError | undefined;
 
@@ -81,13 +83,25 @@ export class GroupCommit<Note> {
 
   /** True while something waits to be committed. */
   get busy(): boolean {
-    return this.#flushing || this.#queue.length > 0;
+    return this.#flushing !== undefined || this.#queue.length > 0;
   }
 
   /** Gives the record the next revision and encodes it; returns its address. @throws {FirkinError} the log is poisoned */
   append(record: NewRecord): number {
     if (this.#failure !== undefined) throw this.#failure;
-    const fields: RecordFields = { ...record, revision: this.#log.revision + 1, at: this.#owner.now() };
+    // Every field by name: one shape for all records costs a third less per set than a spread (bench/embedded, Node 20).
+    const fields: RecordFields = {
+      kind: record.kind,
+      bucket: record.bucket,
+      revision: this.#log.revision + 1,
+      at: this.#owner.now(),
+      key: record.key,
+      value: record.value,
+      content: record.content,
+      expiresAt: record.expiresAt,
+      rawBytes: record.rawBytes,
+      flags: record.flags,
+    };
     const length = recordBytes(fields);
     let segment = this.#log.active;
     if (segment === undefined || !segment.hasRoom(length)) {
@@ -103,39 +117,41 @@ export class GroupCommit<Note> {
   /** Adds a note to the group; without a record before it, it waits for what was asked before it. */
   enqueue(note: Note): void {
     const last = this.#queue[this.#queue.length - 1];
-    if (last === undefined) this.#queue.push({ segment: undefined, from: 0, notes: [note] });
+    if (last === undefined) this.#queue.push({ segment: undefined, from: 0, notes: [note], waiting: [] });
     else last.notes.push(note);
     this.#schedule();
   }
 
   /** Seals the active segment, if it holds anything. */
   async rotate(): Promise<void> {
-    await this.drain();
     if (this.#failure !== undefined) throw this.#failure;
     const { active } = this.#log;
-    if (active === undefined || active.tail === SEGMENT_HEADER_BYTES) return;
-    this.#seal(active);
+    if (active !== undefined && active.tail > SEGMENT_HEADER_BYTES) this.#seal(active);
     this.#schedule();
-    await this.drain();
+    await this.#settle();
     if (this.#failure !== undefined) throw this.#failure;
   }
 
   /** Resolves when everything acknowledged before the call is on stable storage. */
   async sync(): Promise<void> {
-    await this.drain();
+    await this.#settle();
     if (this.#failure !== undefined) throw this.#failure;
-    const { active } = this.#log;
-    if (active?.file !== undefined) await this.#syncFile(active, active.file);
+    const unsynced = this.#log.segments.filter(({ durable, written }) => durable < written);
+    for (const segment of unsynced) {
+      // One that compaction has rewritten meanwhile is closed, and was synced before.
+      if (segment.file !== undefined) await this.#syncFile(segment, segment.file);
+    }
   }
 
-  /** Resolves when nothing waits to be committed. */
-  async drain(): Promise<void> {
-    while (this.busy) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  /** Resolves when what waits now is committed or has failed; what is asked later is not waited for. */
+  async #settle(): Promise<void> {
+    const last = this.#queue[this.#queue.length - 1] ?? this.#flushing;
+    if (last !== undefined) await new Promise<void>((resolve) => last.waiting.push(resolve));
   }
 
   /** Commits what waits, syncs, and ends the log with a clean mark. Later appends fail with `CLOSED`. */
   async close(): Promise<void> {
-    await this.drain();
+    await this.#settle();
     this.#syncTimer?.cancel();
     const failure = this.#failure;
     this.#failure = new FirkinError("CLOSED", `Cannot write to ${this.#log.fileSystem.path}: the store is closed`);
@@ -158,7 +174,7 @@ export class GroupCommit<Note> {
       last.segment = segment;
       last.from = segment.tail;
     } else {
-      this.#queue.push({ segment, from: segment.tail, notes: [] });
+      this.#queue.push({ segment, from: segment.tail, notes: [], waiting: [] });
     }
     if (segment.durable > segment.marked) this.#mark(segment, segment.durable, 0);
   }
@@ -178,7 +194,7 @@ export class GroupCommit<Note> {
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#flushing) return;
+    if (this.#scheduled || this.#flushing !== undefined) return;
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
@@ -191,37 +207,33 @@ export class GroupCommit<Note> {
   /** Writes group after group; leaves the rest to `#flushAwaited` at the first one that must wait for the disk. */
   #flush(): void {
     for (let group = this.#queue.shift(); group !== undefined; group = this.#queue.shift()) {
-      const { segment, from } = group;
-      const revision = this.#log.revision;
+      const { segment } = group;
+      // Answers alone commit nothing: what was appended before them has failed or is committed.
+      const revision = Math.max(this.committed, segment?.lastRevision ?? 0);
       if (segment !== undefined) {
         const direct = this.#policy !== "always" && segment.listed && !segment.sealed && !this.#log.hasNewBucket;
         if (!direct) {
-          this.#flushing = true;
-          void this.#flushAwaited(
-            group,
-            segment,
-            segment.tail,
-            this.#queue.length > 0 ? segment.lastRevision : revision,
-          );
+          this.#flushing = group;
+          void this.#flushAwaited(group, segment, segment.tail, revision);
           return;
         }
         try {
-          write(segment, from, segment.tail);
+          write(segment, group.from, segment.tail);
         } catch (error) {
           this.#undo(group, error);
           continue;
         }
         this.#syncLater();
       }
-      this.#commit(group, this.#queue.length > 0 && segment !== undefined ? segment.lastRevision : revision);
+      this.#commit(group, revision);
     }
-    this.#wake();
   }
 
-  /** What is appended while this waits belongs to the next group: `end` is fixed before. */
+  /** What is appended while this waits belongs to the next group: `end` and `revision` are fixed before. */
   async #flushAwaited(group: Group<Note>, segment: Segment, end: number, revision: number): Promise<void> {
     // A seal may come while this waits, and belongs to the next group too.
     const { sealed } = segment;
+    let failure: unknown;
     try {
       if (!segment.listed && segment.file === undefined) await this.#log.createFile(segment);
       if (!segment.listed || this.#log.hasNewBucket) await this.#log.switchManifest();
@@ -233,19 +245,34 @@ export class GroupCommit<Note> {
       } else {
         this.#syncLater();
       }
+      // A sync of the timer's may have failed meanwhile.
+      failure = this.#failure;
+    } catch (error) {
+      failure = error;
+    }
+    this.#flushing = undefined;
+    if (failure === undefined) {
       this.#commit(group, revision);
       if (sealed) segment.release();
-    } catch (error) {
-      if (error instanceof FirkinError && error.code === "DURABILITY") this.#poison(error, group);
-      else this.#undo(group, error);
+    } else if (failure instanceof FirkinError && failure.code === "DURABILITY") {
+      this.#poison(failure, group);
+    } else {
+      this.#undo(group, failure);
     }
-    this.#flushing = false;
     this.#flush();
   }
 
   #commit(group: Group<Note>, revision: number): void {
     this.committed = revision;
     this.#owner.committed(group.notes);
+    for (const resolve of group.waiting) resolve();
+  }
+
+  #fail(groups: readonly Group<Note>[], error: FirkinError): void {
+    for (const { notes, waiting } of groups) {
+      this.#owner.failed(notes, error);
+      for (const resolve of waiting) resolve();
+    }
   }
 
   /** Takes back everything that is not committed, in memory and in the files. */
@@ -267,15 +294,16 @@ export class GroupCommit<Note> {
       this.#poison(new FirkinError("DURABILITY", message, { cause: error }), ...groups);
       return;
     }
-    for (const { notes } of groups.reverse()) this.#owner.failed(notes, error);
+    this.#fail(groups.reverse(), error);
   }
 
   #poison(error: FirkinError, ...groups: Group<Note>[]): void {
+    const known = this.#failure === error;
     this.#failure ??= error;
-    this.#owner.report({ type: "poisoned", error });
     const all = [...groups, ...this.#queue];
     this.#queue = [];
-    for (const { notes } of all) this.#owner.failed(notes, error);
+    this.#fail(all, error);
+    if (!known) this.#owner.report({ type: "poisoned", error });
   }
 
   // --- policies interval and os ---
@@ -300,13 +328,6 @@ export class GroupCommit<Note> {
       throw error;
     }
     segment.durable = Math.max(segment.durable, end);
-  }
-
-  #wake(): void {
-    if (this.busy) return;
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const resolve of waiting) resolve();
   }
 }
 

@@ -131,8 +131,8 @@ export class LiveRecords {
     try {
       at = segment.seek(offset);
     } catch (error) {
-      // What is stored is committed and must not fail over a record that cannot be read: 32 bits of its hash are equal, so
-      // it is taken for the key's own, and the damage is gone with it.
+      // What is stored is committed and must not fail over a record that cannot be read: 32 bits of its hash are equal,
+      // so it is taken for the key's own, and the damage is gone with it.
       if (this.#storing) return true;
       throw error;
     }

@@ -134,8 +134,8 @@ export class Log {
   }
 
   /**
-   * Gives a segment its slot, so that addresses can point into it. A slot is never given twice: the schedule of deadlines
-   * still holds addresses of segments that are gone.
+   * Gives a segment its slot, so that addresses can point into it. A slot is never given twice: the schedule of
+   * deadlines still holds addresses of segments that are gone.
    */
   register(segment: Segment): void {
     assert(this.#slots.length < SLOTS_MAX, "a store that is open makes fewer segments than addresses can tell apart");

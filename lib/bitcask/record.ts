@@ -57,7 +57,7 @@ export interface RecordFields {
   readonly expiresAt?: number | undefined;
   readonly rawBytes?: number | undefined;
   /** Further flags: once, more, clean. */
-  readonly flags?: number;
+  readonly flags?: number | undefined;
 }
 
 /** Empty key or value. */

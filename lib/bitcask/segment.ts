@@ -152,7 +152,6 @@ export class Segment {
   /** Takes back everything from `tail` on, in memory. */
   cut(tail: number): void {
     this.tail = tail;
-    this.written = Math.min(this.written, tail);
     this.sealed = false;
     this.marked = SEGMENT_HEADER_BYTES;
   }

@@ -12,7 +12,7 @@
  * @module
  */
 import type { Clock } from "../base/clock.ts";
-import { CONTENT, type Content, decodeValue, encodeValue } from "../base/codec.ts";
+import { addToValue, CONTENT, type Content } from "../base/codec.ts";
 import { compress } from "../base/compress.ts";
 import { FirkinError } from "../base/errors.ts";
 import { Compaction, type CompactionOptions } from "../bitcask/compaction.ts";
@@ -145,8 +145,8 @@ export class EmbeddedEngine implements Engine {
     this.#live = new LiveRecords(log, options.hash, (bytes) => this.#compaction.noteDead(bytes));
     this.#expiry = new Expiry(this.#clock, {
       now,
-      isLive: (address) => unlessCorrupt(() => this.#live.isLive(address), false),
-      expire: (address) => unlessCorrupt(() => this.#expire(address), true),
+      isLive: (address) => this.#mayLive(address),
+      expire: (address) => this.#expire(address),
     });
     this.#group = new GroupCommit<Note>(
       log,
@@ -167,6 +167,7 @@ export class EmbeddedEngine implements Engine {
     this.#compaction = new Compaction(log, this.#clock, {
       now,
       committed,
+      sync: () => this.#group.sync(),
       isLive: (segment, offset) => this.#live.isLive(segment.slot * ADDRESS_UNIT + offset),
       moved: (moves) => this.#moved(moves),
       report: options.report,
@@ -176,9 +177,7 @@ export class EmbeddedEngine implements Engine {
   /** A record of the log at open, in order of revision. */
   replay(segment: Segment, offset: number): void {
     this.#live.apply(segment, offset);
-    const at = segment.seek(offset);
-    const expiresAt = expiresAtAt(segment.window, at);
-    if (expiresAt !== undefined) this.#expiry.add(expiresAt, segment.slot * ADDRESS_UNIT + offset);
+    this.#schedule(segment, offset);
   }
 
   /** The log is replayed: time goes on from where the store last saw it. */
@@ -186,6 +185,7 @@ export class EmbeddedEngine implements Engine {
     this.#wallAtOpen = Math.max(this.#wallAtOpen, this.#log.timeMax);
     this.#group.committed = this.#log.revision;
     this.#expiry.start();
+    this.#compaction.start();
   }
 
   // --- reads ---
@@ -222,7 +222,7 @@ export class EmbeddedEngine implements Engine {
     return this.#list(bucket, query, entryAt);
   }
 
-  #list<Item>(
+  #list<Item extends { readonly key: Uint8Array; readonly value?: Uint8Array }>(
     bucket: string,
     query: ListQuery,
     read: (bytes: Uint8Array, at: number) => Item,
@@ -240,8 +240,9 @@ export class EmbeddedEngine implements Engine {
       const expiresAt = expiresAtAt(segment.window, at);
       if (expiresAt !== undefined && expiresAt <= now) continue;
       if (entries.length >= limit || bytes >= PAGE_BYTES_MAX) return { entries, more: true };
-      entries.push(read(segment.window, at));
-      bytes += valueAt(segment.window, at).length + keyAt(segment.window, at).length;
+      const entry = read(segment.window, at);
+      entries.push(entry);
+      bytes += entry.key.length + (entry.value?.length ?? 0);
     }
     return { entries, more: false };
   }
@@ -269,7 +270,7 @@ export class EmbeddedEngine implements Engine {
     }
     const number = this.#log.bucketNumber(bucket) ?? this.#log.createBucket(bucket);
     const hash = this.#live.hash(number, key);
-    const current = this.#current(number, key, hash);
+    const current = this.#current(number, key, hash, options.ifRevision === undefined);
     if (!holds(options.ifRevision, current)) return await this.#refuse(current);
     return await this.#store(number, key, hash, value, options.content, this.#deadline(options.deadline));
   }
@@ -296,21 +297,12 @@ export class EmbeddedEngine implements Engine {
     const number = this.#log.bucketNumber(bucket) ?? this.#log.createBucket(bucket);
     const hash = this.#live.hash(number, key);
     const current = this.#current(number, key, hash);
-    let content: Content = CONTENT.cbor;
-    let expiresAt: number | undefined;
-    let before = 0;
-    if (current !== undefined) {
-      content = contentAt(current.segment.window, current.at);
-      expiresAt = expiresAtAt(current.segment.window, current.at);
-      before = numberOf(valueAt(current.segment.window, current.at), content);
-    }
-    const value = before + by;
-    if (!Number.isFinite(value) || (Number.isInteger(value) && !Number.isSafeInteger(value))) {
-      throw new FirkinError("INVALID", `Cannot add ${by} to ${before}: the sum is not exact`);
-    }
-    const bytes = encodeValue(content === CONTENT.text ? String(value) : value, content);
+    const content = current === undefined ? CONTENT.cbor : contentAt(current.segment.window, current.at);
+    const expiresAt = current === undefined ? undefined : expiresAtAt(current.segment.window, current.at);
+    const before = current === undefined ? undefined : valueAt(current.segment.window, current.at);
+    const { sum, bytes } = addToValue(before, content, by);
     const result = await this.#store(number, key, hash, bytes, content, expiresAt);
-    return { value, revision: result.revision };
+    return { value: sum, revision: result.revision };
   }
 
   /** Writes a set record, compressed when that is worth it. */
@@ -378,9 +370,17 @@ export class EmbeddedEngine implements Engine {
     return { number, hash, current: this.#current(number, key, hash) };
   }
 
-  /** The key's newest set record, waiting ones counted, unless it is deleted or due. A due key is expired on the way. */
-  #current(bucket: number, key: Uint8Array, hash: number): Found | undefined {
-    const found = this.#newest(bucket, key, hash);
+  /**
+   * The key's newest set record, waiting ones counted, unless it is deleted or due. A due key is expired on the way.
+   * `overDamage`: a damaged record counts as none, since it will be replaced whatever it says.
+   */
+  #current(bucket: number, key: Uint8Array, hash: number, overDamage = false): Found | undefined {
+    let found: Found | undefined;
+    try {
+      found = this.#newest(bucket, key, hash);
+    } catch (error) {
+      if (!overDamage || !(error instanceof FirkinError && error.code === "CORRUPT")) throw error;
+    }
     if (found === undefined) return undefined;
     const expiresAt = expiresAtAt(found.segment.window, found.at);
     if (expiresAt === undefined || expiresAt > this.#now()) return found;
@@ -423,8 +423,7 @@ export class EmbeddedEngine implements Engine {
         const segment = this.#log.segmentOf(note.address);
         const offset = note.address % ADDRESS_UNIT;
         this.#live.apply(segment, offset);
-        const expiresAt = expiresAtAt(segment.window, segment.seek(offset));
-        if (expiresAt !== undefined) this.#expiry.add(expiresAt, note.address);
+        this.#schedule(segment, offset);
         this.#feed.publish(segment, offset);
       }
       note.done();
@@ -441,23 +440,47 @@ export class EmbeddedEngine implements Engine {
 
   // --- expiry ---
 
+  /** Takes up the deadline of a record, if it has one. */
+  #schedule(segment: Segment, offset: number): void {
+    const at = segment.seek(offset);
+    const expiresAt = expiresAtAt(segment.window, at);
+    if (expiresAt !== undefined) this.#expiry.add(expiresAt, segment.slot * ADDRESS_UNIT + offset);
+  }
+
+  /** False when the record surely is no key's newest; one that cannot be read may be. */
+  #mayLive(address: number): boolean {
+    try {
+      return this.#live.isLive(address);
+    } catch {
+      return true;
+    }
+  }
+
   /** A deadline has come. False while a change of the key waits: the schedule asks again. */
   #expire(address: number): boolean {
-    const { segment, at } = this.#found(address);
-    const bucket = bucketAt(segment.window, at);
-    const key = keyAt(segment.window, at);
-    const hash = this.#live.hash(bucket, key);
-    const newest = this.#newest(bucket, key, hash);
-    if (newest?.address !== address) return false;
-    this.#writeExpire(address, bucket, key, hash);
+    try {
+      const { segment, at } = this.#found(address);
+      const { window } = segment;
+      // After an undone write, another record may stand where the deadline's stood.
+      if ((expiresAtAt(window, at) ?? Infinity) > this.#now()) return true;
+      const bucket = bucketAt(window, at);
+      const key = keyAt(window, at);
+      const hash = this.#live.hash(bucket, key);
+      if (this.#newest(bucket, key, hash)?.address !== address) return false;
+      this.#writeExpire(address, bucket, key, hash);
+    } catch {
+      // Reads of the key say what is wrong with its record. Until that can be read, nobody can be told of its end.
+      this.#expireLater(address);
+    }
     return true;
   }
 
   #writeExpire(address: number, bucket: number, key: Uint8Array, hash: number): void {
-    const again = (): void => {
-      if (!this.#closed) this.#expiry.add(this.#now() + EXPIRE_RETRY_MS, address);
-    };
-    this.#write(KIND.expire, bucket, key, hash).catch(again);
+    this.#write(KIND.expire, bucket, key, hash).catch(() => this.#expireLater(address));
+  }
+
+  #expireLater(address: number): void {
+    if (!this.#closed) this.#expiry.add(this.#now() + EXPIRE_RETRY_MS, address);
   }
 
   // --- feed, upkeep ---
@@ -523,8 +546,7 @@ export class EmbeddedEngine implements Engine {
   #moved(moves: readonly { readonly before: number; readonly segment: Segment; readonly offset: number }[]): void {
     for (const { before, segment, offset } of moves) {
       this.#live.move(before, segment, offset);
-      const expiresAt = expiresAtAt(segment.window, segment.seek(offset));
-      if (expiresAt !== undefined) this.#expiry.add(expiresAt, segment.slot * ADDRESS_UNIT + offset);
+      this.#schedule(segment, offset);
     }
   }
 
@@ -551,16 +573,6 @@ export class EmbeddedEngine implements Engine {
 
 // --- helpers ---
 
-/** What `look` says, or `otherwise` when the record is damaged: its key cannot be told, so nothing can be done about it. */
-function unlessCorrupt(look: () => boolean, otherwise: boolean): boolean {
-  try {
-    return look();
-  } catch (error) {
-    if (error instanceof FirkinError && error.code === "CORRUPT") return otherwise;
-    throw error;
-  }
-}
-
 function entryAt(bytes: Uint8Array, at: number): Entry {
   const entry = {
     key: keyAt(bytes, at),
@@ -580,15 +592,4 @@ function isSet({ segment, at }: Found): boolean {
 function holds(ifRevision: number | undefined, current: Found | undefined): boolean {
   if (ifRevision === undefined) return true;
   return ifRevision === (current === undefined ? 0 : revisionAt(current.segment.window, current.at));
-}
-
-/** The number that a value is. @throws {FirkinError} INVALID — it is none */
-function numberOf(value: Uint8Array, content: Content): number {
-  // A number takes at most 9 bytes of CBOR and 32 characters: anything longer is not worth decoding.
-  const decoded = value.length <= 32 && content !== CONTENT.bytes ? decodeValue(value, content) : undefined;
-  const number = content === CONTENT.text && decoded !== "" ? Number(decoded) : decoded;
-  if (typeof number !== "number" || !Number.isFinite(number)) {
-    throw new FirkinError("INVALID", "Cannot increment a value that is not a number");
-  }
-  return number;
 }

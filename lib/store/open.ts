@@ -77,7 +77,7 @@ export async function open(target: string | OpenOptions): Promise<Store> {
     keyBytesMax: within("keyBytesMax", options.keyBytesMax ?? 1_024, 1, 65_535),
     valueBytesMax: within("valueBytesMax", options.valueBytesMax ?? 64 * MIB, 1, 1_024 * MIB),
     automatic: compaction !== false,
-    deadRatio: compaction === false ? 1 : compaction.deadRatio ?? 0.5,
+    deadRatio: ratio("compaction.deadRatio", compaction === false ? 1 : compaction.deadRatio ?? 0.5),
     compressBytesMin: compression === false
       ? Infinity
       : within("compression.bytesMin", compression.bytesMin ?? 1_024, 0, 2 ** 40),
@@ -92,9 +92,14 @@ function fileSystemOf(path: string): FileSystem {
 }
 
 function within(name: string, value: number, least: number, most: number): number {
-  if (typeof value !== "number" || !(value >= least && value <= most)) {
-    throw new RangeError(`Cannot open with ${name} ${value}: expected ${least} to ${most}`);
+  if (!Number.isSafeInteger(value) || value < least || value > most) {
+    throw new RangeError(`Cannot open with ${name} ${value}: expected a whole number from ${least} to ${most}`);
   }
+  return value;
+}
+
+function ratio(name: string, value: number): number {
+  if (!(value > 0 && value <= 1)) throw new RangeError(`Cannot open with ${name} ${value}: expected above 0, up to 1`);
   return value;
 }
 

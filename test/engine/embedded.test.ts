@@ -8,7 +8,7 @@ import { openEmbedded } from "../../lib/engine/embedded.ts";
 import { MemoryFileSystem } from "../../lib/fs/memory.ts";
 import { runEngineSuite } from "../suites/engine.ts";
 
-runEngineSuite("EmbeddedEngine", async (clock = undefined) => {
+runEngineSuite("EmbeddedEngine", async (clock) => {
   const engine = await openEmbedded({
     fileSystem: new MemoryFileSystem(),
     clock: clock ?? systemClock,

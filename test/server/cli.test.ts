@@ -18,9 +18,9 @@ function printed(...lines: string[]): Ended {
   return { code: 0, signal: null, stdout: lines.map((line) => `${line}\n`).join(""), stderr: [] };
 }
 
-/** A command that ended with a line about it. */
-function failed(code: number, line: unknown): unknown {
-  return { code, signal: null, stdout: "", stderr: [line] };
+/** A command that ended with a line about it, or an expectation of one. */
+function failed(code: number, line: unknown): Ended {
+  return { code, signal: null, stdout: "", stderr: [line as string] };
 }
 
 /** The entries or events in what a command printed. */
@@ -256,7 +256,7 @@ describe("firkin with what is wrong", () => {
       await Promise.all(
         rows.slice(start, start + 4).map(async ([args, code, line, options]) => {
           const ended = await place.run(args, options);
-          expect({ args, ...ended }).toEqual({ args, ...failed(code, expect.stringMatching(line)) as object });
+          expect({ args, ...ended }).toEqual({ args, ...failed(code, expect.stringMatching(line)) });
         }),
       );
     }

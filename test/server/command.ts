@@ -86,8 +86,11 @@ export class Command {
     child.stdin.end(input);
   }
 
+  /** Sends a signal; nothing when it has ended. */
   kill(signal: NodeJS.Signals): void {
-    this.child.kill(signal);
+    const { pid, exitCode, signalCode } = this.child;
+    // Not `child.kill`: on Deno that makes the signal the end, whatever the process does with it.
+    if (pid !== undefined && exitCode === null && signalCode === null) process.kill(pid, signal);
   }
 }
 

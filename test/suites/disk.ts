@@ -1,10 +1,10 @@
 /**
  * A disk for tests: it fails when it is told to, holds a call back, counts, and forgets what was not synced.
  *
- * Two states are kept of every file and of the folder: what the running system sees, and what is on the platter. `sync`
- * takes to the platter the parts of the file that were written since the last one; a `sync` that fails takes nothing there
- * and yet forgets which parts they were, as Linux does. `cutPower` leaves only the platter; `crash` leaves what the system
- * saw. Either way the files that were open answer no more.
+ * Two states are kept of every file and of the folder: what the running system sees, and what is on the platter.
+ * `sync` takes to the platter the parts of the file that were written since the last one; a `sync` that fails takes
+ * nothing there and yet forgets which parts they were, as Linux does. `cutPower` leaves only the platter; `crash`
+ * leaves what the system saw. Either way the files that were open answer no more.
  *
  * @module
  */

@@ -1,0 +1,256 @@
+/**
+ * The feed, seen from the engine: order, once, no gap, and nobody pays for a slow reader.
+ *
+ * @module
+ */
+import { describe, expect, test } from "bun:test";
+import type { ChangeEvent, EngineEvent, EngineSubscription } from "../../lib/engine/engine.ts";
+import { Cask, randomOf } from "../suites/embedded.ts";
+import { brief, bytesOf, textOf } from "../suites/engine_subject.ts";
+import { CONTENT } from "../../lib/base/codec.ts";
+
+const FILL = "f".repeat(1_000);
+
+/** What a reader knows: keys and values by the events so far, which must come in order. */
+class Reader {
+  readonly known = new Map<string, string>();
+  revision = 0;
+  synced = false;
+  readonly #told = new Set<number>();
+
+  read(events: readonly EngineEvent[]): void {
+    for (const event of events) {
+      if (event.type === "synced") this.synced = true;
+      if (!("key" in event)) continue;
+      // A snapshot is in order of keys.
+      if (this.synced) expect(event.revision).toBeGreaterThan(this.revision);
+      expect(this.#told.has(event.revision)).toBe(false);
+      this.#told.add(event.revision);
+      this.revision = Math.max(this.revision, event.revision);
+      const key = textOf(event.key)!;
+      if (event.type === "set") this.known.set(key, textOf(event.value)!);
+      else this.known.delete(key);
+    }
+  }
+}
+
+function state(map: ReadonlyMap<string, string>): string {
+  return [...map].map(([key, value]) => `${key}=${value}`).sort().join(" ");
+}
+
+async function sortedState(cask: Cask): Promise<string> {
+  return (await cask.all()).split(" ").filter((text) => text !== "").sort().join(" ");
+}
+
+describe("Feed", () => {
+  test("tells every change once, in order of revisions, by bucket and prefix", async () => {
+    const cask = await Cask.open();
+    const everything = cask.engine.subscribe({});
+    const bucket = cask.engine.subscribe({ bucket: "b" });
+    const prefix = cask.engine.subscribe({ bucket: "b", prefix: bytesOf("k1") });
+    const content = CONTENT.text;
+    const expected: string[] = [];
+    for (let index = 0; index < 300; index++) {
+      const name = index % 3 === 0 ? "c" : "b";
+      const key = `k${index % 20}`;
+      await cask.engine.set(name, bytesOf(key), bytesOf(`${index}`), { content });
+      expected.push(`${name} set ${key}=${index}`);
+    }
+    const lines = async (subscription: EngineSubscription): Promise<string[]> => {
+      const events = await cask.heard(subscription) as ChangeEvent[];
+      const revisions = events.map(({ revision }) => revision);
+      expect(revisions).toEqual(revisions.toSorted((left, right) => left - right));
+      expect(new Set(revisions).size).toBe(revisions.length);
+      return events.map((event) => `${event.bucket} ${brief(event)}`);
+    };
+    expect(await lines(everything)).toEqual(expected);
+    expect(await lines(bucket)).toEqual(expected.filter((line) => line.startsWith("b ")));
+    expect(await lines(prefix)).toEqual(expected.filter((line) => line.startsWith("b set k1")));
+    expect((await cask.engine.stats())["subscriptions"]).toBe(0);
+  });
+
+  test("snapshot, synced, live: no gap and no repeat while writes and compactions go on", async () => {
+    for (let seed = 1; seed <= 8; seed++) {
+      const random = randomOf(seed);
+      const cask = await Cask.open({ tombstoneRetentionMs: 1_000_000 });
+      const write = async (): Promise<void> => {
+        const key = `k${random(2_500)}`;
+        if (random(4) === 0) await cask.delete(key);
+        else await cask.set(key, `${random(1_000)}`);
+      };
+      await Promise.all(Array.from({ length: 2_500 }, write));
+      const subscription = cask.engine.subscribe({ snapshot: true });
+      const reader = new Reader();
+      const reading = (async () => {
+        for (let some = await subscription.next(); some !== undefined; some = await subscription.next()) {
+          reader.read(some);
+          if (random(3) === 0) await write();
+        }
+      })();
+      for (let index = 0; index < 200; index++) {
+        await write();
+        if (random(60) === 0) await cask.compact();
+        cask.clock.advance(0);
+      }
+      await cask.settle();
+      await cask.settle();
+      subscription.close();
+      await cask.finish(reading);
+      expect(reader.synced).toBe(true);
+      expect(`${seed} ${state(reader.known)}`).toBe(`${seed} ${await allOf(cask)}`);
+    }
+  });
+
+  test("a key that changes while a snapshot is read comes once", async () => {
+    const cask = await Cask.open();
+    await Promise.all(Array.from({ length: 2_500 }, (_, index) => cask.set(`k${index}`, "old")));
+    const subscription = cask.engine.subscribe({ snapshot: true });
+    const reader = new Reader();
+    reader.read((await cask.finish(subscription.next()))!);
+    await cask.set("k0", "new");
+    await cask.set("k999", "new");
+    await cask.set("zzz", "new");
+    await cask.delete("k998");
+    reader.read(await cask.heard(subscription));
+    expect(state(reader.known)).toBe(await allOf(cask));
+  });
+
+  test("continues from any cursor, over opens and compactions", async () => {
+    for (let seed = 1; seed <= 10; seed++) {
+      const random = randomOf(seed);
+      const cask = await Cask.open({ tombstoneRetentionMs: 1_000_000 });
+      const reader = new Reader();
+      reader.synced = true;
+      let { cursor } = cask.engine.subscribe({});
+      for (let round = 0; round < 12; round++) {
+        for (let index = random(30); index > 0; index--) {
+          const key = `k${random(10)}`;
+          if (random(3) === 0) await cask.delete(key);
+          else await cask.set(key, FILL.slice(0, random(1_000)), random(4) === 0 ? { deadline: { ttl: 50 } } : {});
+        }
+        if (random(3) === 0) await cask.compact();
+        if (random(3) === 0) await cask.reopen();
+        if (random(3) === 0) await cask.advance(60);
+        if (random(2) === 0) continue;
+        const subscription = cask.engine.subscribe({ from: cursor });
+        reader.read(await cask.heard(subscription));
+        ({ cursor } = subscription);
+        await cask.advance(0);
+        expect(`${seed} ${state(reader.known)}`).toBe(`${seed} ${await sortedState(cask)}`);
+      }
+    }
+  });
+
+  test("a reader in the middle of the log keeps its place through compactions", async () => {
+    const cask = await Cask.open({ tombstoneRetentionMs: 1_000_000 });
+    const subscription = cask.engine.subscribe({});
+    const reader = new Reader();
+    reader.synced = true;
+    for (let index = 0; index < 2_000; index++) {
+      const key = `k${index % 50}`;
+      if (index % 7 === 0) await cask.delete(key);
+      else await cask.set(key, `${index}`);
+      if (index % 400 === 399) {
+        reader.read((await cask.finish(subscription.next()))!);
+        await cask.compact();
+      }
+    }
+    reader.read(await cask.heard(subscription));
+    expect(state(reader.known)).toBe(await sortedState(cask));
+  });
+
+  test("a reader that does not read costs no memory", async () => {
+    const cask = await Cask.open();
+    const slow = Array.from({ length: 100 }, () => cask.engine.subscribe({}));
+    for (let index = 0; index < 500; index++) await cask.set(`k${index % 3}`, FILL);
+    await cask.compact();
+    const stats = await cask.engine.stats();
+    expect(stats["log.bytes"]!).toBeLessThan(10_000);
+    // Nothing was queued for it: what compaction dropped, later changes have covered.
+    for (const subscription of slow) {
+      const told = await cask.told(subscription);
+      expect(told.length).toBe(3);
+    }
+  });
+
+  test("a reader that falls behind a tombstone that is gone is told resync, and ends", async () => {
+    const cask = await Cask.open({ tombstoneRetentionMs: 10 });
+    await cask.set("a", FILL);
+    const subscription = cask.engine.subscribe({});
+    for (let index = 0; index < 600; index++) await cask.set(`k${index % 5}`, FILL);
+    await cask.delete("a");
+    expect((await cask.finish(subscription.next()))!.length).toBeGreaterThan(0);
+    await cask.advance(100);
+    await cask.compact();
+    const rest: EngineEvent[] = [];
+    for (let some = await cask.finish(subscription.next()); some !== undefined;) {
+      rest.push(...some);
+      some = await cask.finish(subscription.next());
+    }
+    expect(rest.at(-1)!.type).toBe("resync");
+    expect((await cask.engine.stats())["subscriptions"]).toBe(0);
+  });
+
+  test("the cursor of a reader who has read everything passes what does not match", async () => {
+    const cask = await Cask.open({ tombstoneRetentionMs: 10 });
+    const subscription = cask.engine.subscribe({ bucket: "quiet" });
+    for (let index = 0; index < 20; index++) await cask.set("a", FILL);
+    await cask.delete("a");
+    const { cursor } = subscription;
+    await cask.advance(100);
+    await cask.compact();
+    expect(await cask.told(cask.engine.subscribe({ bucket: "quiet", from: cursor }))).toEqual([]);
+  });
+
+  test("the cursor in the middle of a snapshot leaves nothing out", async () => {
+    const cask = await Cask.open();
+    await Promise.all(Array.from({ length: 2_500 }, (_, index) => cask.set(`k${index}`, `${index}`)));
+    const subscription = cask.engine.subscribe({ snapshot: true });
+    const reader = new Reader();
+    reader.read((await cask.finish(subscription.next()))!);
+    expect(reader.known.size).toBeLessThan(2_500);
+    const { cursor } = subscription;
+    subscription.close();
+    const again = new Reader();
+    again.read(await cask.heard(cask.engine.subscribe({ from: cursor })));
+    expect(state(again.known)).toBe(await allOf(cask));
+  });
+
+  test("a cursor that makes no sense is resync", async () => {
+    const cask = await Cask.open();
+    await cask.set("a", "1");
+    const [epoch] = cask.engine.subscribe({}).cursor.split(".");
+    for (const cursor of ["", "x", ".", `${epoch}`, `${epoch}.`, `${epoch}.x`, `${epoch}.-1`, `${epoch}.99`, "0.1"]) {
+      const expected = cursor === `${epoch}.` ? [["resync"], ["set a=1"]] : [["resync"]];
+      expect(expected).toContainEqual(await cask.told(cask.engine.subscribe({ from: cursor })));
+    }
+  });
+
+  test("close() ends a waiting next, and costs the others nothing", async () => {
+    const cask = await Cask.open();
+    const one = cask.engine.subscribe({});
+    const other = cask.engine.subscribe({});
+    const waiting = one.next();
+    await cask.settle();
+    one.close();
+    one.close();
+    expect(await waiting).toBeUndefined();
+    await cask.set("a", "1");
+    expect(await cask.told(other)).toEqual(["set a=1"]);
+    const last = cask.engine.subscribe({}).next();
+    await cask.close();
+    expect(await last).toBeUndefined();
+  });
+});
+
+/** Every key and value, page by page. */
+async function allOf(cask: Cask): Promise<string> {
+  const known = new Map<string, string>();
+  let after: Uint8Array | undefined;
+  for (;;) {
+    const { entries, more } = await cask.engine.list("b", { limit: 1_000, ...(after === undefined ? {} : { after }) });
+    for (const { key, value } of entries) known.set(textOf(key)!, textOf(value)!);
+    after = entries.at(-1)?.key;
+    if (!more || after === undefined) return state(known);
+  }
+}
