@@ -35,7 +35,9 @@ const decoder = new Decoder({ useRecords: false, copyBuffers: true });
 const utf8Encoder = new TextEncoder();
 const utf8Decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** The bytes of `value` as `content`. The result belongs to the caller. @throws {TypeError} a value the type cannot hold */
+/**
+ * The bytes of `value` as `content`. The result belongs to the caller. @throws {TypeError} a value the type cannot hold
+ */
 export function encodeValue(value: unknown, content: Content): Uint8Array {
   switch (content) {
     case CONTENT.cbor:
@@ -57,7 +59,9 @@ export function encodeValue(value: unknown, content: Content): Uint8Array {
   }
 }
 
-/** The value behind `bytes`; shares no memory with them. @throws {FirkinError} CORRUPT — the bytes are not that content */
+/**
+ * The value behind `bytes`; shares no memory with them. @throws {FirkinError} CORRUPT — the bytes are not that content
+ */
 export function decodeValue(bytes: Uint8Array, content: Content): unknown {
   try {
     switch (content) {

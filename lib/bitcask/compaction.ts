@@ -1,13 +1,13 @@
 /**
  * Compaction: rewriting a run of neighbouring sealed segments without their dead records.
  *
- * 1. Copy, in slices, every record that must stay into new segments: a set record that the keydir still points to, and a
- *    tombstone that may still be needed.
+ * 1. Copy, in slices, every record that must stay into new segments: a set record that the keydir still points to, and
+ *    a tombstone that may still be needed.
  * 2. Write the new segments and sync them, and the end of the log too: what was left out has its successor there.
  * 3. Switch the manifest: the new segments stand where the run stood. Until then a crash leaves only files that nobody
  *    names; from then on the old files are what nobody names.
- * 4. In the same turn of the event loop point the keydir at the new places, except for keys that were written meanwhile,
- *    and remove the old files.
+ * 4. In the same turn of the event loop point the keydir at the new places, except for keys that were written
+ *    meanwhile, and remove the old files.
  *
  * Reads and writes go on all the while: nothing that is copied ever changes.
  *
@@ -138,13 +138,19 @@ export class Compaction {
   /** The first neighbours that are each dead enough. */
   #worthwhile(): Segment[] {
     const { segments } = this.#log;
-    const worth = (segment: Segment): boolean =>
-      segment.sealed && !segment.resident && segment.deadBytes >= segment.tail * this.#options.deadRatio;
-    const start = segments.findIndex(worth);
+    const start = segments.findIndex((segment, index) => this.#isWorth(segment, index === 0));
     if (start === -1) return [];
     let end = start + 1;
-    while (end < segments.length && worth(segments[end]!)) end++;
+    while (end < segments.length && this.#isWorth(segments[end]!, start === 0)) end++;
     return limited(segments.slice(start, end));
+  }
+
+  /** Old tombstones count as dead in a run that begins with the log's first segment: only there may they go. */
+  #isWorth(segment: Segment, fromFirst: boolean): boolean {
+    if (!segment.sealed || segment.resident) return false;
+    const old = segment.tombstoneTime < this.#owner.now() - this.#options.tombstoneRetentionMs;
+    const dead = segment.deadBytes + (fromFirst && old ? segment.tombstoneBytes : 0);
+    return dead >= segment.tail * this.#options.deadRatio;
   }
 
   /** Replaces the run by its live records; drops tombstones up to revision `cleanBefore` that are old enough. */
@@ -188,13 +194,16 @@ export class Compaction {
         const length = recordBytesAt(segment.window, at);
         const kind = kindAt(segment.window, at);
         const revision = revisionAt(segment.window, at);
-        const droppable = revision <= cleanBefore && timeAt(segment.window, at) < youngest;
+        const time = timeAt(segment.window, at);
+        const droppable = revision <= cleanBefore && time < youngest;
         const stays = kind === KIND.set ? this.#owner.isLive(segment, offset) : isTombstone(kind) && !droppable;
         if (stays) {
           segment.seek(offset);
           const target = this.#output(outputs, length);
           const copied = target.appendCopy(segment.window.subarray(at, at + length));
-          if (kind === KIND.set) {
+          if (isTombstone(kind)) {
+            target.countTombstone(length, time);
+          } else {
             moves.push({ before: segment.slot * ADDRESS_UNIT + offset, segment: target, offset: copied });
           }
         } else if (isTombstone(kind)) {

@@ -2,8 +2,8 @@
  * Deadlines, soonest first, and one timer for all of them.
  *
  * A binary heap in typed arrays: a deadline (f64), and the address of the record that carries it. A key that is
- * overwritten, touched or deleted leaves its old entry behind; when that comes up, its record is no longer the key's and
- * it is let go. Stale entries that would wait long are swept out when they may be the greater half. So
+ * overwritten, touched or deleted leaves its old entry behind; when that comes up, its record is no longer the key's
+ * and it is let go. Stale entries that would wait long are swept out when they may be the greater half. So
  * setting a deadline costs O(log n), a key holds no timer, and nothing is ever searched for.
  *
  * @module

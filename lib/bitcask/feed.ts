@@ -1,17 +1,17 @@
 /**
  * The feed: the log read forward.
  *
- * A subscription is a filter and a place in the log, and holds no queue. While it has read everything it has no place at
- * all: a commit that matches its filter gives it one, the first record it has not seen, and wakes it. Then it reads the log
- * from there at its own pace, and when it reaches what is not committed yet it is caught up again. So a slow
+ * A subscription is a filter and a place in the log, and holds no queue. While it has read everything it has no place
+ * at all: a commit that matches its filter gives it one, the first record it has not seen, and wakes it. Then it reads
+ * the log from there at its own pace, and when it reaches what is not committed yet it is caught up again. So a slow
  * reader costs nobody memory, live delivery and resuming are the same reading, and nothing can fall between them.
  *
- * Places move when compaction rewrites segments: the subscription then finds its place again by revision, which the log is in
- * order of. What compaction dropped were changes that later ones have covered; if it dropped tombstones past the reader's
- * cursor, the reader is told `resync` instead.
+ * Places move when compaction rewrites segments: the subscription then finds its place again by revision, which the log
+ * is in order of. What compaction dropped were changes that later ones have covered; if it dropped tombstones past the
+ * reader's cursor, the reader is told `resync` instead.
  *
- * A snapshot lists the entries up to the revision at which it began; what changed since comes as events, and nothing comes
- * twice.
+ * A snapshot lists the entries up to the revision at which it began; what changed since comes as events, and nothing
+ * comes twice.
  *
  * @module
  */
@@ -44,7 +44,9 @@ const RECORDS_PER_TURN = 10_000;
 export interface FeedOwner {
   /** The last revision that is visible. */
   committed(): number;
-  /** A page of the live entries of a bucket as `set` changes, in key order, past `after`; empty when there are no more. */
+  /**
+   * A page of the live entries of a bucket as `set` changes, in key order, past `after`; empty when there are no more.
+   */
   page(bucket: string, prefix: Uint8Array | undefined, after: Uint8Array | undefined): readonly ChangeEvent[];
 }
 
@@ -78,7 +80,9 @@ export class Feed {
     return subscription;
   }
 
-  /** The record at `offset` has become visible. Called for every change, in order; costs nothing without subscriptions. */
+  /**
+   * The record at `offset` has become visible. Called for every change, in order; costs nothing without subscriptions.
+   */
   publish(segment: Segment, offset: number): void {
     if (this.#subscriptions.size === 0) return;
     const at = segment.seek(offset);

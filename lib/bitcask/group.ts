@@ -11,12 +11,13 @@
  *
  * When something fails:
  *
- * - A write that the system refuses (no space) is undone: the file is cut back, everything that waits fails, the log goes on.
+ * - A write that the system refuses (no space) is undone: the file is cut back, everything that waits fails, the log
+ *   goes on.
  * - A sync that fails poisons the log: the kernel may have dropped the pages and call them clean. Nothing more is
  *   acknowledged and nothing is retried; reads go on.
  *
- * A group that follows a sync begins with a mark, which states how far its segment was safe: that is how an open tells a
- * torn end from damage.
+ * A group that follows a sync begins with a mark, which states how far its segment was safe: that is how an open tells
+ * a torn end from damage.
  *
  * @module
  */
@@ -86,10 +87,13 @@ export class GroupCommit<Note> {
     return this.#flushing !== undefined || this.#queue.length > 0;
   }
 
-  /** Gives the record the next revision and encodes it; returns its address. @throws {FirkinError} the log is poisoned */
+  /**
+   * Gives the record the next revision and encodes it; returns its address. @throws {FirkinError} the log is poisoned
+   */
   append(record: NewRecord): number {
     if (this.#failure !== undefined) throw this.#failure;
-    // Every field by name: one shape for all records costs a third less per set than a spread (bench/embedded, Node 20).
+    // Every field by name: one shape for all records costs a third less per set than a spread (bench/embedded, Node
+    // 20).
     const fields: RecordFields = {
       kind: record.kind,
       bucket: record.bucket,

@@ -6,8 +6,8 @@
  * the key's length, and the garbage collector has nothing to look at.
  *
  * The upper 8 bits of the hash choose one of 256 tables, the lower 24 a slot in it. A table is an open-addressing array
- * of [hash, segment slot + 1, offset] with linear probing; it grows by half when it is four fifths full, by itself, so a
- * growth moves one 256th of the keys. Deleting shifts the entries behind it back, so there are no graves
+ * of [hash, segment slot + 1, offset] with linear probing; it grows by half when it is four fifths full, by itself, so
+ * a growth moves one 256th of the keys. Deleting shifts the entries behind it back, so there are no graves
  * and a table that empties shrinks again.
  *
  * Address: segment slot * 2^32 + offset, an exact integer below 2^53.

@@ -1,9 +1,9 @@
 /**
  * Which records live: the keydir, the key order, and how much of each segment is dead.
  *
- * A record lives while the keydir points at it. This file is the only one that changes the keydir, and keeps the rest in
- * step: an overwritten or deleted record counts as dead in its segment, a new one joins its segment's order, a copied one
- * takes the place of its original.
+ * A record lives while the keydir points at it. This file is the only one that changes the keydir, and keeps the rest
+ * in step: an overwritten or deleted record counts as dead in its segment, a new one joins its segment's order, a
+ * copied one takes the place of its original.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { hashKey } from "../base/bytes.ts";
 import { ADDRESS_UNIT, Keydir } from "./keydir.ts";
 import type { Log } from "./log.ts";
 import { type KeyRange, listInOrder, type Place, SegmentOrder } from "./order.ts";
-import { bucketAt, isKeyAt, keyAt, KIND, kindAt, recordBytesAt } from "./record.ts";
+import { bucketAt, isKeyAt, keyAt, KIND, kindAt, recordBytesAt, timeAt } from "./record.ts";
 import type { Segment } from "./segment.ts";
 
 /** A hash of a bucket's key. */
@@ -81,6 +81,9 @@ export class LiveRecords {
       this.#order(segment).add(offset);
     } else {
       before = this.#keydir.delete(hash, bucket, key);
+      const bytes = recordBytesAt(window, at);
+      segment.countTombstone(bytes, timeAt(window, at));
+      this.#noteDead(bytes);
     }
     this.#storing = false;
     if (before !== -1) this.#bury(before);

@@ -4,13 +4,13 @@
  * Segments keep the order of revisions even after compaction, which replaces a run of neighbours by its output. So the
  * later record of a key is the newer one, an open replays without comparing, and the log read forward is the feed.
  *
- * The last segment is the active one. A segment is begun in memory; its file is made by the flush that first writes to it
- * (`group.ts`), in this order: the segment before it is synced, seal and all; the new file and its header are synced; the
- * manifest that names it is switched; only then a record in it is acknowledged.
+ * The last segment is the active one. A segment is begun in memory; its file is made by the flush that first writes to
+ * it (`group.ts`), in this order: the segment before it is synced, seal and all; the new file and its header are
+ * synced; the manifest that names it is switched; only then a record in it is acknowledged.
  *
- * An open takes the folder's lock, reads the manifest, checks and replays every segment, and settles the end of the last
- * one (`recovery.ts`). Before it serves anything it syncs what it found: a record that was only in the system's memory
- * when the process died must not be read today and gone tomorrow.
+ * An open takes the folder's lock, reads the manifest, checks and replays every segment, and settles the end of the
+ * last one (`recovery.ts`). Before it serves anything it syncs what it found: a record that was only in the system's
+ * memory when the process died must not be read today and gone tomorrow.
  *
  * @module
  */
@@ -47,7 +47,9 @@ export interface LogOptions {
   readonly sync: SyncPolicy;
   readonly cacheBytesMax: number;
   readonly segmentBytesMax: number;
-  /** Called when the log is there, before its segments are read; what it returns is called for each change, in order. */
+  /**
+   * Called when the log is there, before its segments are read; what it returns is called for each change, in order.
+   */
   readonly attach: (log: Log) => (segment: Segment, offset: number) => void;
   readonly report: (event: LogEvent) => void;
 }
@@ -235,7 +237,9 @@ export class Log {
     return this.#bucketNumbers.get(name);
   }
 
-  /** Gives a bucket its number, in memory. @throws {FirkinError} TOO_LARGE — the store has {@link BUCKETS_MAX} buckets */
+  /**
+   * Gives a bucket its number, in memory. @throws {FirkinError} TOO_LARGE — the store has {@link BUCKETS_MAX} buckets
+   */
   createBucket(name: string): number {
     if (this.#bucketNames.length >= BUCKETS_MAX) {
       throw new FirkinError("TOO_LARGE", `Cannot create bucket "${name}": the store has ${BUCKETS_MAX} buckets`);
@@ -290,8 +294,8 @@ export async function openLog(fileSystem: FileSystem, clock: Clock, options: Log
       clean = segment.clean;
       replaySegment(log, segment.segment, replay);
     }
-    // Under `always` an unclean end loses nothing that anyone was told. Otherwise it may have, and revisions that somebody
-    // saw may come again with other contents: a new epoch makes every old cursor start afresh.
+    // Under `always` an unclean end loses nothing that anyone was told. Otherwise it may have, and revisions that
+    // somebody saw may come again with other contents: a new epoch makes every old cursor start afresh.
     const epoch = clean || manifest.sync === "always" ? manifest.epoch : randomHex(clock, 8);
     if (found === undefined || epoch !== manifest.epoch || options.sync !== manifest.sync) {
       await log.switchManifest({ epoch, sync: options.sync });
@@ -404,7 +408,9 @@ function replaySegment(log: Log, segment: Segment, replay: (segment: Segment, of
   for (let at = SEGMENT_HEADER_BYTES; at < segment.tail; at += recordBytesAt(bytes, at)) {
     log.revision = Math.max(log.revision, revisionAt(bytes, at));
     log.timeMax = Math.max(log.timeMax, timeAt(bytes, at));
-    if (kindAt(bytes, at) >= KIND.mark) continue;
+    const kind = kindAt(bytes, at);
+    if (kind === KIND.mark) segment.deadBytes += recordBytesAt(bytes, at);
+    if (kind >= KIND.mark) continue;
     segment.count(revisionAt(bytes, at));
     replay(segment, at);
   }

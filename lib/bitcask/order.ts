@@ -1,11 +1,11 @@
 /**
  * Addresses in key order, for listings.
  *
- * Each segment keeps the offsets of its set records, 4 bytes each, as a few sorted runs: new offsets are sorted into a run
- * when a listing next asks, and runs of similar length are merged, so that their number stays logarithmic and sorting
- * costs O(n log n) over all listings together. A listing merges the runs of all segments, beginning each at its
- * own lower bound, and so yields keys in order of bucket and key without a key in memory. Older versions of a key come up
- * too, next to the newest: the caller asks the keydir which one lives.
+ * Each segment keeps the offsets of its set records, 4 bytes each, as a few sorted runs: new offsets are sorted into a
+ * run when a listing next asks, and runs of similar length are merged, so that their number stays logarithmic and
+ * sorting costs O(n log n) over all listings together. A listing merges the runs of all segments, beginning each at its
+ * own lower bound, and so yields keys in order of bucket and key without a key in memory. Older versions of a key come
+ * up too, next to the newest: the caller asks the keydir which one lives.
  *
  * @module
  */

@@ -84,8 +84,11 @@ export class Segment {
   /** It left the log: compaction has put its live records elsewhere. */
   gone = false;
   sealed = false;
-  /** Bytes of records whose key has a newer record. */
+  /** Bytes that nobody needs once the segment is sealed: records whose key has a newer one, and marks. */
   deadBytes = 0;
+  /** Bytes of its tombstones, and the time of the last of them. */
+  tombstoneBytes = 0;
+  tombstoneTime = 0;
   /** The revisions of its records; `first` is 0 while there is none. */
   firstRevision = 0;
   lastRevision = 0;
@@ -132,6 +135,7 @@ export class Segment {
     const offset = this.tail;
     this.tail = encodeRecord(this.#reserve(recordBytes(fields)), offset, this.seed, fields);
     if (fields.kind < KIND.mark) this.count(fields.revision);
+    if (fields.kind === KIND.mark) this.deadBytes += this.tail - offset;
     return offset;
   }
 
@@ -161,13 +165,19 @@ export class Segment {
     assert(this.#resident !== undefined && !this.sealed, "only an open segment is appended to");
     const end = this.tail + length;
     if (end > this.#resident.length) {
-      // A small store stays small; a segment that outgrows the first step gets all its room at once, so that it is copied
-      // once and early. The system backs untouched room with nothing.
+      // A small store stays small; a segment that outgrows the first step gets all its room at once, so that it is
+      // copied once and early. The system backs untouched room with nothing.
       const grown = new Uint8Array(Math.max(end, end <= FIRST_STEP_BYTES ? FIRST_STEP_BYTES : this.#bytesMax));
       grown.set(this.#resident.subarray(0, this.tail));
       this.#resident = grown;
     }
     return this.#resident;
+  }
+
+  /** Counts a tombstone. */
+  countTombstone(bytes: number, time: number): void {
+    this.tombstoneBytes += bytes;
+    this.tombstoneTime = Math.max(this.tombstoneTime, time);
   }
 
   /** Widens the span of revisions. */
@@ -193,8 +203,8 @@ export class Segment {
   }
 
   /**
-   * Finds the record at `offset` and returns its place in `window`. A record of a sealed segment is checked, unless only
-   * its header matters (`unchecked`).
+   * Finds the record at `offset` and returns its place in `window`. A record of a sealed segment is checked, unless
+   * only its header matters (`unchecked`).
    * @throws {FirkinError} CORRUPT — the record fails its check
    */
   seek(offset: number, unchecked = false): number {
@@ -220,7 +230,9 @@ export class Segment {
     );
   }
 
-  /** Brings the record at `offset` into `window`: from one cached block, or, when it spans two, by a read of its own. */
+  /**
+   * Brings the record at `offset` into `window`: from one cached block, or, when it spans two, by a read of its own.
+   */
   #load(offset: number): number {
     const number = Math.floor(offset / BLOCK_BYTES);
     const at = offset - number * BLOCK_BYTES;

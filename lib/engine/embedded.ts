@@ -138,6 +138,8 @@ export class EmbeddedEngine implements Engine {
     this.#clock = options.clock;
     this.#log = log;
     this.limits = { keyBytesMax: options.keyBytesMax, valueBytesMax: options.valueBytesMax };
+    // The first look at the monotonic clock may take a millisecond, by which the store's time would stay behind.
+    this.#clock.monotonic();
     this.#wallAtOpen = this.#clock.wall();
     this.#monotonicAtOpen = this.#clock.monotonic();
     const now = (): number => this.#now();
@@ -525,7 +527,9 @@ export class EmbeddedEngine implements Engine {
     await this.#compaction.compactAll();
   }
 
-  /** Commits what waits, syncs, marks the log as closed, and gives the folder back. A second call waits for the first. */
+  /**
+   * Commits what waits, syncs, marks the log as closed, and gives the folder back. A second call waits for the first.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

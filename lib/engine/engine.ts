@@ -154,7 +154,9 @@ export interface Engine {
   delete(bucket: string, key: Uint8Array, options?: DeleteOptions): Promise<WriteResult>;
   /** Moves the deadline, or drops it when `deadline` is undefined. A missing key is `{ ok: false }`. */
   touch(bucket: string, key: Uint8Array, deadline: Deadline | undefined): Promise<WriteResult>;
-  /** Adds to a number (a missing key counts as 0) and keeps its deadline. @throws {FirkinError} INVALID — not a number */
+  /**
+   * Adds to a number (a missing key counts as 0) and keeps its deadline. @throws {FirkinError} INVALID — not a number
+   */
   increment(bucket: string, key: Uint8Array, by: number): Promise<{ value: number; revision: number }>;
   list(bucket: string, query: ListQuery): Promise<ListPage>;
   subscribe(query: SubscribeQuery): EngineSubscription;

@@ -70,7 +70,9 @@ export interface ListOptions {
 
 /** Options of `store.bucket`. */
 export interface BucketOptions {
-  /** What values are stored as: `"cbor"` (default), `"json"`, `"text"` or `"bytes"`. Reading goes by what a value is. */
+  /**
+   * What values are stored as: `"cbor"` (default), `"json"`, `"text"` or `"bytes"`. Reading goes by what a value is.
+   */
   readonly codec?: ContentName;
 }
 
@@ -180,8 +182,8 @@ export class Bucket<Value = unknown> {
   // --- writes ---
 
   /**
-   * Writes a value; resolves when it is as durable as the store's policy says. Without `ttl` and `expiresAt` the key does
-   * not expire, whatever it did before. `value` is encoded before the call returns.
+   * Writes a value; resolves when it is as durable as the store's policy says. Without `ttl` and `expiresAt` the key
+   * does not expire, whatever it did before. `value` is encoded before the call returns.
    *
    * @throws {TypeError} a value that the codec cannot hold, a malformed key or ttl
    * @throws {FirkinError} TOO_LARGE, FULL, DURABILITY, CLOSED, UNAVAILABLE

@@ -1,8 +1,9 @@
 /**
  * `connect`: a store on a server, for Bun, Deno and Node.
  *
- * The WebSocket comes from the package `ws` on all three: Node 20 has none of its own, and Deno's holds back messages above
- * 1,024 bytes for some 40 ms (Nagle's algorithm meets delayed acknowledgement). Browsers have `connect_browser.ts`.
+ * The WebSocket comes from the package `ws` on all three: Node 20 has none of its own, and Deno's holds back messages
+ * above 1,024 bytes for some 40 ms (Nagle's algorithm meets delayed acknowledgement). Browsers have
+ * `connect_browser.ts`.
  *
  * @module
  */

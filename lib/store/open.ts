@@ -16,7 +16,9 @@ import { Store } from "./store.ts";
 export interface OpenOptions {
   /** The folder, made when it is missing; `":memory:"` for a store that ends with the process. */
   readonly path: string;
-  /** When a write is acknowledged: `"always"` after it is on stable storage (default), `"interval"` and `"os"` before. */
+  /**
+   * When a write is acknowledged: `"always"` after it is on stable storage (default), `"interval"` and `"os"` before.
+   */
   readonly sync?: SyncPolicy;
   /** Time between syncs under `"interval"`; 1,000 by default. */
   readonly syncIntervalMs?: number;

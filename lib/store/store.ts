@@ -41,7 +41,9 @@ export class Store implements AsyncDisposable {
     this.engine = engine;
   }
 
-  /** A view of the bucket with this name. It need not exist: the first write makes it. @throws {RangeError} a bad name */
+  /**
+   * A view of the bucket with this name. It need not exist: the first write makes it. @throws {RangeError} a bad name
+   */
   bucket<Value = unknown>(name: string, options?: BucketOptions): Bucket<Value> {
     return new Bucket<Value>(this.engine, checkBucketName(name), options);
   }

@@ -183,6 +183,28 @@ describe("Compaction", () => {
     expect(await logBytes(idle)).toBeGreaterThan(2_000_000);
   });
 
+  test("gives back by itself what a stream of deletes leaves behind, once it is old", async () => {
+    const cask = await Cask.open({ automatic: true, tombstoneRetentionMs: 1_000, segmentBytesMax: 64 * 1024 });
+    for (let round = 0; round < 3; round++) {
+      for (let index = 0; index < 8_000; index++) {
+        await cask.set(`k${index}`, "v");
+        await cask.delete(`k${index}`);
+      }
+      await cask.advance(2_000);
+    }
+    await cask.settle();
+    // Three rounds wrote 1 MB each, marks counted; what is left is of the last, not looked at again until more dies.
+    expect(await logBytes(cask)).toBeLessThan(1_200_000);
+    const kept = await Cask.open({ automatic: true, segmentBytesMax: 64 * 1024 });
+    for (let index = 0; index < 8_000; index++) {
+      await kept.set(`k${index}`, "v");
+      await kept.delete(`k${index}`);
+    }
+    await kept.settle();
+    // A young tombstone of each key: 28 bytes and its key.
+    expect(await logBytes(kept)).toBeGreaterThan(8_000 * 30);
+  });
+
   test("does not begin before the log is open", async () => {
     const cask = await Cask.open({ segmentBytesMax: 64 * 1024 });
     for (let index = 0; index < 600; index++) await cask.set("a", FILL);
