@@ -3,8 +3,8 @@
  *
  * A binary heap in typed arrays: a deadline (f64), and the address of the record that carries it. A key that is
  * overwritten, touched or deleted leaves its old entry behind; when that comes up, its record is no longer the key's
- * and it is let go. Stale entries that would wait long are swept out when they may be the greater half. So
- * setting a deadline costs O(log n), a key holds no timer, and nothing is ever searched for.
+ * and it is let go. While the greater half is stale, each new deadline sweeps out a few. So setting a deadline costs
+ * O(log n), a key holds no timer, and no turn of the event loop is long.
  *
  * @module
  */
@@ -12,6 +12,10 @@ import type { Clock, Timer } from "../base/clock.ts";
 
 /** At most this many keys fall due in one turn of the event loop, so that others get theirs. */
 const DUE_PER_TURN = 4_096;
+
+/** Entries looked at with each `add` while the greater half is stale, and how many stale ones are worth it. */
+const SWEEP_PER_ADD = 4;
+const STALE_MIN = 1_024;
 
 /** Wait before a look at deadlines that are due but could not be handled yet. */
 const RETRY_MS = 10;
@@ -33,8 +37,9 @@ export class Expiry {
   #deadlines = new Float64Array(64);
   #addresses = new Float64Array(64);
   #count = 0;
-  /** Entries after the last sweep: at twice this, half of them may be stale. */
-  #swept = 1_024;
+  /** Entries whose record is no longer its key's. */
+  #stale = 0;
+  #sweepAt = 0;
   #timer: Timer | undefined;
   #timerDue = Infinity;
   /** No timer before the log is replayed, nor after the close. */
@@ -58,10 +63,15 @@ export class Expiry {
 
   /** Adds the deadline of the record at `address`. */
   add(deadline: number, address: number): void {
-    if (this.#count >= this.#swept * 2) this.#sweep();
+    if (this.#stale > STALE_MIN && this.#stale * 2 > this.#count) this.#sweep();
     if (this.#count === this.#deadlines.length) this.#resize(this.#count * 2);
     this.#place(this.#count++, deadline, address);
     this.#arm();
+  }
+
+  /** The record of an entry is no longer its key's. */
+  noteStale(): void {
+    this.#stale++;
   }
 
   /** Lets deadlines fall due from here on. */
@@ -98,14 +108,22 @@ export class Expiry {
       if (done === DUE_PER_TURN) return this.#wait(now, 0);
       const address = this.#addresses[0]!;
       if (this.#owner.isLive(address) && !this.#owner.expire(address)) return this.#wait(now, RETRY_MS);
-      this.#removeFirst();
+      this.#remove(0);
     }
     this.#arm();
   }
 
-  #removeFirst(): void {
+  /** Removes an entry. One that was live is about to be noted as stale by the record that ends its key. */
+  #remove(index: number): void {
+    this.#stale--;
     this.#count--;
-    if (this.#count > 0) this.#sink(0, this.#deadlines[this.#count]!, this.#addresses[this.#count]!);
+    if (index < this.#count) {
+      const deadline = this.#deadlines[this.#count]!;
+      const address = this.#addresses[this.#count]!;
+      const rises = index > 0 && this.#deadlines[(index - 1) >> 1]! > deadline;
+      if (rises) this.#place(index, deadline, address);
+      else this.#sink(index, deadline, address);
+    }
     if (this.#count * 4 < this.#deadlines.length && this.#deadlines.length > 64) {
       this.#resize(this.#deadlines.length / 2);
     }
@@ -139,20 +157,13 @@ export class Expiry {
     this.#addresses[index] = address;
   }
 
-  /** Drops stale entries and makes the rest a heap again (Floyd's construction, O(n)). */
+  /** Looks at a few entries in turn and removes the stale ones: a little with each `add`, so that no turn is long. */
   #sweep(): void {
-    let kept = 0;
-    for (let index = 0; index < this.#count; index++) {
-      if (!this.#owner.isLive(this.#addresses[index]!)) continue;
-      this.#deadlines[kept] = this.#deadlines[index]!;
-      this.#addresses[kept] = this.#addresses[index]!;
-      kept++;
+    for (let looked = 0; looked < SWEEP_PER_ADD && this.#count > 0; looked++) {
+      if (this.#sweepAt >= this.#count) this.#sweepAt = 0;
+      if (this.#owner.isLive(this.#addresses[this.#sweepAt]!)) this.#sweepAt++;
+      else this.#remove(this.#sweepAt);
     }
-    this.#count = kept;
-    for (let index = (kept >> 1) - 1; index >= 0; index--) {
-      this.#sink(index, this.#deadlines[index]!, this.#addresses[index]!);
-    }
-    this.#swept = Math.max(1_024, kept);
   }
 
   #resize(capacity: number): void {

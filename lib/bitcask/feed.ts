@@ -37,6 +37,9 @@ import { type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
 /** Events handed out by one `next`. */
 const EVENTS_MAX = 256;
 
+/** A subscription that waits is told this often how far the log has come without it, if it has. */
+const PROGRESS_MS = 30_000;
+
 /** Records looked at before others get their turn. */
 const RECORDS_PER_TURN = 10_000;
 
@@ -58,6 +61,7 @@ export class Feed {
   readonly #subscriptions = new Set<FeedSubscription>();
   #waiting = 0;
   #hold: Timer | undefined;
+  #progressTimer: Timer | undefined;
 
   /** The feed of `log`. */
   constructor(log: Log, clock: Clock, owner: FeedOwner) {
@@ -77,6 +81,7 @@ export class Feed {
     const wait = (change: number): void => this.#wait(change);
     const subscription = new FeedSubscription(this.#log, this.#clock, this.#owner, query, forget, wait);
     this.#subscriptions.add(subscription);
+    this.#progressTimer ??= this.#clock.after(PROGRESS_MS, () => this.#progress());
     return subscription;
   }
 
@@ -86,9 +91,10 @@ export class Feed {
   publish(segment: Segment, offset: number): void {
     if (this.#subscriptions.size === 0) return;
     const at = segment.seek(offset);
+    const revision = revisionAt(segment.window, at);
     const bucket = this.#log.bucketName(bucketAt(segment.window, at));
     const key = keyAt(segment.window, at);
-    for (const subscription of this.#subscriptions) subscription.offer(segment, offset, bucket, key);
+    for (const subscription of this.#subscriptions) subscription.offer(segment, offset, revision, bucket, key);
   }
 
   /** Somebody waits for an event: the process must not end meanwhile for want of anything else to do. */
@@ -102,8 +108,16 @@ export class Feed {
     }
   }
 
+  #progress(): void {
+    this.#progressTimer = undefined;
+    if (this.#subscriptions.size === 0) return;
+    for (const subscription of this.#subscriptions) subscription.progress();
+    this.#progressTimer = this.#clock.after(PROGRESS_MS, () => this.#progress());
+  }
+
   /** Ends every subscription. */
   close(): void {
+    this.#progressTimer?.cancel();
     for (const subscription of this.#subscriptions) subscription.close();
   }
 }
@@ -130,6 +144,12 @@ class FeedSubscription implements EngineSubscription {
   /** What a snapshot still has to list. */
   #snapshot: Iterator<readonly EngineEvent[]> | undefined;
   #resync = false;
+  /** Someone waits who has not been told how far the log has come. */
+  #hasProgress = false;
+  /** The revision of the last cursor handed out. */
+  #told: number;
+  /** The cursor at the close: what comes later has not been read. */
+  #lastCursor: string | undefined;
   #closed = false;
   #wake: (() => void) | undefined;
 
@@ -149,11 +169,13 @@ class FeedSubscription implements EngineSubscription {
     this.#forget = forget;
     this.#wait = wait;
     this.#revision = owner.committed();
+    this.#told = this.#revision;
     if (query.snapshot === true) this.#snapshot = this.#list(this.#revision);
     else if (query.from !== undefined) this.#resume(query.from);
   }
 
   get cursor(): string {
+    if (this.#lastCursor !== undefined) return this.#lastCursor;
     // In the middle of a snapshot no revision says which entries are still to come: only the beginning misses none.
     if (this.#snapshot !== undefined) return `${this.#log.epoch}.0`;
     // Who has no place has read everything: what came since did not match.
@@ -162,10 +184,21 @@ class FeedSubscription implements EngineSubscription {
   }
 
   /** A record has become visible: if nothing before it waits to be read, reading begins there. */
-  offer(segment: Segment, offset: number, bucket: string, key: Uint8Array): void {
+  offer(segment: Segment, offset: number, revision: number, bucket: string, key: Uint8Array): void {
     if (this.#place !== undefined || this.#snapshot !== undefined || !this.#matches(bucket, key)) return;
     this.#place = { segment, offset };
+    // All before it has been seen not to match: what compaction drops of that is nothing to miss.
+    this.#revision = revision - 1;
     this.#wake?.();
+  }
+
+  /**
+   * Lets a waiting `next` say how far the log has come, so that the cursor of a quiet subscription does not grow old.
+   */
+  progress(): void {
+    if (this.#wake === undefined || this.#owner.committed() === this.#told) return;
+    this.#hasProgress = true;
+    this.#wake();
   }
 
   async next(): Promise<readonly EngineEvent[] | undefined> {
@@ -173,7 +206,10 @@ class FeedSubscription implements EngineSubscription {
     try {
       while (!this.#closed) {
         const events = this.#take();
-        if (events.length > 0) return events;
+        if (events.length > 0) {
+          this.#told = this.#revision;
+          return events;
+        }
         if (this.#closed) break;
         if (this.#place === undefined && this.#snapshot === undefined) {
           await new Promise<void>((resolve) => this.#wake = resolve);
@@ -190,6 +226,7 @@ class FeedSubscription implements EngineSubscription {
 
   close(): void {
     if (this.#closed) return;
+    this.#lastCursor = this.cursor;
     this.#closed = true;
     this.#forget();
     this.#wake?.();
@@ -203,7 +240,13 @@ class FeedSubscription implements EngineSubscription {
   /** What can be handed out now. */
   #take(): readonly EngineEvent[] {
     if (this.#resync) return this.#end();
-    if (this.#snapshot === undefined) return this.#read();
+    if (this.#snapshot === undefined) {
+      const events = this.#read();
+      if (events.length > 0 || this.#place !== undefined || !this.#hasProgress) return events;
+      this.#hasProgress = false;
+      this.#revision = this.#owner.committed();
+      return [{ type: "progress", cursor: this.cursor }];
+    }
     const page = this.#snapshot.next();
     if (page.done !== true) return page.value;
     this.#snapshot = undefined;

@@ -11,7 +11,7 @@ import { hashKey } from "../base/bytes.ts";
 import { ADDRESS_UNIT, Keydir } from "./keydir.ts";
 import type { Log } from "./log.ts";
 import { type KeyRange, listInOrder, type Place, SegmentOrder } from "./order.ts";
-import { bucketAt, isKeyAt, keyAt, KIND, kindAt, recordBytesAt, timeAt } from "./record.ts";
+import { bucketAt, FLAG, flagsAt, isKeyAt, keyAt, KIND, kindAt, recordBytesAt, timeAt } from "./record.ts";
 import type { Segment } from "./segment.ts";
 
 /** A hash of a bucket's key. */
@@ -23,11 +23,14 @@ export class LiveRecords {
   readonly #log: Log;
   readonly #keydir: Keydir;
   readonly #orders = new Map<Segment, SegmentOrder>();
-  readonly #noteDead: (bytes: number) => void;
+  readonly #noteDead: (bytes: number, hadDeadline: boolean) => void;
   #storing = false;
 
-  /** None yet. `hash` is replaced in tests that force false matches. */
-  constructor(log: Log, hash: KeyHash | undefined, noteDead: (bytes: number) => void) {
+  /**
+   * None yet. `hash` is replaced in tests that force false matches; `noteDead` is told the length of each record that
+   * has died, and whether it had a deadline.
+   */
+  constructor(log: Log, hash: KeyHash | undefined, noteDead: (bytes: number, hadDeadline: boolean) => void) {
     this.#log = log;
     this.hash = hash ?? ((bucket, key) => hashKey(log.hashSeed, bucket, key));
     this.#noteDead = noteDead;
@@ -83,19 +86,21 @@ export class LiveRecords {
       before = this.#keydir.delete(hash, bucket, key);
       const bytes = recordBytesAt(window, at);
       segment.countTombstone(bytes, timeAt(window, at));
-      this.#noteDead(bytes);
+      this.#noteDead(bytes, false);
     }
     this.#storing = false;
     if (before !== -1) this.#bury(before);
   }
 
-  /** The record at `before` has a copy: point at it, unless the key has moved on. */
-  move(before: number, segment: Segment, offset: number): void {
+  /** The record at `before` has a copy: point at it. False when the key has moved on. */
+  move(before: number, segment: Segment, offset: number): boolean {
     const at = segment.seek(offset);
     const hash = this.hash(bucketAt(segment.window, at), keyAt(segment.window, at));
     this.#order(segment).add(offset);
     const after = segment.slot * ADDRESS_UNIT + offset;
-    if (!this.#keydir.move(hash, before, after)) segment.deadBytes += recordBytesAt(segment.window, at);
+    const moved = this.#keydir.move(hash, before, after);
+    if (!moved) segment.deadBytes += recordBytesAt(segment.window, at);
+    return moved;
   }
 
   /** The live records of a range, in key order. The store must not change while this runs. */
@@ -111,15 +116,17 @@ export class LiveRecords {
   #bury(address: number): void {
     const segment = this.#log.segmentOf(address);
     let bytes: number;
+    let hadDeadline: boolean;
     try {
       const at = segment.seek(address % ADDRESS_UNIT, true);
       bytes = recordBytesAt(segment.window, at);
+      hadDeadline = (flagsAt(segment.window, at) & FLAG.deadline) !== 0;
     } catch {
       // What came after it is committed, whatever has become of it.
       return;
     }
     segment.deadBytes += bytes;
-    this.#noteDead(bytes);
+    this.#noteDead(bytes, hadDeadline);
   }
 
   #order(segment: Segment): SegmentOrder {

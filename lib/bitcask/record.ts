@@ -27,6 +27,7 @@ import { crc32 } from "../base/checksum.ts";
 import { compareBytes } from "../base/bytes.ts";
 import { CONTENT, type Content } from "../base/codec.ts";
 import { decompress } from "../base/compress.ts";
+import type { Entry } from "../engine/engine.ts";
 
 /** On disk: never change a number. Kinds 2 to 5 are tombstones. */
 export const KIND = { set: 1, delete: 2, expire: 3, evict: 4, take: 5, mark: 6, seal: 7 } as const;
@@ -134,6 +135,21 @@ export function valueAt(bytes: Uint8Array, at: number): Uint8Array {
   const stored = bytes.subarray(start, start + readU32(bytes, at + 8));
   if ((bytes[at + 5]! & FLAG.compressed) === 0) return stored;
   return decompress(stored, readU32(bytes, at + HEADER_BYTES + ((bytes[at + 5]! & FLAG.deadline) === 0 ? 0 : 6)));
+}
+
+/**
+ * The set record at `at` as users know it; key and value are views, but for a compressed value. @throws {FirkinError}
+ * CORRUPT
+ */
+export function entryAt(bytes: Uint8Array, at: number): Entry {
+  const entry = {
+    key: keyAt(bytes, at),
+    value: valueAt(bytes, at),
+    content: contentAt(bytes, at),
+    revision: revisionAt(bytes, at),
+  };
+  const expiresAt = expiresAtAt(bytes, at);
+  return expiresAt === undefined ? entry : { ...entry, expiresAt };
 }
 
 /** True when the record at `at` is of this key. */

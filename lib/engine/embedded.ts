@@ -27,6 +27,7 @@ import {
   bucketAt,
   contentAt,
   EMPTY,
+  entryAt,
   expiresAtAt,
   isKeyAt,
   keyAt,
@@ -144,7 +145,10 @@ export class EmbeddedEngine implements Engine {
     this.#monotonicAtOpen = this.#clock.monotonic();
     const now = (): number => this.#now();
     const committed = (): number => this.#group.committed;
-    this.#live = new LiveRecords(log, options.hash, (bytes) => this.#compaction.noteDead(bytes));
+    this.#live = new LiveRecords(log, options.hash, (bytes, hadDeadline) => {
+      this.#compaction.noteDead(bytes);
+      if (hadDeadline) this.#expiry.noteStale();
+    });
     this.#expiry = new Expiry(this.#clock, {
       now,
       isLive: (address) => this.#mayLive(address),
@@ -442,11 +446,13 @@ export class EmbeddedEngine implements Engine {
 
   // --- expiry ---
 
-  /** Takes up the deadline of a record, if it has one. */
-  #schedule(segment: Segment, offset: number): void {
+  /** Takes up the deadline of a record; false when it has none. */
+  #schedule(segment: Segment, offset: number): boolean {
     const at = segment.seek(offset);
     const expiresAt = expiresAtAt(segment.window, at);
-    if (expiresAt !== undefined) this.#expiry.add(expiresAt, segment.slot * ADDRESS_UNIT + offset);
+    if (expiresAt === undefined) return false;
+    this.#expiry.add(expiresAt, segment.slot * ADDRESS_UNIT + offset);
+    return true;
   }
 
   /** False when the record surely is no key's newest; one that cannot be read may be. */
@@ -549,8 +555,7 @@ export class EmbeddedEngine implements Engine {
 
   #moved(moves: readonly { readonly before: number; readonly segment: Segment; readonly offset: number }[]): void {
     for (const { before, segment, offset } of moves) {
-      this.#live.move(before, segment, offset);
-      this.#schedule(segment, offset);
+      if (this.#live.move(before, segment, offset) && this.#schedule(segment, offset)) this.#expiry.noteStale();
     }
   }
 
@@ -576,17 +581,6 @@ export class EmbeddedEngine implements Engine {
 }
 
 // --- helpers ---
-
-function entryAt(bytes: Uint8Array, at: number): Entry {
-  const entry = {
-    key: keyAt(bytes, at),
-    value: valueAt(bytes, at),
-    content: contentAt(bytes, at),
-    revision: revisionAt(bytes, at),
-  };
-  const expiresAt = expiresAtAt(bytes, at);
-  return expiresAt === undefined ? entry : { ...entry, expiresAt };
-}
 
 function isSet({ segment, at }: Found): boolean {
   return kindAt(segment.window, at) === KIND.set;

@@ -16,7 +16,7 @@ import type {
   ListQuery,
   WriteResult as EngineResult,
 } from "../engine/engine.ts";
-import { type SubscribeOptions, Subscription } from "./subscription.ts";
+import { type SubscribeOptions, subscribeQuery, Subscription } from "./subscription.ts";
 
 /** A live key. */
 export interface Entry<Value = unknown> {
@@ -79,6 +79,9 @@ export interface BucketOptions {
 /** Entries asked for at a time by {@link Bucket.list}. */
 const PAGE_ENTRIES = 1_000;
 
+/** Largest deadline, and largest time to live: what a record can hold, some 8,900 years. */
+const MILLISECONDS_MAX = 2 ** 48 - 1;
+
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /**
@@ -107,7 +110,9 @@ export class Bucket<Value = unknown> {
     this.name = name;
     this.#engine = engine;
     this.#codec = options.codec ?? "cbor";
-    if (!(this.#codec in CONTENT)) throw new RangeError(`Cannot use codec "${this.#codec}": it is none of firkin's`);
+    if (!Object.hasOwn(CONTENT, this.#codec)) {
+      throw new RangeError(`Cannot use codec "${this.#codec}": it is none of firkin's`);
+    }
   }
 
   // --- reads ---
@@ -230,13 +235,7 @@ export class Bucket<Value = unknown> {
 
   /** The bucket's changes from now on, or from a cursor, or after a snapshot. */
   subscribe(options: SubscribeOptions = {}): Subscription<Value> {
-    const source = this.#engine.subscribe({
-      bucket: this.name,
-      ...(options.prefix === undefined ? {} : { prefix: encodeKey(options.prefix) }),
-      ...(options.snapshot === undefined ? {} : { snapshot: options.snapshot }),
-      ...(options.from === undefined ? {} : { from: options.from }),
-    });
-    return new Subscription<Value>(source, options.signal);
+    return new Subscription<Value>(this.#engine.subscribe({ ...subscribeQuery(options), bucket: this.name }), options);
   }
 }
 
@@ -254,8 +253,8 @@ export function milliseconds(duration: Duration): number {
   }
   if (typeof value !== "number") throw new TypeError(`Cannot use a ${typeof value} as a duration`);
   const whole = Math.round(value);
-  if (!Number.isSafeInteger(whole) || whole < 1) {
-    throw new RangeError(`Cannot use ${value} ms as a duration: expected at least 1 ms`);
+  if (!(whole >= 1 && whole <= MILLISECONDS_MAX)) {
+    throw new RangeError(`Cannot use ${value} ms as a duration: expected 1 to ${MILLISECONDS_MAX}`);
   }
   return whole;
 }
@@ -264,7 +263,7 @@ function deadlineOf({ ttl, expiresAt }: SetOptions): Deadline | undefined {
   if (ttl !== undefined && expiresAt !== undefined) throw new TypeError("Cannot use both ttl and expiresAt");
   if (ttl !== undefined) return { ttl: milliseconds(ttl) };
   if (expiresAt === undefined) return undefined;
-  if (!Number.isSafeInteger(expiresAt) || expiresAt < 0) {
+  if (!Number.isSafeInteger(expiresAt) || expiresAt < 0 || expiresAt > MILLISECONDS_MAX) {
     throw new RangeError(`Cannot expire at ${expiresAt}: expected whole milliseconds since 1970`);
   }
   return { expiresAt };

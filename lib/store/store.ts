@@ -5,7 +5,7 @@
  */
 import { type Engine, isBucketName } from "../engine/engine.ts";
 import { Bucket, type BucketOptions } from "./bucket.ts";
-import { type SubscribeOptions, Subscription } from "./subscription.ts";
+import { type SubscribeOptions, subscribeQuery, Subscription } from "./subscription.ts";
 
 /** Options of {@link Store.subscribe}: all buckets, or the keys of one. */
 export interface StoreSubscribeOptions extends Omit<SubscribeOptions, "prefix"> {
@@ -51,11 +51,10 @@ export class Store implements AsyncDisposable {
   /** The changes of all buckets, or of one. */
   subscribe(options: StoreSubscribeOptions = {}): Subscription {
     const source = this.engine.subscribe({
+      ...subscribeQuery(options),
       ...(options.bucket === undefined ? {} : { bucket: checkBucketName(options.bucket) }),
-      ...(options.snapshot === undefined ? {} : { snapshot: options.snapshot }),
-      ...(options.from === undefined ? {} : { from: options.from }),
     });
-    return new Subscription(source, options.signal);
+    return new Subscription(source, options);
   }
 
   /** Figures: `keys`, `revision`, `segments`, `log.bytes`, `log.deadBytes`, ...; of a server also `server.*`. */

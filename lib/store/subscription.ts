@@ -5,10 +5,10 @@
  *
  * @module
  */
-import { decodeKey, type Key } from "../base/bytes.ts";
+import { decodeKey, encodeKey, type Key } from "../base/bytes.ts";
 import { type Content, CONTENT_NAMES, type ContentName, decodeValue } from "../base/codec.ts";
 import { FirkinError } from "../base/errors.ts";
-import type { ChangeType, ControlEvent, EngineEvent, EngineSubscription } from "../engine/engine.ts";
+import type { ChangeType, ControlEvent, EngineEvent, EngineSubscription, SubscribeQuery } from "../engine/engine.ts";
 
 /** One change of one key, as subscriptions deliver it. */
 export interface Change<Value = unknown> {
@@ -41,7 +41,10 @@ export interface SubscribeOptions {
   readonly prefix?: Key;
   /** First the entries as they are, as `set` events, then `synced`, then what changes. */
   readonly snapshot?: boolean;
-  /** Continue after this cursor, without gap or duplicate; `resync` comes when the log no longer reaches that far. */
+  /**
+   * Instead of a snapshot: continue after this cursor, without gap or duplicate; `resync` comes when the log no longer
+   * reaches that far.
+   */
   readonly from?: string;
   /** Closes the subscription when aborted. */
   readonly signal?: AbortSignal;
@@ -70,22 +73,32 @@ export class Subscription<Value = unknown> implements AsyncIterable<Subscription
   /** Resolves when the store has registered the subscription: every later change is in it. */
   readonly ready: Promise<void>;
   readonly #source: EngineSubscription;
+  readonly #stopListening: () => void = () => {};
+  /** Behind the event in hand; undefined between two batches, when the source says it. */
+  #cursor: string | undefined;
+  /** A snapshot that has not ended: behind any of its events only the beginning misses nothing. */
+  #inSnapshot: boolean;
 
   /** Made by `subscribe`. */
-  constructor(source: EngineSubscription, signal?: AbortSignal) {
+  constructor(source: EngineSubscription, { snapshot = false, signal }: SubscribeOptions = {}) {
     this.#source = source;
+    this.#inSnapshot = snapshot;
     this.ready = source.ready;
-    if (signal?.aborted === true) source.close();
-    else signal?.addEventListener("abort", () => source.close(), { once: true });
+    if (signal === undefined) return;
+    const close = (): void => this.close();
+    this.#stopListening = () => signal.removeEventListener("abort", close);
+    if (signal.aborted) this.close();
+    else signal.addEventListener("abort", close);
   }
 
-  /** Where to continue with `subscribe({ from })`: after the last batch of events that the loop took. */
+  /** Where to continue with `subscribe({ from })`: behind the last event that the loop took. */
   get cursor(): string {
-    return this.#source.cursor;
+    return this.#cursor ?? this.#source.cursor;
   }
 
   /** Ends the loop over the subscription. */
   close(): void {
+    this.#stopListening();
     this.#source.close();
   }
 
@@ -98,11 +111,24 @@ export class Subscription<Value = unknown> implements AsyncIterable<Subscription
   async *[Symbol.asyncIterator](): AsyncGenerator<SubscriptionEvent<Value>, void, undefined> {
     try {
       for (let events = await this.#source.next(); events !== undefined; events = await this.#source.next()) {
-        for (const event of events) yield decodeEvent<Value>(event);
+        for (const event of events) {
+          this.#cursor = this.#behind(event);
+          yield decodeEvent<Value>(event);
+        }
+        this.#cursor = undefined;
       }
     } finally {
       this.close();
     }
+  }
+
+  #behind(event: EngineEvent): string {
+    if ("cursor" in event) {
+      this.#inSnapshot = false;
+      return event.cursor;
+    }
+    const epoch = this.#source.cursor.split(".")[0]!;
+    return `${epoch}.${this.#inSnapshot ? 0 : event.revision}`;
   }
 }
 
@@ -122,4 +148,18 @@ function decoded<Value>(value: Uint8Array, content: Content): { value: Value } |
     if (error instanceof FirkinError) return { error };
     throw error;
   }
+}
+
+/** The part of `options` that an engine wants. @throws {TypeError} a cursor that is no string, or beside a snapshot */
+export function subscribeQuery(options: SubscribeOptions): SubscribeQuery {
+  const { prefix, snapshot, from } = options;
+  if (from !== undefined && typeof from !== "string") {
+    throw new TypeError(`Cannot subscribe from a ${typeof from}: expected a cursor`);
+  }
+  if (from !== undefined && snapshot === true) throw new TypeError("Cannot use both a snapshot and a cursor");
+  return {
+    ...(prefix === undefined ? {} : { prefix: encodeKey(prefix) }),
+    ...(snapshot === undefined ? {} : { snapshot }),
+    ...(from === undefined ? {} : { from }),
+  };
 }

@@ -240,6 +240,32 @@ describe("systemClock", () => {
   });
 });
 
+describe("big integers, numbers as text, and what no codec can hold", () => {
+  test("decodeValue() reads a big integer as fast as it is long", () => {
+    // Byte by byte, as cbor-x would, this takes minutes: the test would not end in time.
+    const digits = new Uint8Array(512 * 1024).fill(0xab);
+    const head = [0xc2, 0x5a, 0x00, 0x08, 0x00, 0x00];
+    const value = decodeValue(Uint8Array.from([...head, ...digits]), CONTENT.cbor) as bigint;
+    expect(value & 0xffffn).toBe(0xababn);
+    expect(decodeValue(Uint8Array.of(0xc3, 0x42, 0x01, 0x00), CONTENT.cbor)).toBe(-257n);
+    expect(decodeValue(Uint8Array.of(0xc2, 0x40), CONTENT.cbor)).toBe(0n);
+  });
+
+  test("encodeValue() says TypeError of what CBOR cannot hold", () => {
+    const cycle: unknown[] = [];
+    cycle.push(cycle);
+    for (const value of [cycle, Symbol("x"), () => 1]) {
+      expect(() => encodeValue(value, CONTENT.cbor)).toThrow(TypeError);
+    }
+  });
+
+  test("addToValue() takes decimal text and nothing else for a number", () => {
+    const add = (text: string): number => addToValue(encodeValue(text, CONTENT.text), CONTENT.text, 1).sum;
+    expect([add("12"), add("-1.5"), add("1e3")]).toEqual([13, -0.5, 1001]);
+    for (const text of ["", " ", "0x10", "12\n", "Infinity", "1_000"]) expect(() => add(text)).toThrow(FirkinError);
+  });
+});
+
 describe("FirkinError", () => {
   test("has its code's row, and numbers are of one code each", () => {
     const wires = Object.values(ERRORS).map(({ wire }) => wire);

@@ -20,16 +20,21 @@ class Schedule {
   readonly live = new Set<number>();
   readonly expired: number[] = [];
   refuse = false;
+  /** How often the schedule asked whether a record lives. */
+  looks = 0;
 
   constructor(clock: ManualClock = new ManualClock(), timers: Clock = clock) {
     this.clock = clock;
     this.expiry = new Expiry(timers, {
       now: () => clock.wall(),
-      isLive: (address) => this.live.has(address),
+      isLive: (address) => {
+        this.looks++;
+        return this.live.has(address);
+      },
       expire: (address) => {
         if (this.refuse) return false;
         this.expired.push(address);
-        this.live.delete(address);
+        this.end(address);
         return true;
       },
     });
@@ -39,6 +44,11 @@ class Schedule {
   add(inMs: number, address: number): void {
     this.live.add(address);
     this.expiry.add(this.clock.wall() + inMs, address);
+  }
+
+  /** The record is no longer its key's. */
+  end(address: number): void {
+    if (this.live.delete(address)) this.expiry.noteStale();
   }
 }
 
@@ -61,7 +71,7 @@ describe("Expiry", () => {
   test("lets stale entries go without a word", () => {
     const schedule = new Schedule();
     for (let address = 0; address < 10; address++) schedule.add(100, address);
-    for (let address = 0; address < 10; address += 2) schedule.live.delete(address);
+    for (let address = 0; address < 10; address += 2) schedule.end(address);
     schedule.clock.advance(100);
     expect(schedule.expired.toSorted((left, right) => left - right)).toEqual([1, 3, 5, 7, 9]);
   });
@@ -69,12 +79,25 @@ describe("Expiry", () => {
   test("sweeps stale entries out when they may be the greater half", () => {
     const schedule = new Schedule();
     for (let round = 0; round < 50_000; round++) {
-      schedule.live.delete(round - 1);
+      schedule.end(round - 1);
       schedule.add(1_000_000 + round, round);
     }
     expect(schedule.expiry.count).toBeLessThan(2_100);
     schedule.clock.advance(2_000_000);
     expect(schedule.expired).toEqual([49_999]);
+  });
+
+  test("looks at nothing while nothing is stale, and at a few entries in one turn otherwise", () => {
+    const schedule = new Schedule();
+    for (let address = 0; address < 20_000; address++) schedule.add(1_000_000, address);
+    expect(schedule.looks).toBe(0);
+    for (let address = 0; address < 15_000; address++) schedule.end(address);
+    for (let address = 20_000; address < 20_100; address++) {
+      const before = schedule.looks;
+      schedule.add(1_000_000, address);
+      expect(schedule.looks - before).toBeLessThanOrEqual(4);
+    }
+    expect(schedule.expiry.count).toBeLessThan(20_000);
   });
 
   test("keeps all entries that live through sweeps, in order", () => {
@@ -83,7 +106,7 @@ describe("Expiry", () => {
     const delays = Array.from({ length: 10_000 }, () => 1 + random(100_000));
     for (const [address, delay] of delays.entries()) {
       schedule.add(delay, address);
-      if (random(3) === 0) schedule.live.delete(random(address + 1));
+      if (random(3) !== 0) schedule.end(random(address + 1));
     }
     const expected = schedule.live.size;
     schedule.clock.advance(100_001);

@@ -226,6 +226,46 @@ describe("Feed", () => {
     }
   });
 
+  test("a cursor stays where it was when the subscription was closed", async () => {
+    const cask = await Cask.open();
+    const closed = cask.engine.subscribe({});
+    await cask.set("a", "1");
+    expect(await cask.told(closed)).toEqual(["set a=1"]);
+    closed.close();
+    const { cursor } = closed;
+    await cask.set("b", "2");
+    expect(closed.cursor).toBe(cursor);
+    expect(await cask.told(cask.engine.subscribe({ from: closed.cursor }))).toEqual(["set b=2"]);
+  });
+
+  test("who has seen that everything before did not match misses nothing when compaction drops it", async () => {
+    const cask = await Cask.open({ tombstoneRetentionMs: 1 });
+    const quiet = cask.engine.subscribe({ prefix: bytesOf("x") });
+    for (let index = 0; index < 50; index++) {
+      await cask.set("other", FILL);
+      await cask.delete("other");
+    }
+    await cask.advance(10);
+    await cask.set("x", "hello");
+    await cask.compact();
+    expect(await cask.told(quiet)).toEqual(["set x=hello"]);
+  });
+
+  test("a quiet subscription is told how far the log has come", async () => {
+    const cask = await Cask.open();
+    const quiet = cask.engine.subscribe({ prefix: bytesOf("x") });
+    const next = quiet.next();
+    await cask.set("other", "1");
+    await cask.advance(30_000);
+    expect(await next).toEqual([{ type: "progress", cursor: quiet.cursor }]);
+    const epoch = quiet.cursor.split(".")[0];
+    expect(quiet.cursor).toBe(`${epoch}.1`);
+    const idle = quiet.next();
+    await cask.advance(60_000);
+    await cask.set("x", "2");
+    expect((await idle)?.map(brief)).toEqual(["set x=2"]);
+  });
+
   test("close() ends a waiting next, and costs the others nothing", async () => {
     const cask = await Cask.open();
     const one = cask.engine.subscribe({});

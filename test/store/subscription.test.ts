@@ -25,6 +25,52 @@ describe("Subscription", () => {
     await store.close();
   });
 
+  test("Subscription.cursor is behind the event in hand, and resumes with the next", async () => {
+    const store = await open(":memory:");
+    const users = store.bucket<number>("users");
+    const subscription = users.subscribe();
+    await Promise.all([1, 2, 3, 4, 5].map((value) => users.set(`k${value}`, value)));
+    for await (const _ of subscription) break;
+    await users.set("k6", 6);
+    const seen: unknown[] = [];
+    for await (const event of users.subscribe({ from: subscription.cursor })) {
+      if ("value" in event && seen.push(event.value) === 5) break;
+    }
+    expect(seen).toEqual([2, 3, 4, 5, 6]);
+    const snapshot = users.subscribe({ snapshot: true });
+    const cursors: string[] = [];
+    for await (const event of snapshot) {
+      cursors.push(snapshot.cursor.split(".")[1]!);
+      if (event.type === "synced") break;
+    }
+    expect(cursors).toEqual(["0", "0", "0", "0", "0", "0", "6"]);
+    await store.close();
+  });
+
+  test("Subscription leaves nothing on its signal when it is closed", async () => {
+    const store = await open(":memory:");
+    let listeners = 0;
+    const signal = {
+      aborted: false,
+      addEventListener: () => void listeners++,
+      removeEventListener: () => void listeners--,
+    } as unknown as AbortSignal;
+    for (let round = 0; round < 3; round++) {
+      const subscription = store.subscribe({ signal });
+      expect(listeners).toBe(1);
+      subscription.close();
+      expect(listeners).toBe(0);
+    }
+    await store.close();
+  });
+
+  test("Bucket.subscribe() refuses a cursor beside a snapshot, and what is no cursor", async () => {
+    const store = await open(":memory:");
+    expect(() => store.subscribe({ snapshot: true, from: "a.1" })).toThrow(TypeError);
+    expect(() => store.bucket("users").subscribe({ from: 5 as unknown as string })).toThrow(TypeError);
+    await store.close();
+  });
+
   test("Subscription ends with its signal", async () => {
     const store = await open(":memory:");
     const controller = new AbortController();
