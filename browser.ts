@@ -3,6 +3,10 @@
  *
  * @module
  */
+
+// In the published types too: a user's own `lib` may know no Disposable.
+/// <reference lib="esnext.disposable" preserve="true" />
+
 export type { Key } from "./lib/base/bytes.ts";
 export type { ContentName } from "./lib/base/codec.ts";
 export { type ErrorCode, FirkinError } from "./lib/base/errors.ts";

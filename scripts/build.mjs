@@ -1,6 +1,6 @@
 /**
- * Makes dist/: JavaScript and declarations for Node and browsers (Bun and Deno run the source), the pages that the
- * server hands out, and the client for a browser as one file.
+ * Makes dist/: JavaScript and declarations, the pages that the server hands out, and the client for a browser as one
+ * file. Bun runs the sources, installed or not; Deno runs them here, but takes no TypeScript from node_modules.
  *
  * `npm install` runs this, so it needs nothing but Node and what npm has installed. Types are not checked here:
  * `npm run check` does that. Everything is made in a folder beside and then moved into place, so that a build that

@@ -4,7 +4,8 @@
  *
  * Every flag of `serve`, and `--url`, is also an environment variable (`FIRKIN_*`); a flag wins over the variable, the
  * variable over the default.
- * The commands for keys talk to a server (`--url`), or open a folder themselves (`--data-dir`) when no server has it.
+ * The commands for keys talk to a server (`--url`), or open a folder themselves (`--data-dir`) when no server has it;
+ * only `set` makes a store where there is none, so that a mistyped folder is not answered as an empty one.
  *
  * Results go to standard output, everything else to standard error, an error as one line. Exit codes: 0 done, 1 there
  * is no such key or the condition did not hold, 2 wrong usage, 3 anything else.
@@ -12,11 +13,14 @@
  * @module
  */
 import { Buffer } from "node:buffer";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import process from "node:process";
 import { buffer } from "node:stream/consumers";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { FirkinError, messageOf } from "../lib/base/errors.ts";
 import type { LogEvent, SyncPolicy } from "../lib/bitcask/log.ts";
+import { MANIFEST_NAME } from "../lib/bitcask/manifest.ts";
 import type { Bucket } from "../lib/store/bucket.ts";
 import { connect } from "../lib/store/connect.ts";
 import { open } from "../lib/store/open.ts";
@@ -112,7 +116,7 @@ async function setCommand(bucket: string, key: string, text: string, flags: SetF
     if (result.ok) return EXIT.done;
     note(`not set: ${bucket}/${key} is at revision ${result.current?.revision ?? 0}`);
     return EXIT.missing;
-  });
+  }, "make");
 }
 
 async function deleteCommand(bucket: string, key: string, flags: TargetFlags): Promise<number> {
@@ -147,8 +151,15 @@ async function subscribeCommand(bucket: string | undefined, flags: SubscribeFlag
 
 // --- targets ---
 
-async function withStore(flags: TargetFlags, use: (store: Store) => Promise<number>): Promise<number> {
-  const store = flags.dataDir === undefined ? await connect(flags.url) : await open(flags.dataDir);
+/** Whether a folder without a store becomes one. */
+type IfMissing = "make" | "refuse";
+
+async function withStore(
+  flags: TargetFlags,
+  use: (store: Store) => Promise<number>,
+  ifMissing: IfMissing = "refuse",
+): Promise<number> {
+  const store = flags.dataDir === undefined ? await connect(flags.url) : await openFolder(flags.dataDir, ifMissing);
   try {
     return await use(store);
   } finally {
@@ -156,8 +167,20 @@ async function withStore(flags: TargetFlags, use: (store: Store) => Promise<numb
   }
 }
 
-async function withBucket(flags: TargetFlags, bucket: string, use: (view: Bucket) => Promise<number>): Promise<number> {
-  return await withStore(flags, (store) => use(store.bucket(bucket)));
+async function openFolder(folder: string, ifMissing: IfMissing): Promise<Store> {
+  if (ifMissing === "refuse" && !existsSync(join(folder, MANIFEST_NAME))) {
+    throw new Error(`Cannot open ${folder}: there is no store`);
+  }
+  return await open(folder);
+}
+
+async function withBucket(
+  flags: TargetFlags,
+  bucket: string,
+  use: (view: Bucket) => Promise<number>,
+  ifMissing?: IfMissing,
+): Promise<number> {
+  return await withStore(flags, (store) => use(store.bucket(bucket)), ifMissing);
 }
 
 // --- input and output ---

@@ -6,6 +6,10 @@
  *
  * @module
  */
+
+// In the published types too: a user's own `lib` may know no Disposable.
+/// <reference lib="esnext.disposable" preserve="true" />
+
 import { type Clock, systemClock } from "../lib/base/clock.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import type { Engine } from "../lib/engine/engine.ts";

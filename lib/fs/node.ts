@@ -175,7 +175,14 @@ export class NodeFileSystem implements FileSystem {
   readonly path: string;
   readonly #calls: Calls;
 
-  /** Names a folder and touches nothing; `calls` are `node:fs`, or a test's. */
+  /** Names a folder and touches nothing. */
+  constructor(path: string);
+  /**
+   * With a test's calls. Not in the published types, which must not need those of Node.
+   *
+   * @internal
+   */
+  constructor(path: string, calls: Calls);
   constructor(path: string, calls: Calls = nodeFs) {
     this.path = resolve(path);
     this.#calls = calls;

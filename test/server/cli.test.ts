@@ -72,6 +72,16 @@ describe("firkin", () => {
     expect((await served.command.ended).code).toBe(0);
   });
 
+  test("firkin makes no store where there is none, but for set", async () => {
+    for (const args of [["get", "b", "k"], ["delete", "b", "k"], ["list", "b"], ["subscribe"]]) {
+      const ended = await place.run([...args, "--data-dir", "data"]);
+      expect({ args, ...ended }).toEqual({ args, ...failed(3, "firkin: Cannot open data: there is no store") });
+    }
+    expect(existsSync(place.path("data"))).toBe(false);
+    expect(await place.run(["set", "b", "k", "1", "--data-dir", "data"])).toEqual(printed());
+    expect(await place.run(["get", "b", "k", "--data-dir", "data"])).toEqual(printed("1"));
+  });
+
   test("firkin list takes a range, an order and a limit", async () => {
     const store = await open(place.path("data"));
     const letters = store.bucket("b");

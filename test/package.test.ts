@@ -1,0 +1,125 @@
+/**
+ * The package as a user has it: packed, unpacked into another project's node_modules, and run on the runtime that runs
+ * the tests. That finds what the sources cannot tell: a file that is not packed, an export that leads nowhere, a type
+ * that only our own settings know.
+ *
+ * The program is the README's own, so what it shows is true. Nothing is fetched: what the package depends on is linked
+ * from here. It tests dist/ as the last build left it.
+ *
+ * @module
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { execFile } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, renameSync } from "node:fs";
+import { rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+
+const dist = fileURLToPath(new URL("../dist", import.meta.url));
+const built = existsSync(join(dist, "mod.js"));
+if (!built) console.warn('Tests of the package are skipped: there is no dist/, make it with "npm run build"');
+
+/** The project itself: on Node the tests run in a copy, which links to its dist/. */
+const root = built ? dirname(realpathSync(dist)) : "";
+
+/** How a program ended, and all it said. */
+interface Ended {
+  readonly code: unknown;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a program in `folder` to its end, or kills it when that takes too long. */
+function run(folder: string, program: string, ...args: string[]): Promise<Ended> {
+  const env: NodeJS.ProcessEnv = { ...process.env, NO_COLOR: "1" };
+  delete env["FORCE_COLOR"];
+  return new Promise((resolve) => {
+    execFile(program, args, { cwd: folder, env, timeout: 18_000 }, (error, stdout, stderr) => {
+      resolve({ code: error === null ? 0 : error.code ?? error.signal, stdout, stderr });
+    });
+  });
+}
+
+/** The example of the README's chapter, with less time to wait for. */
+function readmeExample(): string {
+  const [, chapter = ""] = readFileSync(join(root, "README.md"), "utf8").split("## In your program\n");
+  const example = /```ts\n([\s\S]*?)```/.exec(chapter)?.[1] ?? "";
+  expect(example).toContain('ttl: "30s"');
+  return example.replace('ttl: "30s"', 'ttl: "2s"');
+}
+
+/** What all runtimes print alike but for line breaks, quotes and commas. */
+function words(printed: string): string {
+  return printed.replaceAll("'", '"').replace(/\s+/g, " ").replaceAll(", }", " }").trim();
+}
+
+/** A strict user's settings, without Node's types and without a word for ours. */
+const COMPILER_OPTIONS = {
+  strict: true,
+  exactOptionalPropertyTypes: true,
+  skipLibCheck: false,
+  module: "nodenext",
+  target: "es2022",
+  types: [],
+  noEmit: true,
+};
+
+/** Beside the README's example: types that refer to what is not everywhere. */
+const TYPED = `
+import { connect, ManualClock, NodeFileSystem, open, type Store, type Subscription } from "firkin";
+
+const fileSystem = new NodeFileSystem("data");
+await using store: Store = await open({ path: "data", fileSystem, clock: new ManualClock() });
+using changes: Subscription = store.subscribe({ snapshot: true });
+for await (const event of changes) console.log(event.type);
+export const other: Promise<Store> = connect("ws://127.0.0.1:7480");
+// @ts-expect-error: a path is text, and no type has become any.
+export const folder = new NodeFileSystem(1);
+`;
+
+describe.skipIf(!built)("the package", () => {
+  let folder: string;
+
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), "firkin-package-"));
+    const modules = join(folder, "node_modules");
+    mkdirSync(modules);
+    const options = ["--ignore-scripts", "--offline", "--json", "--pack-destination", folder];
+    const packed = await run(root, "npm", "pack", ...options);
+    expect(packed).toMatchObject({ code: 0 });
+    const [{ filename }] = JSON.parse(packed.stdout);
+    expect(await run(folder, "tar", "-xzf", filename, "-C", modules)).toMatchObject({ code: 0 });
+    renameSync(join(modules, "package"), join(modules, "firkin"));
+    const { dependencies } = JSON.parse(readFileSync(join(modules, "firkin", "package.json"), "utf8"));
+    for (const name of Object.keys(dependencies)) {
+      symlinkSync(join(root, "node_modules", name), join(modules, name), "junction");
+    }
+    writeFileSync(join(folder, "package.json"), JSON.stringify({ type: "module" }));
+  });
+
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  test("the package runs the README's example", async () => {
+    // Node 20 takes no TypeScript, and this is all of it.
+    writeFileSync(join(folder, "program.js"), readmeExample().replace("<{ name: string }>", ""));
+    const flags = process.versions["deno"] === undefined ? [] : ["run", "-A"];
+    const { code, stdout, stderr } = await run(folder, process.execPath, ...flags, "program.js");
+    expect({ code, stderr, said: words(stdout) }).toEqual({
+      code: 0,
+      stderr: "",
+      said: '{ name: "Ada" } undefined set synced expire',
+    });
+  });
+
+  // Types are the same on every runtime: once is enough.
+  test.skipIf(process.versions["bun"] === undefined)("the package has types for a strict user", async () => {
+    writeFileSync(join(folder, "example.ts"), readmeExample());
+    writeFileSync(join(folder, "typed.ts"), TYPED);
+    const config = { compilerOptions: COMPILER_OPTIONS, files: ["example.ts", "typed.ts"] };
+    writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(config));
+    const compiled = await run(folder, join(root, "node_modules", ".bin", "tsc"), "--project", folder);
+    expect(compiled).toEqual({ code: 0, stdout: "", stderr: "" });
+  });
+});
