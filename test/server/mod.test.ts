@@ -99,7 +99,8 @@ describe("serve()", () => {
   });
 
   test("Server.close() answers what runs and closes connections so that they come back", async () => {
-    // On a port that was asked for by number: one that the system chose may not be taken again at once (uWebSockets.js).
+    // On a port that was asked for by number: one that the system chose may not be taken again at once
+    // (uWebSockets.js).
     await server.close();
     server = await serve({ store: new Store(engine), port: server.port });
     const client = await connect();
