@@ -248,6 +248,7 @@ export class Compaction {
     await output.file!.sync();
     output.written = output.tail;
     output.durable = output.tail;
+    this.#log.shelve(output);
   }
 
   #abandon(outputs: readonly Segment[]): void {

@@ -257,7 +257,10 @@ export class GroupCommit<Note> {
     this.#flushing = undefined;
     if (failure === undefined) {
       this.#commit(group, revision);
-      if (sealed) segment.release();
+      if (sealed) {
+        segment.release();
+        this.#log.shelve(segment);
+      }
     } else if (failure instanceof FirkinError && failure.code === "DURABILITY") {
       this.#poison(failure, group);
     } else {
@@ -317,8 +320,10 @@ export class GroupCommit<Note> {
     this.#syncTimer = this.#clock.after(this.#syncIntervalMs, () => {
       this.#syncTimer = undefined;
       const { active } = this.#log;
+      // One that was sealed meanwhile is synced, and its file is the pool's.
+      if (active?.file === undefined || (active.sealed && active.durable === active.tail)) return;
       // A failure has poisoned the log and been reported: nobody waits for this sync.
-      if (active?.file !== undefined) this.#syncFile(active, active.file).catch(() => {});
+      this.#syncFile(active, active.file).catch(() => {});
     });
   }
 

@@ -18,6 +18,7 @@ import { fromHex, toHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { assert, FirkinError } from "../base/errors.ts";
 import type { File, FileSystem } from "../fs/fs.ts";
+import { FilePool } from "../fs/pool.ts";
 import { BlockCache } from "./cache.ts";
 import { ADDRESS_UNIT } from "./keydir.ts";
 import { type Manifest, MANIFEST_NAME, readManifest, removeLeftovers, writeManifest } from "./manifest.ts";
@@ -47,6 +48,7 @@ export interface LogOptions {
   readonly sync: SyncPolicy;
   readonly cacheBytesMax: number;
   readonly segmentBytesMax: number;
+  readonly filesMax: number;
   /**
    * Called when the log is there, before its segments are read; what it returns is called for each change, in order.
    */
@@ -76,6 +78,8 @@ export interface ManifestChanges {
 export class Log {
   readonly fileSystem: FileSystem;
   readonly cache: BlockCache;
+  /** Sealed segments, and what else never changes again. */
+  readonly pool: FilePool;
   /** In order of revision; the last is the active one. */
   readonly segments: Segment[] = [];
   /** The last revision given. */
@@ -97,6 +101,7 @@ export class Log {
   constructor(fileSystem: FileSystem, options: LogOptions, manifest: Manifest, unlock: () => void) {
     this.fileSystem = fileSystem;
     this.cache = new BlockCache(options.cacheBytesMax);
+    this.pool = new FilePool(fileSystem, options.filesMax);
     this.#segmentBytesMax = options.segmentBytesMax;
     this.#home = { storeId: fromHex(manifest.store)!, cache: this.cache };
     this.#unlock = unlock;
@@ -168,6 +173,13 @@ export class Log {
     await segment.file.sync();
     segment.written = SEGMENT_HEADER_BYTES;
     segment.durable = SEGMENT_HEADER_BYTES;
+  }
+
+  /** A segment is sealed and synced, and so never written again: its file goes to the pool. */
+  shelve(segment: Segment): void {
+    assert(segment.sealed && segment.durable === segment.tail, "a segment that is shelved is on stable storage");
+    segment.file?.close();
+    segment.file = this.pool.file(segmentName(segment.id));
   }
 
   /** Closes a segment that is out of the manifest and removes its file. */
@@ -271,6 +283,7 @@ export class Log {
   /** Closes every file and gives the folder back. */
   close(): void {
     for (const segment of this.#slots) segment?.close();
+    this.pool.close();
     this.#unlock();
   }
 }
@@ -345,7 +358,7 @@ async function openSegment(
   last: boolean,
   options: LogOptions,
 ): Promise<{ segment: Segment; clean: boolean }> {
-  const file = log.fileSystem.open(segmentName(id), "write");
+  const file = last ? log.fileSystem.open(segmentName(id), "write") : log.pool.file(segmentName(id));
   const fileBytes = file.size();
   const segment = log.createSegment(0, id);
   const bytes = new Uint8Array(fileBytes);
@@ -414,5 +427,7 @@ function replaySegment(log: Log, segment: Segment, replay: (segment: Segment, of
     segment.count(revisionAt(bytes, at));
     replay(segment, at);
   }
-  if (segment.sealed) segment.release();
+  if (!segment.sealed) return;
+  segment.release();
+  log.shelve(segment);
 }

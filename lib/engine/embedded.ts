@@ -68,6 +68,7 @@ export interface EmbeddedOptions extends EngineLimits, CompactionOptions {
   readonly syncIntervalMs: number;
   readonly cacheBytesMax: number;
   readonly segmentBytesMax: number;
+  readonly filesMax: number;
   /** Values of at least this many bytes are stored compressed when that is smaller. Infinity: never. */
   readonly compressBytesMin: number;
   readonly report: (event: LogEvent) => void;

@@ -35,6 +35,8 @@ type Action =
   | "make"
   | "lock"
   | "list"
+  | "open"
+  | "open to write"
   | "read"
   | "write"
   | "create"
@@ -60,7 +62,7 @@ function translate(error: unknown, action: Action, place: string): FirkinError {
   if (error instanceof FirkinError) return error;
   let code = action === "sync" ? "DURABILITY" : CODES.get(codeOf(error)) ?? "IO";
   // A refusal to read does not say that writes are refused.
-  if (code === "READ_ONLY" && (action === "read" || action === "list")) code = "IO";
+  if (code === "READ_ONLY" && (action === "open" || action === "read" || action === "list")) code = "IO";
   return new FirkinError(code, `Cannot ${action} ${place}: ${messageOf(error)}`, {
     cause: error,
     detail: { path: place },
@@ -217,9 +219,10 @@ export class NodeFileSystem implements FileSystem {
   open(name: string, mode: FileMode): File {
     const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = this.#calls.constants;
     const flags = { read: O_RDONLY, write: O_RDWR, create: O_RDWR | O_CREAT | O_EXCL }[mode];
+    const action: Action = mode === "create" ? "create" : mode === "read" ? "open" : "open to write";
     const place = this.#at(name);
     // Without O_NOFOLLOW (Windows) the flag is undefined, which counts as 0.
-    const fd = attempt(mode, place, () => this.#calls.openSync(place, flags | O_NOFOLLOW, 0o600));
+    const fd = attempt(action, place, () => this.#calls.openSync(place, flags | O_NOFOLLOW, 0o600));
     return new NodeFile(this.#calls, place, fd);
   }
 

@@ -26,6 +26,11 @@ export interface OpenOptions {
   readonly cacheBytesMax?: number;
   /** Size of a segment, and memory for the active one; 32 MiB by default, 4 KiB to 1 GiB. */
   readonly segmentBytesMax?: number;
+  /**
+   * Sealed segments whose files are kept open; 256 by default, at least 8. Others are opened when they are read; a read
+   * for which the system has no descriptor fails with `IO`.
+   */
+  readonly filesMax?: number;
   /** Longest key; 1,024 by default, at most 65,535. */
   readonly keyBytesMax?: number;
   /** Longest value; 64 MiB by default. */
@@ -76,6 +81,7 @@ export async function open(target: string | OpenOptions): Promise<Store> {
     syncIntervalMs: within("syncIntervalMs", options.syncIntervalMs ?? 1_000, 1, 3_600_000),
     cacheBytesMax: within("cacheBytesMax", options.cacheBytesMax ?? 64 * MIB, 0, 2 ** 40),
     segmentBytesMax: within("segmentBytesMax", options.segmentBytesMax ?? 32 * MIB, 4_096, 1_024 * MIB),
+    filesMax: within("filesMax", options.filesMax ?? 256, 8, 2 ** 20),
     keyBytesMax: within("keyBytesMax", options.keyBytesMax ?? 1_024, 1, 65_535),
     valueBytesMax: within("valueBytesMax", options.valueBytesMax ?? 64 * MIB, 1, 1_024 * MIB),
     automatic: compaction !== false,
