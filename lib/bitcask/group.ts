@@ -14,7 +14,7 @@
  * - A write that the system refuses (no space) is undone: the file is cut back, everything that waits fails, the log
  *   goes on.
  * - A sync that fails poisons the log: the kernel may have dropped the pages and call them clean. Nothing more is
- *   acknowledged and nothing is retried; reads go on.
+ *   acknowledged and nothing is retried; reads go on. So does a folder that another process has taken (`Log.fence`).
  *
  * A group that follows a sync begins with a mark, which states how far its segment was safe: that is how an open tells
  * a torn end from damage.
@@ -35,7 +35,7 @@ export interface GroupOwner<Note> {
   now(): number;
   /** These are as durable as the policy says. */
   committed(notes: readonly Note[]): void;
-  /** These did not happen, or (`DURABILITY`) nobody can say. */
+  /** These did not happen, or (`DURABILITY`, `LOCKED`) nobody can say. */
   failed(notes: readonly Note[], error: FirkinError): void;
   report(event: LogEvent): void;
 }
@@ -80,6 +80,7 @@ export class GroupCommit<Note> {
     this.#policy = policy;
     this.#syncIntervalMs = syncIntervalMs;
     this.committed = log.revision;
+    log.onLost = (error) => this.#poison(error);
   }
 
   /** True while something waits to be committed. */
@@ -160,7 +161,7 @@ export class GroupCommit<Note> {
     const failure = this.#failure;
     this.#failure = new FirkinError("CLOSED", `Cannot write to ${this.#log.fileSystem.path}: the store is closed`);
     const { active } = this.#log;
-    if (failure !== undefined || active?.file === undefined || active.sealed) return;
+    if (failure !== undefined || active?.file === undefined || active.sealed || !this.#log.owned) return;
     await this.#syncFile(active, active.file);
     const from = active.tail;
     this.#mark(active, from + MARK_BYTES, FLAG.clean);
@@ -239,6 +240,7 @@ export class GroupCommit<Note> {
     const { sealed } = segment;
     let failure: unknown;
     try {
+      if (sealed) this.#log.fence();
       if (!segment.listed && segment.file === undefined) await this.#log.createFile(segment);
       if (!segment.listed || this.#log.hasNewBucket) await this.#log.switchManifest();
       write(segment, group.from, end);
@@ -287,6 +289,7 @@ export class GroupCommit<Note> {
     const error = cause instanceof FirkinError ? cause : new FirkinError("IO", messageOf(cause), { cause });
     const groups = [group, ...this.#queue];
     this.#queue = [];
+    if (!this.#log.owned) return this.#poison(this.#failure!, ...groups);
     try {
       for (const { segment, from } of groups.reverse()) {
         if (segment?.listed) {

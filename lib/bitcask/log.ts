@@ -17,7 +17,7 @@
 import { fromHex, toHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { assert, FirkinError } from "../base/errors.ts";
-import type { File, FileSystem } from "../fs/fs.ts";
+import type { File, FileSystem, Lock } from "../fs/fs.ts";
 import { FilePool } from "../fs/pool.ts";
 import { BlockCache } from "./cache.ts";
 import { ADDRESS_UNIT } from "./keydir.ts";
@@ -49,6 +49,7 @@ export interface LogOptions {
   readonly cacheBytesMax: number;
   readonly segmentBytesMax: number;
   readonly filesMax: number;
+  readonly forceUnlock?: boolean;
   /**
    * Called when the log is there, before its segments are read; what it returns is called for each change, in order.
    */
@@ -86,25 +87,28 @@ export class Log {
   revision = 0;
   /** The highest time of any record: the store's time never falls behind it. */
   timeMax = 0;
+  /** Told once, when the folder turns out to be no longer this process's. */
+  onLost: (error: FirkinError) => void = () => {};
 
   readonly #segmentBytesMax: number;
   readonly #home: SegmentHome;
   readonly #slots: (Segment | undefined)[] = [];
   readonly #bucketNumbers = new Map<string, number>();
   readonly #bucketNames: string[] = [];
-  readonly #unlock: () => void;
+  readonly #lock: Lock;
+  #lost: FirkinError | undefined;
   #manifest: Manifest;
   #nextSegment: number;
   #switching: Promise<void> = Promise.resolve();
 
   /** For {@link openLog}. */
-  constructor(fileSystem: FileSystem, options: LogOptions, manifest: Manifest, unlock: () => void) {
+  constructor(fileSystem: FileSystem, options: LogOptions, manifest: Manifest, lock: Lock) {
     this.fileSystem = fileSystem;
     this.cache = new BlockCache(options.cacheBytesMax);
     this.pool = new FilePool(fileSystem, options.filesMax);
     this.#segmentBytesMax = options.segmentBytesMax;
     this.#home = { storeId: fromHex(manifest.store)!, cache: this.cache };
-    this.#unlock = unlock;
+    this.#lock = lock;
     this.#manifest = manifest;
     this.#nextSegment = manifest.nextSegment;
     this.revision = manifest.revision;
@@ -166,6 +170,7 @@ export class Log {
 
   /** Makes the file of a segment that begins in memory, and makes it and its header durable. */
   async createFile(segment: Segment): Promise<void> {
+    this.fence();
     const name = segmentName(segment.id);
     this.fileSystem.remove(name);
     segment.file = this.fileSystem.open(name, "create");
@@ -187,7 +192,32 @@ export class Log {
     segment.close();
     segment.gone = true;
     if (segment.slot !== -1) this.#slots[segment.slot] = undefined;
-    this.fileSystem.remove(segmentName(segment.id));
+    if (this.owned) this.fileSystem.remove(segmentName(segment.id));
+  }
+
+  /**
+   * Throws when the folder is no longer this process's: called before anything that changes which files are the log. A
+   * process that was believed dead must not undo what the next one did.
+   * @throws {FirkinError} LOCKED
+   */
+  fence(): void {
+    if (this.#lost !== undefined) throw this.#lost;
+    try {
+      this.#lock.check();
+    } catch (error) {
+      if (error instanceof FirkinError && error.code === "LOCKED") this.onLost(this.#lost = error);
+      throw error;
+    }
+  }
+
+  /** False when the folder is known to be another process's: no file in it is changed any more. */
+  get owned(): boolean {
+    try {
+      this.fence();
+    } catch {
+      return this.#lost === undefined;
+    }
+    return true;
   }
 
   // --- manifest ---
@@ -226,6 +256,7 @@ export class Log {
         revision: this.revision,
         time: this.timeMax,
       };
+      this.fence();
       await writeManifest(this.fileSystem, manifest);
       this.#manifest = manifest;
       for (const segment of segments) segment.listed = true;
@@ -284,7 +315,7 @@ export class Log {
   close(): void {
     for (const segment of this.#slots) segment?.close();
     this.pool.close();
-    this.#unlock();
+    this.#lock.release();
   }
 }
 
@@ -293,12 +324,12 @@ export class Log {
 /** Opens the log of a folder, or starts one. @throws {FirkinError} LOCKED, CORRUPT, READ_ONLY, IO */
 export async function openLog(fileSystem: FileSystem, clock: Clock, options: LogOptions): Promise<Log> {
   fileSystem.makeDirectory();
-  const unlock = fileSystem.lock();
+  const lock = fileSystem.lock(options.forceUnlock === true ? { force: true } : {});
   let log: Log | undefined;
   try {
     const found = readManifest(fileSystem);
     const manifest = found ?? newManifest(fileSystem, clock, options.sync);
-    log = new Log(fileSystem, options, manifest, unlock);
+    log = new Log(fileSystem, options, manifest, lock);
     const replay = options.attach(log);
     removeLeftovers(fileSystem, new Set(manifest.segments.map(segmentName)));
     let clean = true;
@@ -315,7 +346,7 @@ export async function openLog(fileSystem: FileSystem, clock: Clock, options: Log
     }
     return log;
   } catch (error) {
-    if (log === undefined) unlock();
+    if (log === undefined) lock.release();
     else log.close();
     throw error;
   }

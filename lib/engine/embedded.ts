@@ -69,6 +69,8 @@ export interface EmbeddedOptions extends EngineLimits, CompactionOptions {
   readonly cacheBytesMax: number;
   readonly segmentBytesMax: number;
   readonly filesMax: number;
+  /** Take the folder from an owner that may be alive but is not seen to be. */
+  readonly forceUnlock?: boolean;
   /** Values of at least this many bytes are stored compressed when that is smaller. Infinity: never. */
   readonly compressBytesMin: number;
   readonly report: (event: LogEvent) => void;

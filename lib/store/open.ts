@@ -31,6 +31,12 @@ export interface OpenOptions {
    * for which the system has no descriptor fails with `IO`.
    */
   readonly filesMax?: number;
+  /**
+   * Take the folder also when nobody can tell whether its owner lives: after a container was started again with the
+   * same host name, or a machine's disk was moved. Only when you know that it does not: two owners at once damage
+   * the store. An owner that is seen to live stays `LOCKED`.
+   */
+  readonly forceUnlock?: boolean;
   /** Longest key; 1,024 by default, at most 65,535. */
   readonly keyBytesMax?: number;
   /** Longest value; 64 MiB by default. */
@@ -82,6 +88,7 @@ export async function open(target: string | OpenOptions): Promise<Store> {
     cacheBytesMax: within("cacheBytesMax", options.cacheBytesMax ?? 64 * MIB, 0, 2 ** 40),
     segmentBytesMax: within("segmentBytesMax", options.segmentBytesMax ?? 32 * MIB, 4_096, 1_024 * MIB),
     filesMax: within("filesMax", options.filesMax ?? 256, 8, 2 ** 20),
+    forceUnlock: options.forceUnlock === true,
     keyBytesMax: within("keyBytesMax", options.keyBytesMax ?? 1_024, 1, 65_535),
     valueBytesMax: within("valueBytesMax", options.valueBytesMax ?? 64 * MIB, 1, 1_024 * MIB),
     automatic: compaction !== false,

@@ -9,7 +9,7 @@
  * @module
  */
 import { FirkinError } from "../../lib/base/errors.ts";
-import type { File, FileMode, FileSystem } from "../../lib/fs/fs.ts";
+import type { File, FileMode, FileSystem, Lock } from "../../lib/fs/fs.ts";
 
 /** A promise to hold a call back with, and its end. */
 export function gate(): { readonly wait: Promise<void>; open(): void } {
@@ -34,6 +34,13 @@ interface Node {
   dirty: [number, number][];
 }
 
+/** The time from one crash to the next. */
+interface Life {
+  /** Who has the folder. */
+  owner: object | undefined;
+  over: boolean;
+}
+
 /** A folder on a {@link Disk}. */
 export class Disk implements FileSystem {
   readonly path = "disk";
@@ -43,15 +50,32 @@ export class Disk implements FileSystem {
   before: (call: DiskCall) => void | Promise<void> = () => {};
   #seen = new Map<string, Node>();
   #kept = new Map<string, Node>();
-  #life = { locked: false, over: false };
+  #life: Life = { owner: undefined, over: false };
 
   makeDirectory(): void {}
 
-  lock(): () => void {
+  lock(): Lock {
+    this.inspect();
     const life = this.#life;
-    if (life.locked) throw new FirkinError("LOCKED", "Cannot lock disk: it is open already");
-    life.locked = true;
-    return () => void (life.locked = false);
+    const owner = {};
+    life.owner = owner;
+    return {
+      check: () => {
+        if (life.owner !== owner) throw new FirkinError("LOCKED", "Cannot write to disk: another has taken it");
+      },
+      release: () => {
+        if (life.owner === owner) life.owner = undefined;
+      },
+    };
+  }
+
+  inspect(): void {
+    if (this.#life.owner !== undefined) throw new FirkinError("LOCKED", "Cannot lock disk: it is open already");
+  }
+
+  /** Another process takes the folder, as it may when it is forced. */
+  steal(): void {
+    this.#life.owner = {};
   }
 
   list(): string[] {
@@ -104,6 +128,7 @@ export class Disk implements FileSystem {
       path: this.path,
       makeDirectory: () => {},
       lock: alive(() => this.lock()),
+      inspect: alive(() => this.inspect()),
       list: alive(() => this.list()),
       open: alive((name: string, mode: FileMode) => this.open(name, mode)),
       rename: alive((source: string, target: string) => this.rename(source, target)),
@@ -155,7 +180,7 @@ export class Disk implements FileSystem {
 
   #restart(): void {
     this.#life.over = true;
-    this.#life = { locked: false, over: false };
+    this.#life = { owner: undefined, over: false };
     this.before = () => {};
   }
 

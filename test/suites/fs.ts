@@ -316,21 +316,52 @@ export function runFileSystemSuite(name: string, open: () => FileSystemUnderTest
     // --- one writer ---
 
     test("FileSystem.lock() refuses a second owner with LOCKED", async () => {
-      const release = fs.lock();
+      const lock = fs.lock();
       expect(await errorCode(() => fs.lock())).toBe("LOCKED");
       expect(await errorCode(() => subject.reopen().lock())).toBe("LOCKED");
       expect(fs.list()).toEqual([]);
-      release();
+      lock.release();
+    });
+
+    test("FileSystem.inspect() is refused with LOCKED as long as the folder is taken, and takes nothing", async () => {
+      fs.inspect();
+      const lock = fs.lock();
+      expect(await errorCode(() => fs.inspect())).toBe("LOCKED");
+      expect(await errorCode(() => subject.reopen().inspect())).toBe("LOCKED");
+      lock.release();
+      subject.reopen().inspect();
+      fs.lock().release();
+    });
+
+    test("FileSystem.lock() by force does not take from who is seen to live", async () => {
+      const lock = fs.lock({ force: true });
+      expect(await errorCode(() => fs.lock({ force: true }))).toBe("LOCKED");
+      expect(await errorCode(() => subject.reopen().lock({ force: true }))).toBe("LOCKED");
+      lock.check();
+      lock.release();
+    });
+
+    test("Lock.check() is content until the lock is given back", async () => {
+      const lock = fs.lock();
+      lock.check();
+      create("a", [1]);
+      lock.check();
+      lock.release();
+      expect(await errorCode(() => lock.check())).toBe("LOCKED");
+      const other = fs.lock();
+      expect(await errorCode(() => lock.check())).toBe("LOCKED");
+      other.check();
+      other.release();
     });
 
     test("FileSystem.lock() takes what was released, and a late release frees nobody else's", async () => {
-      const release = fs.lock();
-      release();
-      const releaseAgain = fs.lock();
-      release();
+      const lock = fs.lock();
+      lock.release();
+      const other = fs.lock();
+      lock.release();
       expect(await errorCode(() => fs.lock())).toBe("LOCKED");
-      releaseAgain();
-      fs.lock()();
+      other.release();
+      fs.lock().release();
     });
   });
 }
