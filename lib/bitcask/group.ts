@@ -58,6 +58,8 @@ interface Group<Note> {
 export class GroupCommit<Note> {
   /** The last revision that is visible. */
   committed: number;
+  /** The highest time of a record that is committed, marks included. */
+  timeCommitted: number;
 
   readonly #log: Log;
   readonly #clock: Clock;
@@ -80,6 +82,8 @@ export class GroupCommit<Note> {
     this.#policy = policy;
     this.#syncIntervalMs = syncIntervalMs;
     this.committed = log.revision;
+    this.timeCommitted = log.timeMax;
+    this.#failure = log.refusal;
     log.onLost = (error) => this.#poison(error);
   }
 
@@ -127,6 +131,21 @@ export class GroupCommit<Note> {
     this.#schedule();
   }
 
+  /** Writes a mark for the sake of its time, unless another record waits to be written. Failures are for the next. */
+  keepTime(): void {
+    if (this.#failure !== undefined || this.busy) return;
+    let segment = this.#log.active;
+    if (segment === undefined || !segment.hasRoom(0)) {
+      if (segment !== undefined) this.#seal(segment);
+      segment = this.#log.begin(0);
+    }
+    const from = segment.tail;
+    this.#open(segment);
+    if (segment.tail === from) this.#mark(segment, Math.max(segment.marked, segment.durable), 0);
+    this.#log.timeMax = this.#owner.now();
+    this.#schedule();
+  }
+
   /** Seals the active segment, if it holds anything. */
   async rotate(): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
@@ -154,14 +173,22 @@ export class GroupCommit<Note> {
     if (last !== undefined) await new Promise<void>((resolve) => last.waiting.push(resolve));
   }
 
-  /** Commits what waits, syncs, and ends the log with a clean mark. Later appends fail with `CLOSED`. */
-  async close(): Promise<void> {
+  /**
+   * Commits what waits, syncs, and ends the log with a clean mark. Later appends fail with `CLOSED`. `keepTime`: the
+   * time is kept also where there is no place for a mark.
+   */
+  async close(keepTime: boolean): Promise<void> {
     await this.#settle();
     this.#syncTimer?.cancel();
     const failure = this.#failure;
     this.#failure = new FirkinError("CLOSED", `Cannot write to ${this.#log.fileSystem.path}: the store is closed`);
     const { active } = this.#log;
-    if (failure !== undefined || active?.file === undefined || active.sealed || !this.#log.owned) return;
+    if (failure !== undefined || active?.file === undefined || !this.#log.owned) return;
+    if (active.sealed) {
+      if (!keepTime) return;
+      this.#log.timeMax = this.#owner.now();
+      return await this.#log.switchManifest();
+    }
     await this.#syncFile(active, active.file);
     const from = active.tail;
     this.#mark(active, from + MARK_BYTES, FLAG.clean);
@@ -273,6 +300,8 @@ export class GroupCommit<Note> {
 
   #commit(group: Group<Note>, revision: number): void {
     this.committed = revision;
+    // What was appended while the group was written counts a moment early.
+    if (group.segment !== undefined) this.timeCommitted = this.#log.timeMax;
     this.#owner.committed(group.notes);
     for (const resolve of group.waiting) resolve();
   }

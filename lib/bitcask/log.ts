@@ -12,6 +12,10 @@
  * last one (`recovery.ts`). Before it serves anything it syncs what it found: a record that was only in the system's
  * memory when the process died must not be read today and gone tomorrow.
  *
+ * An open to read takes no lock and changes nothing: it ends the log in memory where a real open would cut it, and
+ * what it shows may be gone after a power cut. It is refused while a process has the folder; one that takes it
+ * later is not held up, and may make reads fail, but never wrong: a segment's id has one meaning.
+ *
  * @module
  */
 import { fromHex, toHex } from "../base/bytes.ts";
@@ -49,7 +53,10 @@ export interface LogOptions {
   readonly cacheBytesMax: number;
   readonly segmentBytesMax: number;
   readonly filesMax: number;
+  /** Take the folder also from an owner that may be alive but is not seen to be. */
   readonly forceUnlock?: boolean;
+  /** Take no lock and write nothing. */
+  readonly readOnly?: boolean;
   /**
    * Called when the log is there, before its segments are read; what it returns is called for each change, in order.
    */
@@ -87,6 +94,8 @@ export class Log {
   revision = 0;
   /** The highest time of any record: the store's time never falls behind it. */
   timeMax = 0;
+  /** Why nothing may be written: the log was opened to read. */
+  readonly refusal: FirkinError | undefined;
   /** Told once, when the folder turns out to be no longer this process's. */
   onLost: (error: FirkinError) => void = () => {};
 
@@ -109,6 +118,7 @@ export class Log {
     this.#segmentBytesMax = options.segmentBytesMax;
     this.#home = { storeId: fromHex(manifest.store)!, cache: this.cache };
     this.#lock = lock;
+    this.refusal = options.readOnly === true ? readOnlyError(fileSystem) : undefined;
     this.#manifest = manifest;
     this.#nextSegment = manifest.nextSegment;
     this.revision = manifest.revision;
@@ -210,12 +220,12 @@ export class Log {
     }
   }
 
-  /** False when the folder is known to be another process's: no file in it is changed any more. */
+  /** False when no file of the folder may be changed: the log was opened to read, or another process has the folder. */
   get owned(): boolean {
     try {
       this.fence();
     } catch {
-      return this.#lost === undefined;
+      return this.#lost === undefined && this.refusal === undefined;
     }
     return true;
   }
@@ -323,21 +333,48 @@ export class Log {
 
 /** Opens the log of a folder, or starts one. @throws {FirkinError} LOCKED, CORRUPT, READ_ONLY, IO */
 export async function openLog(fileSystem: FileSystem, clock: Clock, options: LogOptions): Promise<Log> {
+  if (options.readOnly === true) return await openToRead(fileSystem, clock, options);
   fileSystem.makeDirectory();
-  const lock = fileSystem.lock(options.forceUnlock === true ? { force: true } : {});
+  return await openWith(fileSystem, clock, options, fileSystem.lock({ force: options.forceUnlock === true }));
+}
+
+/** Opens the log that is there, without a lock: a process that takes the folder meanwhile is found out at the end. */
+async function openToRead(fileSystem: FileSystem, clock: Clock, options: LogOptions): Promise<Log> {
+  fileSystem.inspect();
+  const refuse = (): never => {
+    throw readOnlyError(fileSystem);
+  };
+  let log: Log | undefined;
+  try {
+    log = await openWith(fileSystem, clock, options, { check: refuse, release: () => {} });
+  } finally {
+    try {
+      fileSystem.inspect();
+    } catch (error) {
+      log?.close();
+      // Whatever seems to be wrong with the files: they are being written.
+      // deno-lint-ignore no-unsafe-finally
+      throw error;
+    }
+  }
+  return log;
+}
+
+async function openWith(fileSystem: FileSystem, clock: Clock, options: LogOptions, lock: Lock): Promise<Log> {
   let log: Log | undefined;
   try {
     const found = readManifest(fileSystem);
-    const manifest = found ?? newManifest(fileSystem, clock, options.sync);
+    const manifest = found ?? newManifest(fileSystem, clock, options);
     log = new Log(fileSystem, options, manifest, lock);
     const replay = options.attach(log);
-    removeLeftovers(fileSystem, new Set(manifest.segments.map(segmentName)));
+    if (log.refusal === undefined) removeLeftovers(fileSystem, new Set(manifest.segments.map(segmentName)));
     let clean = true;
     for (const [index, id] of manifest.segments.entries()) {
       const segment = await openSegment(log, id, index === manifest.segments.length - 1, options);
       clean = segment.clean;
       replaySegment(log, segment.segment, replay);
     }
+    if (log.refusal !== undefined) return log;
     // Under `always` an unclean end loses nothing that anyone was told. Otherwise it may have, and revisions that
     // somebody saw may come again with other contents: a new epoch makes every old cursor start afresh.
     const epoch = clean || manifest.sync === "always" ? manifest.epoch : randomHex(clock, 8);
@@ -352,12 +389,13 @@ export async function openLog(fileSystem: FileSystem, clock: Clock, options: Log
   }
 }
 
-function newManifest(fileSystem: FileSystem, clock: Clock, sync: SyncPolicy): Manifest {
+function newManifest(fileSystem: FileSystem, clock: Clock, { sync, readOnly }: LogOptions): Manifest {
   if (fileSystem.list().some((name) => name.endsWith(".segment"))) {
     throw new FirkinError("CORRUPT", `Cannot open ${fileSystem.path}: it holds segments but no manifest`, {
       detail: { path: MANIFEST_NAME },
     });
   }
+  if (readOnly === true) throw new FirkinError("IO", `Cannot open ${fileSystem.path} to read: there is no store`);
   const store = randomHex(clock, 16);
   return {
     format: 1,
@@ -371,6 +409,10 @@ function newManifest(fileSystem: FileSystem, clock: Clock, sync: SyncPolicy): Ma
     revision: 0,
     time: 0,
   };
+}
+
+function readOnlyError(fileSystem: FileSystem): FirkinError {
+  return new FirkinError("READ_ONLY", `Cannot write to ${fileSystem.path}: it was opened to read`);
 }
 
 function randomHex(clock: Clock, bytes: number): string {
@@ -389,7 +431,8 @@ async function openSegment(
   last: boolean,
   options: LogOptions,
 ): Promise<{ segment: Segment; clean: boolean }> {
-  const file = last ? log.fileSystem.open(segmentName(id), "write") : log.pool.file(segmentName(id));
+  const name = segmentName(id);
+  const file = last && log.refusal === undefined ? log.fileSystem.open(name, "write") : log.pool.file(name);
   const fileBytes = file.size();
   const segment = log.createSegment(0, id);
   const bytes = new Uint8Array(fileBytes);
@@ -430,20 +473,25 @@ async function settleEnd(
   if (tail === "rot") throw segment.corrupt(sound.end);
   if (tail === "torn") {
     const cut = bytes.subarray(sound.end);
-    const name = `${segmentName(segment.id)}.torn-${sound.end}`;
-    // An open that did not get to the cut has left the same.
-    log.fileSystem.remove(name);
-    const aside = log.fileSystem.open(name, "create");
-    aside.write(cut.subarray(0, TORN_BYTES_MAX), 0);
-    await aside.sync();
-    aside.close();
+    if (log.refusal === undefined) await keepAside(log, segment, sound.end, cut);
     options.report({ type: "torn", segment: segment.id, offset: sound.end, bytes: cut.length });
   }
+  if (log.refusal !== undefined) return;
   if (bytes.length > sound.end) file.truncate(sound.end);
   // After a failed sync the system may hold pages that it calls clean and never wrote: written anew, they count again.
   if (!sound.clean) file.write(bytes.subarray(sound.durable, sound.end), sound.durable);
   await file.sync();
   await log.fileSystem.syncDirectory();
+}
+
+async function keepAside(log: Log, segment: Segment, offset: number, cut: Uint8Array): Promise<void> {
+  const name = `${segmentName(segment.id)}.torn-${offset}`;
+  // An open that did not get to the cut has left the same.
+  log.fileSystem.remove(name);
+  const aside = log.fileSystem.open(name, "create");
+  aside.write(cut.subarray(0, TORN_BYTES_MAX), 0);
+  await aside.sync();
+  aside.close();
 }
 
 /** Hands out the changes of a segment while its bytes are in memory; a sealed one then lets them go. */

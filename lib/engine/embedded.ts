@@ -21,7 +21,7 @@ import { Feed } from "../bitcask/feed.ts";
 import { GroupCommit } from "../bitcask/group.ts";
 import { ADDRESS_UNIT } from "../bitcask/keydir.ts";
 import { type KeyHash, LiveRecords } from "../bitcask/live.ts";
-import { type Log, type LogEvent, openLog, type SyncPolicy } from "../bitcask/log.ts";
+import { type Log, type LogOptions, openLog } from "../bitcask/log.ts";
 import { rangeOf } from "../bitcask/order.ts";
 import {
   bucketAt,
@@ -40,6 +40,7 @@ import {
   valueAt,
 } from "../bitcask/record.ts";
 import type { Segment } from "../bitcask/segment.ts";
+import { StoreTime } from "../bitcask/time.ts";
 import type { FileSystem } from "../fs/fs.ts";
 import {
   type ChangeEvent,
@@ -61,19 +62,12 @@ import {
 } from "./engine.ts";
 
 /** Options of {@link openEmbedded}, all given; `open` has the defaults. */
-export interface EmbeddedOptions extends EngineLimits, CompactionOptions {
+export interface EmbeddedOptions extends EngineLimits, CompactionOptions, Omit<LogOptions, "attach"> {
   readonly fileSystem: FileSystem;
   readonly clock: Clock;
-  readonly sync: SyncPolicy;
   readonly syncIntervalMs: number;
-  readonly cacheBytesMax: number;
-  readonly segmentBytesMax: number;
-  readonly filesMax: number;
-  /** Take the folder from an owner that may be alive but is not seen to be. */
-  readonly forceUnlock?: boolean;
   /** Values of at least this many bytes are stored compressed when that is smaller. Infinity: never. */
   readonly compressBytesMin: number;
-  readonly report: (event: LogEvent) => void;
   /** For tests that force false matches. */
   readonly hash?: KeyHash;
 }
@@ -131,8 +125,7 @@ export class EmbeddedEngine implements Engine {
   readonly #compaction: Compaction;
   /** The newest waiting change by hash of its key. */
   readonly #pending = new Map<number, Note>();
-  #wallAtOpen = 0;
-  readonly #monotonicAtOpen: number;
+  readonly #time: StoreTime;
   #closed = false;
   #closing: Promise<void> | undefined;
 
@@ -142,11 +135,12 @@ export class EmbeddedEngine implements Engine {
     this.#clock = options.clock;
     this.#log = log;
     this.limits = { keyBytesMax: options.keyBytesMax, valueBytesMax: options.valueBytesMax };
-    // The first look at the monotonic clock may take a millisecond, by which the store's time would stay behind.
-    this.#clock.monotonic();
-    this.#wallAtOpen = this.#clock.wall();
-    this.#monotonicAtOpen = this.#clock.monotonic();
-    const now = (): number => this.#now();
+    this.#time = new StoreTime(this.#clock, {
+      pending: () => this.#expiry.pending,
+      kept: () => this.#group.timeCommitted,
+      keep: () => this.#group.keepTime(),
+    });
+    const now = (): number => this.#time.now();
     const committed = (): number => this.#group.committed;
     this.#live = new LiveRecords(log, options.hash, (bytes, hadDeadline) => {
       this.#compaction.noteDead(bytes);
@@ -161,7 +155,7 @@ export class EmbeddedEngine implements Engine {
       log,
       this.#clock,
       {
-        now: () => Math.floor(this.#now()),
+        now: () => Math.floor(this.#time.now()),
         committed: (notes) => this.#committed(notes),
         failed: (notes, error) => this.#failed(notes, error),
         report: options.report,
@@ -191,9 +185,12 @@ export class EmbeddedEngine implements Engine {
 
   /** The log is replayed: time goes on from where the store last saw it. */
   start(): void {
-    this.#wallAtOpen = Math.max(this.#wallAtOpen, this.#log.timeMax);
+    this.#time.resume(this.#log.timeMax);
     this.#group.committed = this.#log.revision;
+    this.#group.timeCommitted = this.#log.timeMax;
+    if (this.#log.refusal !== undefined) return;
     this.#expiry.start();
+    this.#time.start();
     this.#compaction.start();
   }
 
@@ -209,7 +206,7 @@ export class EmbeddedEngine implements Engine {
     const segment = this.#log.segmentOf(address);
     const at = segment.seek(address % ADDRESS_UNIT);
     const expiresAt = expiresAtAt(segment.window, at);
-    if (expiresAt !== undefined && expiresAt <= this.#now()) return undefined;
+    if (expiresAt !== undefined && expiresAt <= this.#time.now()) return undefined;
     return entryAt(segment.window, at);
   }
 
@@ -242,7 +239,7 @@ export class EmbeddedEngine implements Engine {
     const range = number === undefined ? undefined : rangeOf(number, query);
     if (range === undefined) return { entries, more: false };
     const limit = Math.min(query.limit, PAGE_ENTRIES_MAX);
-    const now = this.#now();
+    const now = this.#time.now();
     let bytes = 0;
     for (const { segment, offset } of this.#live.list(range)) {
       const at = segment.seek(offset);
@@ -272,7 +269,7 @@ export class EmbeddedEngine implements Engine {
 
   /** See {@link Engine.set}. */
   async set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult> {
-    this.#check(key);
+    this.#checkWrite(key);
     if (value.length > this.limits.valueBytesMax) {
       const most = this.limits.valueBytesMax;
       throw new FirkinError("TOO_LARGE", `Cannot store a value of ${value.length} bytes: at most ${most} are allowed`);
@@ -302,7 +299,7 @@ export class EmbeddedEngine implements Engine {
 
   /** See {@link Engine.increment}. */
   async increment(bucket: string, key: Uint8Array, by: number): Promise<{ value: number; revision: number }> {
-    this.#check(key);
+    this.#checkWrite(key);
     const number = this.#log.bucketNumber(bucket) ?? this.#log.createBucket(bucket);
     const hash = this.#live.hash(number, key);
     const current = this.#current(number, key, hash);
@@ -372,7 +369,7 @@ export class EmbeddedEngine implements Engine {
   // --- what a write is judged by ---
 
   #locate(bucket: string, key: Uint8Array): { number: number; hash: number; current: Found | undefined } {
-    this.#check(key);
+    this.#checkWrite(key);
     const number = this.#log.bucketNumber(bucket);
     if (number === undefined) return { number: 0, hash: 0, current: undefined };
     const hash = this.#live.hash(number, key);
@@ -392,7 +389,7 @@ export class EmbeddedEngine implements Engine {
     }
     if (found === undefined) return undefined;
     const expiresAt = expiresAtAt(found.segment.window, found.at);
-    if (expiresAt === undefined || expiresAt > this.#now()) return found;
+    if (expiresAt === undefined || expiresAt > this.#time.now()) return found;
     this.#writeExpire(found.address, bucket, key, hash);
     return undefined;
   }
@@ -414,7 +411,7 @@ export class EmbeddedEngine implements Engine {
 
   #deadline(deadline: Deadline | undefined): number | undefined {
     if (deadline === undefined) return undefined;
-    const expiresAt = "ttl" in deadline ? Math.ceil(this.#now() + deadline.ttl) : deadline.expiresAt;
+    const expiresAt = "ttl" in deadline ? Math.ceil(this.#time.now() + deadline.ttl) : deadline.expiresAt;
     if (!Number.isInteger(expiresAt) || expiresAt < 0 || expiresAt > DEADLINE_MAX) {
       throw new FirkinError("INVALID", `Cannot expire at ${expiresAt}: expected whole milliseconds since 1970`);
     }
@@ -455,6 +452,7 @@ export class EmbeddedEngine implements Engine {
     const expiresAt = expiresAtAt(segment.window, at);
     if (expiresAt === undefined) return false;
     this.#expiry.add(expiresAt, segment.slot * ADDRESS_UNIT + offset);
+    this.#time.watch();
     return true;
   }
 
@@ -473,7 +471,7 @@ export class EmbeddedEngine implements Engine {
       const { segment, at } = this.#found(address);
       const { window } = segment;
       // After an undone write, another record may stand where the deadline's stood.
-      if ((expiresAtAt(window, at) ?? Infinity) > this.#now()) return true;
+      if ((expiresAtAt(window, at) ?? Infinity) > this.#time.now()) return true;
       const bucket = bucketAt(window, at);
       const key = keyAt(window, at);
       const hash = this.#live.hash(bucket, key);
@@ -491,7 +489,9 @@ export class EmbeddedEngine implements Engine {
   }
 
   #expireLater(address: number): void {
-    if (!this.#closed) this.#expiry.add(this.#now() + EXPIRE_RETRY_MS, address);
+    if (this.#closed) return;
+    this.#expiry.add(this.#time.now() + EXPIRE_RETRY_MS, address);
+    this.#time.watch();
   }
 
   // --- feed, upkeep ---
@@ -526,12 +526,12 @@ export class EmbeddedEngine implements Engine {
   /** See {@link Engine.sync}. */
   async sync(): Promise<void> {
     this.#checkOpen();
-    await this.#group.sync();
+    if (this.#log.refusal === undefined) await this.#group.sync();
   }
 
   /** Seals the active segment and rewrites every sealed one without its dead records. */
   async compact(): Promise<void> {
-    this.#checkOpen();
+    this.#checkWrite();
     await this.#group.rotate();
     await this.#compaction.compactAll();
   }
@@ -547,9 +547,10 @@ export class EmbeddedEngine implements Engine {
   async #close(): Promise<void> {
     this.#closed = true;
     this.#expiry.close();
+    this.#time.close();
     await this.#compaction.close();
     try {
-      await this.#group.close();
+      await this.#group.close(this.#expiry.pending);
     } finally {
       this.#feed.close();
       this.#log.close();
@@ -562,15 +563,16 @@ export class EmbeddedEngine implements Engine {
     }
   }
 
-  /** The store's time: it follows the monotonic clock and never falls behind what a record already says. */
-  #now(): number {
-    return this.#wallAtOpen + this.#clock.monotonic() - this.#monotonicAtOpen;
-  }
-
   #checkOpen(): void {
     if (this.#closed) {
       throw new FirkinError("CLOSED", `Cannot use ${this.#options.fileSystem.path}: the store is closed`);
     }
+  }
+
+  #checkWrite(key?: Uint8Array): void {
+    this.#checkOpen();
+    if (this.#log.refusal !== undefined) throw this.#log.refusal;
+    if (key !== undefined) this.#check(key);
   }
 
   #check(key: Uint8Array): void {

@@ -37,6 +37,13 @@ export interface OpenOptions {
    * the store. An owner that is seen to live stays `LOCKED`.
    */
   readonly forceUnlock?: boolean;
+  /**
+   * Take no lock and change nothing in the folder, which may be one that cannot be written to. There must be a store,
+   * and no process that has it open. Writes are refused with `READ_ONLY`; keys whose deadline has come are hidden, and
+   * nobody is told; the unfinished end of a store that was killed is left out and reported. A process that opens the
+   * store to write meanwhile is not held up: after that, reads may fail with `IO`.
+   */
+  readonly readOnly?: boolean;
   /** Longest key; 1,024 by default, at most 65,535. */
   readonly keyBytesMax?: number;
   /** Longest value; 64 MiB by default. */
@@ -62,6 +69,17 @@ const MIB = 1024 * 1024;
  *
  * @param target The folder, `":memory:"`, or {@link OpenOptions}.
  * @throws {FirkinError} LOCKED — another process has it; CORRUPT — stored bytes fail their check; READ_ONLY, FULL, IO
+ *
+ * @example Look into a store without changing it
+ * ```ts
+ * import { MemoryFileSystem, open } from "firkin";
+ *
+ * const fileSystem = new MemoryFileSystem(); // in place of the folder
+ * await (await open({ path: "./data", fileSystem })).close();
+ * const store = await open({ path: "./data", fileSystem, readOnly: true });
+ * await store.bucket("users").set("ada", 1).catch((error) => console.log(error.code)); // READ_ONLY
+ * await store.close();
+ * ```
  *
  * @example Keep a value on disk
  * ```ts
@@ -89,6 +107,7 @@ export async function open(target: string | OpenOptions): Promise<Store> {
     segmentBytesMax: within("segmentBytesMax", options.segmentBytesMax ?? 32 * MIB, 4_096, 1_024 * MIB),
     filesMax: within("filesMax", options.filesMax ?? 256, 8, 2 ** 20),
     forceUnlock: options.forceUnlock === true,
+    readOnly: options.readOnly === true,
     keyBytesMax: within("keyBytesMax", options.keyBytesMax ?? 1_024, 1, 65_535),
     valueBytesMax: within("valueBytesMax", options.valueBytesMax ?? 64 * MIB, 1, 1_024 * MIB),
     automatic: compaction !== false,

@@ -16,6 +16,12 @@ export class CountingDisk extends Disk {
     return this.#files.size;
   }
 
+  /** The process dies, and its descriptors with it. */
+  override crash(): void {
+    super.crash();
+    this.#files.clear();
+  }
+
   override open(name: string, mode: FileMode): File {
     const file = super.open(name, mode);
     const close = file.close.bind(file);
