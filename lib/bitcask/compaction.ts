@@ -175,7 +175,7 @@ export class Compaction {
       throw error;
     }
     this.#owner.moved(moves);
-    for (const output of outputs) output.release();
+    for (const output of outputs) this.#log.owner.sealed(output);
     for (const segment of run) this.#log.discard(segment);
   }
 

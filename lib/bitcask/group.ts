@@ -287,8 +287,8 @@ export class GroupCommit<Note> {
     if (failure === undefined) {
       this.#commit(group, revision);
       if (sealed) {
-        segment.release();
         this.#log.shelve(segment);
+        this.#log.owner.sealed(segment);
       }
     } else if (failure instanceof FirkinError && failure.code === "DURABILITY") {
       this.#poison(failure, group);

@@ -8,9 +8,10 @@
  * it (`group.ts`), in this order: the segment before it is synced, seal and all; the new file and its header are
  * synced; the manifest that names it is switched; only then a record in it is acknowledged.
  *
- * An open takes the folder's lock, reads the manifest, checks and replays every segment, and settles the end of the
- * last one (`recovery.ts`). Before it serves anything it syncs what it found: a record that was only in the system's
- * memory when the process died must not be read today and gone tomorrow.
+ * An open takes the folder's lock, reads the manifest and goes through the segments in order. Of a sealed one that has
+ * a hint it reads the hint, the header and the seal; one without is read, checked and replayed whole, and gets a hint.
+ * The last one is read whole and its end settled (`recovery.ts`). Before it serves anything it syncs what it found
+ * there: a record that was only in the system's memory when the process died must not be read today and gone tomorrow.
  *
  * An open to read takes no lock and changes nothing: it ends the log in memory where a real open would cut it, and
  * what it shows may be gone after a power cut. It is refused while a process has the folder; one that takes it
@@ -24,9 +25,10 @@ import { assert, FirkinError } from "../base/errors.ts";
 import type { File, FileSystem, Lock } from "../fs/fs.ts";
 import { FilePool } from "../fs/pool.ts";
 import { BlockCache } from "./cache.ts";
+import { checkHint, Hint, hintBinding, type HintContents, hintName } from "./hint.ts";
 import { ADDRESS_UNIT } from "./keydir.ts";
 import { type Manifest, MANIFEST_NAME, readManifest, removeLeftovers, writeManifest } from "./manifest.ts";
-import { KIND, kindAt, readU32, recordBytesAt, revisionAt, timeAt } from "./record.ts";
+import { checkRecord, KIND, kindAt, readU32, recordBytesAt, revisionAt, timeAt } from "./record.ts";
 import { judgeTail, type SoundPart, soundPart } from "./recovery.ts";
 import {
   hasHeader,
@@ -57,11 +59,21 @@ export interface LogOptions {
   readonly forceUnlock?: boolean;
   /** Take no lock and write nothing. */
   readonly readOnly?: boolean;
-  /**
-   * Called when the log is there, before its segments are read; what it returns is called for each change, in order.
-   */
-  readonly attach: (log: Log) => (segment: Segment, offset: number) => void;
+  /** Called when the log is there, before its segments are read. */
+  readonly attach: (log: Log) => LogOwner;
   readonly report: (event: LogEvent) => void;
+}
+
+/** What the log tells its owner of its segments. At open, it is told of all of them in order. */
+export interface LogOwner {
+  /** At open: a change in a segment that is not sealed; all of them come, in order. */
+  replay(segment: Segment, offset: number): void;
+  /** At open: what a sealed segment has to say. */
+  replayHint(segment: Segment, hint: HintContents): void;
+  /** At open: a sealed segment, in memory and checked, has no hint. Resolves when it has been replayed all the same. */
+  replaySealed(segment: Segment): Promise<void>;
+  /** A segment is sealed, synced and visible to its end: it may leave memory, and have a hint. */
+  sealed(segment: Segment): void;
 }
 
 /** Buckets a store may have: their names stand in the manifest, which is rewritten whole. */
@@ -99,6 +111,7 @@ export class Log {
   /** Told once, when the folder turns out to be no longer this process's. */
   onLost: (error: FirkinError) => void = () => {};
 
+  readonly #owner: LogOwner;
   readonly #segmentBytesMax: number;
   readonly #home: SegmentHome;
   readonly #slots: (Segment | undefined)[] = [];
@@ -124,6 +137,12 @@ export class Log {
     this.revision = manifest.revision;
     this.timeMax = manifest.time;
     for (const name of manifest.buckets) this.#name(name);
+    this.#owner = options.attach(this);
+  }
+
+  /** Who is told of its segments. */
+  get owner(): LogOwner {
+    return this.#owner;
   }
 
   // --- segments and addresses ---
@@ -197,12 +216,19 @@ export class Log {
     segment.file = this.pool.file(segmentName(segment.id));
   }
 
-  /** Closes a segment that is out of the manifest and removes its file. */
+  /** A file that is never written again, to read: a sealed segment's, or a hint's. */
+  openFile(name: string): File {
+    return this.pool.file(name);
+  }
+
+  /** Closes a segment that is out of the manifest and removes its files. */
   discard(segment: Segment): void {
     segment.close();
     segment.gone = true;
     if (segment.slot !== -1) this.#slots[segment.slot] = undefined;
-    if (this.owned) this.fileSystem.remove(segmentName(segment.id));
+    if (!this.owned) return;
+    this.fileSystem.remove(segmentName(segment.id));
+    this.fileSystem.remove(hintName(segment.id));
   }
 
   /**
@@ -366,13 +392,19 @@ async function openWith(fileSystem: FileSystem, clock: Clock, options: LogOption
     const found = readManifest(fileSystem);
     const manifest = found ?? newManifest(fileSystem, clock, options);
     log = new Log(fileSystem, options, manifest, lock);
-    const replay = options.attach(log);
-    if (log.refusal === undefined) removeLeftovers(fileSystem, new Set(manifest.segments.map(segmentName)));
+    if (log.refusal === undefined) {
+      removeLeftovers(fileSystem, new Set(manifest.segments.flatMap((id) => [segmentName(id), hintName(id)])));
+    }
     let clean = true;
+    const names = new Set(fileSystem.list());
     for (const [index, id] of manifest.segments.entries()) {
-      const segment = await openSegment(log, id, index === manifest.segments.length - 1, options);
-      clean = segment.clean;
-      replaySegment(log, segment.segment, replay);
+      if (names.has(hintName(id)) && openHinted(log, id)) {
+        clean = true;
+      } else {
+        const segment = await openSegment(log, id, index === manifest.segments.length - 1, options);
+        clean = segment.clean;
+        await replaySegment(log, segment.segment);
+      }
     }
     if (log.refusal !== undefined) return log;
     // Under `always` an unclean end loses nothing that anyone was told. Otherwise it may have, and revisions that
@@ -424,6 +456,53 @@ function replaceRun(all: readonly Segment[], inputs: readonly Segment[], outputs
   return [...all.slice(0, start), ...outputs, ...all.slice(start + inputs.length)];
 }
 
+/** Opens a sealed segment by its hint; false when that, the header or the seal does not hold. */
+function openHinted(log: Log, id: number): boolean {
+  const segment = log.createSegment(0, id);
+  const file = log.openFile(segmentName(id));
+  const length = file.size();
+  const header = new Uint8Array(SEGMENT_HEADER_BYTES);
+  const seal = new Uint8Array(SEAL_BYTES);
+  const sealAt = length - SEAL_BYTES;
+  file.read(header, 0);
+  if (sealAt >= SEGMENT_HEADER_BYTES) file.read(seal, sealAt);
+  const sealed = hasHeader(header, segment) && kindAt(seal, 0) === KIND.seal &&
+    checkRecord(seal, 0, SEAL_BYTES, segment.seed, sealAt) === SEAL_BYTES;
+  const found = sealed ? readHint(log, id, hintBinding(header, length, readU32(seal, 0))) : undefined;
+  if (found === undefined) {
+    file.close();
+    return false;
+  }
+  segment.adopt(file, length, true);
+  segment.hint = new Hint(found.file, log.cache, found.contents);
+  admit(log, segment);
+  log.revision = Math.max(log.revision, revisionAt(seal, 0));
+  log.owner.replayHint(segment, found.contents);
+  return true;
+}
+
+/** The hint with this binding, undefined when there is none that holds. */
+function readHint(log: Log, id: number, binding: Uint8Array): { file: File; contents: HintContents } | undefined {
+  let file: File | undefined;
+  try {
+    file = log.openFile(hintName(id));
+    const bytes = new Uint8Array(file.size());
+    file.read(bytes, 0);
+    const contents = checkHint(bytes, binding);
+    if (contents !== undefined) return { file, contents };
+  } catch (error) {
+    // It cannot be read: the segment tells the same.
+    if (!(error instanceof FirkinError)) throw error;
+  }
+  file?.close();
+  return undefined;
+}
+
+function admit(log: Log, segment: Segment): void {
+  log.register(segment);
+  log.segments.push(segment);
+}
+
 /** Reads and checks one segment; `clean` when it ended with a clean mark or a seal. */
 async function openSegment(
   log: Log,
@@ -454,9 +533,8 @@ async function openSegment(
     file.close();
     throw error;
   }
-  segment.adopt(file, bytes.subarray(0, sound.end), sound.sealed);
-  log.register(segment);
-  log.segments.push(segment);
+  segment.adopt(file, sound.end, sound.sealed, bytes.subarray(0, sound.end));
+  admit(log, segment);
   return { segment, clean: sound.clean || sound.sealed };
 }
 
@@ -494,19 +572,20 @@ async function keepAside(log: Log, segment: Segment, offset: number, cut: Uint8A
   aside.close();
 }
 
-/** Hands out the changes of a segment while its bytes are in memory; a sealed one then lets them go. */
-function replaySegment(log: Log, segment: Segment, replay: (segment: Segment, offset: number) => void): void {
+/** Hands out the changes of a segment that is in memory; a sealed one then lets it go. */
+async function replaySegment(log: Log, segment: Segment): Promise<void> {
   const bytes = segment.bytes(0);
   for (let at = SEGMENT_HEADER_BYTES; at < segment.tail; at += recordBytesAt(bytes, at)) {
     log.revision = Math.max(log.revision, revisionAt(bytes, at));
     log.timeMax = Math.max(log.timeMax, timeAt(bytes, at));
+    if (segment.sealed) continue;
     const kind = kindAt(bytes, at);
     if (kind === KIND.mark) segment.deadBytes += recordBytesAt(bytes, at);
     if (kind >= KIND.mark) continue;
     segment.count(revisionAt(bytes, at));
-    replay(segment, at);
+    log.owner.replay(segment, at);
   }
   if (!segment.sealed) return;
-  segment.release();
   log.shelve(segment);
+  await log.owner.replaySealed(segment);
 }

@@ -21,7 +21,7 @@ import { Feed } from "../bitcask/feed.ts";
 import { GroupCommit } from "../bitcask/group.ts";
 import { ADDRESS_UNIT } from "../bitcask/keydir.ts";
 import { type KeyHash, LiveRecords } from "../bitcask/live.ts";
-import { type Log, type LogOptions, openLog } from "../bitcask/log.ts";
+import { type Log, type LogOptions, type LogOwner, openLog } from "../bitcask/log.ts";
 import { rangeOf } from "../bitcask/order.ts";
 import {
   bucketAt,
@@ -102,9 +102,8 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedEn
   await openLog(options.fileSystem, options.clock, {
     ...options,
     attach: (log) => {
-      const made = new EmbeddedEngine(options, log);
-      engine = made;
-      return (segment, offset) => made.replay(segment, offset);
+      engine = new EmbeddedEngine(options, log);
+      return engine.logOwner;
     },
   });
   engine!.start();
@@ -142,10 +141,13 @@ export class EmbeddedEngine implements Engine {
     });
     const now = (): number => this.#time.now();
     const committed = (): number => this.#group.committed;
-    this.#live = new LiveRecords(log, options.hash, (bytes, hadDeadline) => {
-      this.#compaction.noteDead(bytes);
-      if (hadDeadline) this.#expiry.noteStale();
-    });
+    this.#live = new LiveRecords(log, this.#clock, {
+      noteDead: (bytes, hadDeadline) => {
+        this.#compaction.noteDead(bytes);
+        if (hadDeadline) this.#expiry.noteStale();
+      },
+      schedule: (deadline, address) => this.#expiry.add(deadline, address),
+    }, options.hash);
     this.#expiry = new Expiry(this.#clock, {
       now,
       isLive: (address) => this.#mayLive(address),
@@ -177,10 +179,9 @@ export class EmbeddedEngine implements Engine {
     }, options);
   }
 
-  /** A record of the log at open, in order of revision. */
-  replay(segment: Segment, offset: number): void {
-    this.#live.apply(segment, offset);
-    this.#schedule(segment, offset);
+  /** Who the log tells of its segments. */
+  get logOwner(): LogOwner {
+    return this.#live;
   }
 
   /** The log is replayed: time goes on from where the store last saw it. */
@@ -552,6 +553,7 @@ export class EmbeddedEngine implements Engine {
     try {
       await this.#group.close(this.#expiry.pending);
     } finally {
+      await this.#live.close();
       this.#feed.close();
       this.#log.close();
     }
