@@ -20,7 +20,7 @@ import { errorCode } from "../suites/fs.ts";
 
 const FIRST = "0000000001.segment";
 
-/** A store on a disk of three segments, with a deleted key and one that expires in a minute; killed when it was open. */
+/** A killed store of three segments on a disk, with a deleted key and one that expires in a minute. */
 async function written(disk: Disk = new Disk()): Promise<Cask> {
   const cask = await Cask.open({}, disk);
   for (const key of ["a", "b", "c"]) await cask.set(key, `${key}${"x".repeat(2_500)}`);
