@@ -15,6 +15,12 @@ import type { Clock, Timer } from "../base/clock.ts";
 /** While a deadline is pending, the log says the time at least this often. */
 export const TIME_KEPT_MS = 60_000;
 
+/**
+ * Wait after a time that was not kept: the disk refused it, or another record was on its way. Not a whole number of
+ * seconds, after which expiries that the disk refused come again: it would always find one on its way.
+ */
+const RETRY_MS = 1_500;
+
 /** What the time asks of its owner. */
 export interface TimeOwner {
   /** True while a deadline is pending: nothing else is judged by the time. */
@@ -65,8 +71,7 @@ export class StoreTime {
   watch(): void {
     if (!this.#running || this.#timer !== undefined || !this.#owner.pending()) return;
     const delayMs = this.#owner.kept() + TIME_KEPT_MS - this.now();
-    // One that is overdue had its chance: a write that fails is not tried again at once.
-    this.#timer = this.#clock.after(delayMs > 0 ? Math.ceil(delayMs) : TIME_KEPT_MS, () => this.#fire());
+    this.#timer = this.#clock.after(delayMs > 0 ? Math.ceil(delayMs) : RETRY_MS, () => this.#fire());
   }
 
   /** Keeps the time no more. */
