@@ -12,7 +12,7 @@
  *
  * @module
  */
-import type { Clock } from "../base/clock.ts";
+import type { Clock, Timer } from "../base/clock.ts";
 import { FirkinError } from "../base/errors.ts";
 import { Hint, hintBinding, type HintContents, type HintFigures, hintName, HintWriter } from "./hint.ts";
 import type { Log } from "./log.ts";
@@ -38,8 +38,8 @@ const ENTRIES_PER_STEP = 2_048;
 /** Bytes written in one step. */
 const WRITE_BYTES = 1024 * 1024;
 
-/** A close makes at most this many hints that wait; the next open makes the others. */
-const HINTS_AT_CLOSE = 4;
+/** A close makes the hints of segments that wait up to this many bytes of them; the next open makes the others. */
+const CLOSE_BYTES_MAX = 64 * 1024 * 1024;
 
 /** The hash of the key that stands in `bytes` from `start` to `end`. */
 export type HashOfBytes = (bucket: number, bytes: Uint8Array, start: number, end: number) => number;
@@ -241,11 +241,14 @@ function compareKeys(bytes: Uint8Array, left: number, right: number): number {
 
 // --- in the background ---
 
+/** Told what the hint says, and given the hint unless it could not be written. */
+export type HintDone = (contents: HintContents, hint: Hint | undefined) => void;
+
 /** A segment that waits for its hint, and its bytes until then. */
 interface Job {
   readonly segment: Segment;
   readonly bytes: Uint8Array;
-  readonly done: (contents: HintContents, hint: Hint | undefined) => void;
+  readonly done: HintDone;
 }
 
 /** Makes hints, one after another. */
@@ -256,6 +259,8 @@ export class HintBuilder {
   #jobs: Job[] = [];
   #work: Promise<void> | undefined;
   #closed = false;
+  /** Ends a pause. */
+  #wake = (): void => {};
 
   /** Makes hints for segments of `log`. */
   constructor(log: Log, clock: Clock, hash: HashOfBytes) {
@@ -264,66 +269,78 @@ export class HintBuilder {
     this.#hash = hash;
   }
 
-  /**
-   * Has a hint made of a sealed segment, whose bytes are kept until then. `done` is given what the hint says, and the
-   * hint unless it could not be written; it is not called when the segment is gone by then, or the store closed.
-   */
-  add(segment: Segment, bytes: Uint8Array, done: Job["done"]): void {
+  /** Has a hint made in turns to come; `bytes` are kept until then. */
+  add(segment: Segment, bytes: Uint8Array, done: HintDone): void {
     if (this.#closed) return;
     this.#jobs.push({ segment, bytes, done });
     this.#work ??= this.#run();
   }
 
-  /** Resolves when nothing waits. */
-  async settle(): Promise<void> {
-    await this.#work;
-  }
-
-  /** Makes a few hints that wait, and no other. */
+  /** Makes a few hints that wait, at once: everything else has ended. No other will be made. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#jobs.length = Math.min(this.#jobs.length, HINTS_AT_CLOSE);
+    let bytes = 0;
+    this.#jobs = this.#jobs.filter((job) => (bytes += job.bytes.length) <= CLOSE_BYTES_MAX);
+    this.#wake();
     await this.#work;
   }
 
   async #run(): Promise<void> {
-    // Between two slices nothing else may be left to do: the process must not end there.
-    const hold = this.#clock.hold();
     try {
       for (let job = this.#jobs[0]; job !== undefined; job = this.#jobs[0]) {
-        await this.#make(job);
-        this.#jobs.shift();
+        await this.#pause();
+        if (job === this.#jobs[0]) await this.make(job.segment, job.bytes, job.done);
+        if (job === this.#jobs[0]) this.#jobs.shift();
       }
     } finally {
       this.#work = undefined;
+    }
+  }
+
+  /** Makes a sealed segment's hint of its bytes. `done` is not called when nobody needs it by then. */
+  async make(segment: Segment, bytes: Uint8Array, done: HintDone): Promise<void> {
+    // Between two slices nothing else may be left to do: the process must not end there.
+    const hold = this.#clock.hold();
+    try {
+      const contents = await this.#index(segment, bytes);
+      if (contents === undefined) return;
+      const hint = await this.#write(segment, contents);
+      if (!this.#isOver(segment)) done(contents, hint);
+    } finally {
       hold.cancel();
     }
   }
 
-  async #make({ segment, bytes, done }: Job): Promise<void> {
+  /** What the hint says; undefined when nobody needs it any more. */
+  async #index(segment: Segment, bytes: Uint8Array): Promise<HintContents | undefined> {
     const steps = makeHint(bytes, this.#hash);
-    let step = steps.next();
-    for (let taken = 1; step.done !== true; taken++) {
-      // Who falls behind takes more steps in a turn, so that bounded memory waits.
-      if (taken % this.#jobs.length === 0) await this.#pause();
-      if (this.#isGone(segment)) return;
-      step = steps.next();
+    for (let taken = 1;; taken++) {
+      const step = steps.next();
+      if (step.done === true) return step.value;
+      // Who falls behind takes more steps in a turn, so that the memory of what waits is bounded.
+      if (taken % Math.max(this.#jobs.length, 1) === 0) await this.#pause();
+      if (this.#isOver(segment)) return undefined;
     }
-    const contents = step.value;
-    let hint: Hint | undefined;
-    try {
-      await this.#write(segment, contents.bytes);
-      // The file of a segment that went meanwhile would be nobody's.
-      if (!this.#isGone(segment)) hint = this.#publish(segment, contents);
-    } catch (error) {
-      if (!(error instanceof FirkinError)) throw error;
-    }
-    if (!this.#isGone(segment)) done(contents, hint);
   }
 
-  async #write(segment: Segment, bytes: Uint8Array): Promise<void> {
+  /** Writes a hint and opens it; undefined when that cannot be done. */
+  async #write(segment: Segment, contents: HintContents): Promise<Hint | undefined> {
+    const name = hintName(segment.id);
+    const { fileSystem, cache } = this.#log;
+    try {
+      await this.#writeFile(`${name}.new`, contents.bytes);
+      if (this.#isOver(segment)) return undefined;
+      this.#log.fence();
+      fileSystem.rename(`${name}.new`, name);
+      return new Hint(this.#log.openFile(name), cache, contents);
+    } catch (error) {
+      if (!(error instanceof FirkinError)) throw error;
+      return undefined;
+    }
+  }
+
+  async #writeFile(name: string, bytes: Uint8Array): Promise<void> {
     const { fileSystem } = this.#log;
-    const name = newName(segment);
     this.#log.fence();
     fileSystem.remove(name);
     const file = fileSystem.open(name, "create");
@@ -337,23 +354,19 @@ export class HintBuilder {
     }
   }
 
-  #publish(segment: Segment, contents: HintContents): Hint {
-    const name = hintName(segment.id);
-    this.#log.fence();
-    this.#log.fileSystem.rename(newName(segment), name);
-    return new Hint(this.#log.openFile(name), this.#log.cache, contents);
+  /** The segment went meanwhile, or its hint is left to the next open. */
+  #isOver(segment: Segment): boolean {
+    const left = this.#closed && !this.#jobs.some((job) => job.segment === segment);
+    return left || this.#log.segmentIn(segment.slot) !== segment;
   }
 
-  #isGone(segment: Segment): boolean {
-    return this.#log.segmentIn(segment.slot) !== segment;
+  /** Gives others their turn, while there are any. */
+  async #pause(): Promise<void> {
+    if (this.#closed) return;
+    const timer = await new Promise<Timer>((resolve) => {
+      const timer = this.#clock.after(0, () => resolve(timer));
+      this.#wake = () => resolve(timer);
+    });
+    timer.cancel();
   }
-
-  /** Gives others their turn. */
-  #pause(): Promise<void> {
-    return new Promise((resolve) => this.#clock.after(0, resolve));
-  }
-}
-
-function newName(segment: Segment): string {
-  return `${hintName(segment.id)}.new`;
 }

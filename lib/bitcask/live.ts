@@ -181,12 +181,11 @@ export class LiveRecords implements LogOwner {
 
   /** See {@link LogOwner.replaySealed}. */
   async replaySealed(segment: Segment): Promise<void> {
-    this.#hints.add(segment, segment.bytes(0), (contents, hint) => {
+    await this.#hints.make(segment, segment.bytes(0), (contents, hint) => {
       this.replayHint(segment, contents);
       if (hint === undefined) this.#orders.set(segment, new SegmentOrder(segment, setsOf(contents)));
       else segment.hint = hint;
     });
-    await this.#hints.settle();
     segment.release();
   }
 
