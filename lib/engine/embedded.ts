@@ -6,6 +6,9 @@
  * synced; then, in one step, the keydir points at it, its deadline is scheduled, subscribers are woken and the caller
  * is answered.
  *
+ * The way of a take: a take record is written like any other change, but its group is synced under every policy, and
+ * only then the value leaves. A `get` that finds a single-read key is a take.
+ *
  * The way of an expiry: from its deadline on, reads do not see the key. The schedule comes up, an expire record is
  * written like any other change, and when it is committed the keydir forgets the key and subscribers are told. A
  * write that finds its key due writes the expire record first, so no expiry goes untold.
@@ -16,19 +19,23 @@ import type { Clock } from "../base/clock.ts";
 import { FirkinError } from "../base/errors.ts";
 import { Compaction, type CompactionOptions } from "../bitcask/compaction.ts";
 import { Expiry } from "../bitcask/expiry.ts";
-import { Feed } from "../bitcask/feed.ts";
+import { changeAt, Feed } from "../bitcask/feed.ts";
 import { GroupCommit } from "../bitcask/group.ts";
 import { ADDRESS_UNIT } from "../bitcask/keydir.ts";
 import { type KeyHash, LiveRecords } from "../bitcask/live.ts";
 import { type Log, type LogEvent, openLog, type SyncPolicy } from "../bitcask/log.ts";
 import { rangeOf } from "../bitcask/order.ts";
-import { type Note, PendingChanges } from "../bitcask/pending.ts";
-import { bucketAt, entryAt, expiresAtAt, keyAt, timeAt } from "../bitcask/record.ts";
+import { type Found, type Note, PendingChanges } from "../bitcask/pending.ts";
+import { bucketAt, entryAt, expiresAtAt, keyAt } from "../bitcask/record.ts";
 import type { Segment } from "../bitcask/segment.ts";
 import { Writer } from "../bitcask/writer.ts";
 import type { FileSystem } from "../fs/fs.ts";
 import {
+  type AtomicResult,
   type ChangeEvent,
+  checkBatch,
+  checkKey,
+  checkValue,
   type Deadline,
   type DeleteOptions,
   type Engine,
@@ -39,6 +46,7 @@ import {
   type Entry,
   type ListPage,
   type ListQuery,
+  type Operation,
   PAGE_BYTES_MAX,
   PAGE_ENTRIES_MAX,
   type SetOptions,
@@ -103,7 +111,8 @@ export class EmbeddedEngine implements Engine {
     this.#options = options;
     this.#clock = options.clock;
     this.#log = log;
-    this.limits = { keyBytesMax: options.keyBytesMax, valueBytesMax: options.valueBytesMax };
+    const { keyBytesMax, valueBytesMax, batchOperationsMax, batchBytesMax } = options;
+    this.limits = { keyBytesMax, valueBytesMax, batchOperationsMax, batchBytesMax };
     // The first look at the monotonic clock may take a millisecond, by which the store's time would stay behind.
     this.#clock.monotonic();
     this.#wallAtOpen = this.#clock.wall();
@@ -173,28 +182,41 @@ export class EmbeddedEngine implements Engine {
 
   /** The entry of a key, undefined when it is missing or due. @throws {FirkinError} CLOSED, CORRUPT */
   getSync(bucket: string, key: Uint8Array): Entry | undefined {
+    const found = this.#visible(bucket, key);
+    return found === undefined ? undefined : entryAt(found.segment.window, found.at);
+  }
+
+  /** See {@link Engine.get}. */
+  async get(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
+    const entry = this.getSync(bucket, key);
+    return entry?.once === true ? await this.#writer.takeOnce(bucket, key) : entry;
+  }
+
+  /** See {@link Engine.getMany}. */
+  async getMany(bucket: string, keys: readonly Uint8Array[]): Promise<(Entry | undefined)[]> {
+    // All are read before any is taken: should one be bad, no value is lost.
+    const entries = keys.map((key) => this.getSync(bucket, key));
+    if (!entries.some((entry) => entry?.once === true)) return entries;
+    return await Promise.all(entries.map((entry, index) => {
+      return entry?.once === true ? this.#writer.takeOnce(bucket, keys[index]!) : entry;
+    }));
+  }
+
+  /** See {@link Engine.has}. */
+  // deno-lint-ignore require-await
+  async has(bucket: string, key: Uint8Array): Promise<boolean> {
+    return this.#visible(bucket, key) !== undefined;
+  }
+
+  #visible(bucket: string, key: Uint8Array): Found | undefined {
     this.#check(key);
     const number = this.#log.bucketNumber(bucket);
     if (number === undefined) return undefined;
     const address = this.#live.find(this.#live.hash(number, key), number, key);
     if (address === -1) return undefined;
-    const segment = this.#log.segmentOf(address);
-    const at = segment.seek(address % ADDRESS_UNIT);
-    const expiresAt = expiresAtAt(segment.window, at);
-    if (expiresAt !== undefined && expiresAt <= this.#now()) return undefined;
-    return entryAt(segment.window, at);
-  }
-
-  /** See {@link Engine.get}. */
-  // deno-lint-ignore require-await
-  async get(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
-    return this.getSync(bucket, key);
-  }
-
-  /** See {@link Engine.getMany}. */
-  // deno-lint-ignore require-await
-  async getMany(bucket: string, keys: readonly Uint8Array[]): Promise<(Entry | undefined)[]> {
-    return keys.map((key) => this.getSync(bucket, key));
+    const found = this.#pending.found(address);
+    const expiresAt = expiresAtAt(found.segment.window, found.at);
+    return expiresAt !== undefined && expiresAt <= this.#now() ? undefined : found;
   }
 
   /** See {@link Engine.list}. */
@@ -236,7 +258,7 @@ export class EmbeddedEngine implements Engine {
       ...(after === undefined ? {} : { after }),
     };
     return this.#list(bucket, query, (bytes, at): ChangeEvent => {
-      return { ...entryAt(bytes, at), type: "set", bucket, at: timeAt(bytes, at) };
+      return changeAt(bytes, at, bucket);
     }).entries;
   }
 
@@ -245,10 +267,7 @@ export class EmbeddedEngine implements Engine {
   /** See {@link Engine.set}. */
   async set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult> {
     this.#check(key);
-    if (value.length > this.limits.valueBytesMax) {
-      const most = this.limits.valueBytesMax;
-      throw new FirkinError("TOO_LARGE", `Cannot store a value of ${value.length} bytes: at most ${most} are allowed`);
-    }
+    checkValue(value, this.limits);
     return await this.#writer.set(bucket, key, value, options);
   }
 
@@ -256,6 +275,19 @@ export class EmbeddedEngine implements Engine {
   async delete(bucket: string, key: Uint8Array, options: DeleteOptions = {}): Promise<WriteResult> {
     this.#check(key);
     return await this.#writer.delete(bucket, key, options);
+  }
+
+  /** See {@link Engine.take}. */
+  async take(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
+    this.#check(key);
+    return await this.#writer.take(bucket, key);
+  }
+
+  /** See {@link Engine.atomic}. */
+  async atomic(operations: readonly Operation[]): Promise<AtomicResult> {
+    this.#checkOpen();
+    checkBatch(operations, this.limits);
+    return await this.#writer.atomic(operations);
   }
 
   /** See {@link Engine.touch}. */
@@ -418,10 +450,6 @@ export class EmbeddedEngine implements Engine {
 
   #check(key: Uint8Array): void {
     this.#checkOpen();
-    const most = this.limits.keyBytesMax;
-    if (key.length === 0) throw new RangeError("Cannot use an empty key");
-    if (key.length > most) {
-      throw new FirkinError("TOO_LARGE", `Cannot use a key of ${key.length} bytes: at most ${most} are allowed`);
-    }
+    checkKey(key, this.limits);
   }
 }
