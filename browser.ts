@@ -11,7 +11,15 @@ export type { Key } from "./lib/base/bytes.ts";
 export type { ContentName } from "./lib/base/codec.ts";
 export { type ErrorCode, FirkinError } from "./lib/base/errors.ts";
 export type { ChangeType, ControlEvent } from "./lib/engine/engine.ts";
-export { Bucket, type Entry, type ListOptions, type SetOptions, type WriteResult } from "./lib/store/bucket.ts";
+export {
+  Bucket,
+  type Entry,
+  type GetOptions,
+  type ListOptions,
+  type SetOptions,
+  type WriteResult,
+} from "./lib/store/bucket.ts";
+export { Atomic, type AtomicResult, type AtomicSetOptions } from "./lib/store/atomic.ts";
 export { connect } from "./lib/store/connect_browser.ts";
 export type { ConnectOptions } from "./lib/store/connect.ts";
 export { Store, type StoreStats, type StoreSubscribeOptions } from "./lib/store/store.ts";

@@ -23,11 +23,13 @@ export {
   type DeleteOptions,
   type Duration,
   type Entry,
+  type GetOptions,
   type ListOptions,
   type SetOptions,
   type WriteResult,
 } from "./lib/store/bucket.ts";
 export type { ChangeType, ControlEvent } from "./lib/engine/engine.ts";
+export { Atomic, type AtomicResult, type AtomicSetOptions } from "./lib/store/atomic.ts";
 export { connect, type ConnectOptions } from "./lib/store/connect.ts";
 export { open, type OpenOptions } from "./lib/store/open.ts";
 export { Store, type StoreStats, type StoreSubscribeOptions } from "./lib/store/store.ts";

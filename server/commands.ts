@@ -10,6 +10,8 @@
  */
 import { FirkinError } from "../lib/base/errors.ts";
 import {
+  type AtomicResult,
+  checkBatch,
   type Engine,
   type EngineStats,
   type Entry,
@@ -28,9 +30,11 @@ import {
   readContent,
   readDeadline,
   readListQuery,
+  readOperations,
   readSubscribeQuery,
   readUintOrNull,
   type WireLimits,
+  writeAtomicResult,
   writeEntry,
   writeLimits,
   writePage,
@@ -94,7 +98,25 @@ const get: Command<Entry | undefined> = {
     const bucket = readBucket(reader);
     const key = readKey(host, reader);
     const { engine } = host;
-    return engine.getSync === undefined ? engine.get(bucket, key) : engine.getSync(bucket, key);
+    const entry = engine.getSync?.(bucket, key);
+    // At once, but for a single-read key: that is taken.
+    return engine.getSync === undefined || entry?.once === true ? engine.get(bucket, key) : entry;
+  },
+  write: writeEntry,
+};
+
+const has: Command<boolean> = {
+  run(host, reader) {
+    const bucket = readBucket(reader);
+    return host.engine.has(bucket, readKey(host, reader));
+  },
+  write: (writer, exists) => writer.bool(exists),
+};
+
+const take: Command<Entry | undefined> = {
+  run(host, reader) {
+    const bucket = readBucket(reader);
+    return host.engine.take(bucket, readKey(host, reader));
   },
   write: writeEntry,
 };
@@ -114,13 +136,16 @@ const getMany: Command<(Entry | undefined)[]> = {
     for (const key of keys) {
       if (bytes >= PAGE_BYTES_MAX) break;
       const entry = engine.getSync(bucket, key);
+      // What is taken must fit the reply, and nobody knows its size before: it is the reply's last.
+      if (entry?.once === true) return engine.get(bucket, key).then((taken) => [...entries, taken]);
       entries.push(entry);
       if (entry !== undefined) bytes += entry.key.length + entry.value.length;
     }
     return entries;
   },
   write(writer, entries) {
-    const count = countOfPage(entries);
+    // What was taken is gone: it must be in the reply, however long that gets.
+    const count = Math.max(countOfPage(entries), entries.findLastIndex((entry) => entry?.once === true) + 1);
     writer.array(count);
     for (let index = 0; index < count; index++) writeEntry(writer, entries[index]);
   },
@@ -138,13 +163,25 @@ const set: Command<WriteResult> = {
     }
     const deadline = readDeadline(reader);
     const ifRevision = readUintOrNull(reader);
+    const once = reader.bool();
     return host.engine.set(bucket, key, value, {
       content,
       ...(deadline && { deadline }),
       ...(ifRevision !== undefined && { ifRevision }),
+      once,
     });
   },
   write: writeWriteResult,
+};
+
+const atomic: Command<AtomicResult> = {
+  run(host, reader) {
+    const operations = readOperations(reader);
+    for (const { bucket } of operations) checkBucket(bucket);
+    checkBatch(operations, host.limits);
+    return host.engine.atomic(operations);
+  },
+  write: writeAtomicResult,
 };
 
 const remove: Command<WriteResult> = {
@@ -253,6 +290,9 @@ export const COMMANDS: readonly Command[] = commandsByNumber({
   sync,
   compact,
   more,
+  take,
+  has,
+  atomic,
 });
 
 function commandsByNumber(commands: Record<keyof typeof OP, Command>): readonly Command[] {

@@ -14,7 +14,7 @@ import { type Clock, systemClock } from "../lib/base/clock.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import type { Engine } from "../lib/engine/engine.ts";
 import type { Store, StoreStats } from "../lib/store/store.ts";
-import { CLOSE, SUBPROTOCOL } from "../lib/wire/protocol.ts";
+import { CLOSE, OPERATION_BYTES_MAX, SUBPROTOCOL } from "../lib/wire/protocol.ts";
 import { admit, type AdmitOptions } from "./auth.ts";
 import { dashboardResponse } from "./dashboard.ts";
 import { Metrics } from "./metrics.ts";
@@ -189,7 +189,14 @@ function limitsOf(engine: Engine, asked: Partial<ServerLimits> = {}): ServerLimi
       `Cannot serve values of ${valueBytesMax} bytes in messages of ${limits.messageBytesMax}: raise messageBytesMax`,
     );
   }
-  return { ...limits, keyBytesMax, valueBytesMax };
+  const batchOperationsMax = Math.min(limits.batchOperationsMax, engine.limits.batchOperationsMax);
+  const batchBytesMax = Math.min(
+    limits.batchBytesMax,
+    engine.limits.batchBytesMax,
+    // One frame holds it.
+    Math.max(limits.messageBytesMax - FRAME_BYTES_MAX - batchOperationsMax * OPERATION_BYTES_MAX, 0),
+  );
+  return { ...limits, keyBytesMax, valueBytesMax, batchOperationsMax, batchBytesMax };
 }
 
 async function pickTransport(

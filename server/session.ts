@@ -362,12 +362,15 @@ export class Session implements ConnectionHandlers, CommandHost {
       for (;;) {
         const events = await source.next();
         if (events === undefined) break;
+        // The events of a batch leave together: a client hands none out, and grants nothing, before it has them all.
+        let inBatch = false;
         for (const event of events) {
-          while ((channel.credit <= 0 || this.#stallTimer !== undefined) && this.#channels.has(id)) {
+          while (!inBatch && (channel.credit <= 0 || this.#stallTimer !== undefined) && this.#channels.has(id)) {
             await new Promise<void>((resolve) => channel.wake = resolve);
           }
           if (!this.#channels.has(id)) return;
           channel.credit -= this.#send(id, event);
+          inBatch = "more" in event;
           if (event.type === "resync") return this.unsubscribe(id);
         }
       }

@@ -10,6 +10,10 @@
  * is in order of. What compaction dropped were changes that later ones have covered; if it dropped tombstones past the
  * reader's cursor, the reader is told `resync` instead.
  *
+ * The events of a batch come out of one `next`, however many they are, so that no cursor between two of them parts it.
+ * (Compaction keeps no batches: who resumes from before one that was rewritten gets what is left of it as plain
+ * changes.)
+ *
  * A snapshot lists the entries up to the revision at which it began; what changed since comes as events, and nothing
  * comes twice.
  *
@@ -23,6 +27,9 @@ import {
   bucketAt,
   contentAt,
   expiresAtAt,
+  FLAG,
+  flagsAt,
+  isOnceAt,
   keyAt,
   KIND,
   type Kind,
@@ -34,7 +41,7 @@ import {
 } from "./record.ts";
 import { type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
 
-/** Events handed out by one `next`. */
+/** Events handed out by one `next`, unless a batch begins before and ends behind. */
 const EVENTS_MAX = 256;
 
 /** A subscription that waits is told this often how far the log has come without it, if it has. */
@@ -304,11 +311,10 @@ class FeedSubscription implements EngineSubscription {
 
   #read(): readonly EngineEvent[] {
     const events: ChangeEvent[] = [];
-    for (
-      let looked = 0;
-      looked < RECORDS_PER_TURN && events.length < EVENTS_MAX && this.#place !== undefined;
-      looked++
-    ) {
+    /** Where the events of the batch begin that is being read; undefined between batches. */
+    let batchStart: number | undefined;
+    for (let looked = 0; this.#place !== undefined; looked++) {
+      if (batchStart === undefined && (looked >= RECORDS_PER_TURN || events.length >= EVENTS_MAX)) break;
       if (this.#place.segment.gone) {
         this.#find();
         if (this.#resync) break;
@@ -329,10 +335,18 @@ class FeedSubscription implements EngineSubscription {
           this.#caughtUp();
           break;
         }
+        const more = (flagsAt(bytes, at) & FLAG.more) !== 0;
+        if (more) batchStart ??= events.length;
         if (revision > this.#revision) {
           this.#revision = revision;
-          const event = this.#event(bytes, at);
-          if (event !== undefined) events.push(event);
+          const bucket = this.#log.bucketName(bucketAt(bytes, at));
+          if (this.#matches(bucket, keyAt(bytes, at))) events.push(changeAt(bytes, at, bucket));
+        }
+        if (!more && batchStart !== undefined) {
+          for (let index = batchStart; index < events.length - 1; index++) {
+            events[index] = { ...events[index]!, more: true };
+          }
+          batchStart = undefined;
         }
       }
       this.#place.offset = offset + recordBytesAt(bytes, at);
@@ -344,18 +358,25 @@ class FeedSubscription implements EngineSubscription {
     this.#place = undefined;
     this.#revision = this.#owner.committed();
   }
+}
 
-  #event(bytes: Uint8Array, at: number): ChangeEvent | undefined {
-    const bucket = this.#log.bucketName(bucketAt(bytes, at));
-    const key = keyAt(bytes, at);
-    if (!this.#matches(bucket, key)) return undefined;
-    const kind = kindAt(bytes, at);
-    const change = { type: CHANGES[kind]!, bucket, key, revision: revisionAt(bytes, at), at: timeAt(bytes, at) };
-    if (kind !== KIND.set) return change;
-    const expiresAt = expiresAtAt(bytes, at);
-    const set = { ...change, value: valueAt(bytes, at), content: contentAt(bytes, at) };
-    return expiresAt === undefined ? set : { ...set, expiresAt };
-  }
+/** The change that the record at `at` is; the value of a single-read key is left out. @throws {FirkinError} CORRUPT */
+export function changeAt(bytes: Uint8Array, at: number, bucket: string): ChangeEvent {
+  const kind = kindAt(bytes, at);
+  const change = {
+    type: CHANGES[kind]!,
+    bucket,
+    key: keyAt(bytes, at),
+    revision: revisionAt(bytes, at),
+    at: timeAt(bytes, at),
+  };
+  if (kind !== KIND.set) return change;
+  const expiresAt = expiresAtAt(bytes, at);
+  const content = contentAt(bytes, at);
+  const set = isOnceAt(bytes, at)
+    ? { ...change, content, once: true as const }
+    : { ...change, value: valueAt(bytes, at), content };
+  return expiresAt === undefined ? set : { ...set, expiresAt };
 }
 
 /** The change that a record's kind is, by number. */

@@ -67,7 +67,7 @@ export const EMPTY: Uint8Array = new Uint8Array(0);
 // --- sizes and fields ---
 
 /** Bytes that a record with these fields takes. */
-export function recordBytes(fields: RecordFields): number {
+export function recordBytes(fields: Pick<RecordFields, "key" | "value" | "expiresAt" | "rawBytes">): number {
   return HEADER_BYTES + (fields.expiresAt === undefined ? 0 : 6) + (fields.rawBytes === undefined ? 0 : 4) +
     fields.key.length + fields.value.length;
 }
@@ -137,19 +137,26 @@ export function valueAt(bytes: Uint8Array, at: number): Uint8Array {
   return decompress(stored, readU32(bytes, at + HEADER_BYTES + ((bytes[at + 5]! & FLAG.deadline) === 0 ? 0 : 6)));
 }
 
+/** True when the set record at `at` makes its key single-read. */
+export function isOnceAt(bytes: Uint8Array, at: number): boolean {
+  return (bytes[at + 5]! & FLAG.once) !== 0;
+}
+
 /**
- * The set record at `at` as users know it; key and value are views, but for a compressed value. @throws {FirkinError}
- * CORRUPT
+ * The set record at `at` as users know it; key and value are views, but for a compressed value. The value of a
+ * single-read key is left out: it belongs to its taker. @throws {FirkinError} CORRUPT
  */
 export function entryAt(bytes: Uint8Array, at: number): Entry {
+  const once = isOnceAt(bytes, at);
   const entry = {
     key: keyAt(bytes, at),
-    value: valueAt(bytes, at),
+    value: once ? EMPTY : valueAt(bytes, at),
     content: contentAt(bytes, at),
     revision: revisionAt(bytes, at),
   };
   const expiresAt = expiresAtAt(bytes, at);
-  return expiresAt === undefined ? entry : { ...entry, expiresAt };
+  if (!once) return expiresAt === undefined ? entry : { ...entry, expiresAt };
+  return expiresAt === undefined ? { ...entry, once } : { ...entry, expiresAt, once };
 }
 
 /** True when the record at `at` is of this key. */

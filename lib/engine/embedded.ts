@@ -2,8 +2,12 @@
  * The engine over the parts of `lib/bitcask`: a store in this process.
  *
  * The way of a `set`: its condition is judged against what is visible *and* what waits to be committed, in the order
- * of the calls; its record is encoded at the end of the log; the group of the tick is written and synced; then, in one
- * step, the keydir points at it, its deadline is scheduled, subscribers are woken and the caller is answered.
+ * of the calls, and its record is encoded at the end of the log (`writer.ts`); the group of the tick is written and
+ * synced; then, in one step, the keydir points at it, its deadline is scheduled, subscribers are woken and the caller
+ * is answered.
+ *
+ * The way of a take: a take record is written like any other change, but its group is synced under every policy, and
+ * only then the value leaves. A `get` that finds a single-read key is a take.
  *
  * The way of an expiry: from its deadline on, reads do not see the key. The schedule comes up, an expire record is
  * written like any other change, and when it is committed the keydir forgets the key and subscribers are told. A
@@ -12,38 +16,27 @@
  * @module
  */
 import type { Clock } from "../base/clock.ts";
-import { addToValue, CONTENT, type Content } from "../base/codec.ts";
-import { compress } from "../base/compress.ts";
 import { FirkinError } from "../base/errors.ts";
 import { Compaction, type CompactionOptions } from "../bitcask/compaction.ts";
 import { Expiry } from "../bitcask/expiry.ts";
-import { Feed } from "../bitcask/feed.ts";
+import { changeAt, Feed } from "../bitcask/feed.ts";
 import { GroupCommit } from "../bitcask/group.ts";
 import { ADDRESS_UNIT } from "../bitcask/keydir.ts";
 import { type KeyHash, LiveRecords } from "../bitcask/live.ts";
 import { type Log, type LogOptions, type LogOwner, openLog } from "../bitcask/log.ts";
 import { rangeOf } from "../bitcask/order.ts";
-import {
-  bucketAt,
-  contentAt,
-  EMPTY,
-  entryAt,
-  expiresAtAt,
-  isKeyAt,
-  keyAt,
-  KIND,
-  type Kind,
-  kindAt,
-  NO_CONTENT,
-  revisionAt,
-  timeAt,
-  valueAt,
-} from "../bitcask/record.ts";
+import { type Found, type Note, PendingChanges } from "../bitcask/pending.ts";
+import { bucketAt, entryAt, expiresAtAt, keyAt } from "../bitcask/record.ts";
 import type { Segment } from "../bitcask/segment.ts";
 import { StoreTime } from "../bitcask/time.ts";
+import { Writer } from "../bitcask/writer.ts";
 import type { FileSystem } from "../fs/fs.ts";
 import {
+  type AtomicResult,
   type ChangeEvent,
+  checkBatch,
+  checkKey,
+  checkValue,
   type Deadline,
   type DeleteOptions,
   type Engine,
@@ -54,6 +47,7 @@ import {
   type Entry,
   type ListPage,
   type ListQuery,
+  type Operation,
   PAGE_BYTES_MAX,
   PAGE_ENTRIES_MAX,
   type SetOptions,
@@ -74,27 +68,6 @@ export interface EmbeddedOptions extends EngineLimits, CompactionOptions, Omit<L
 
 /** An expiry whose record could not be written is tried again after this. */
 const EXPIRE_RETRY_MS = 1_000;
-
-/** Largest deadline that a record can hold, epoch milliseconds. */
-const DEADLINE_MAX = 2 ** 48 - 1;
-
-/** A change that waits to be committed, or (address -1) an answer that waits for the changes before it. */
-interface Note {
-  readonly address: number;
-  readonly hash: number;
-  /** The waiting change before this one whose key has the same hash. */
-  older: Note | undefined;
-  settled: boolean;
-  readonly done: () => void;
-  readonly fail: (error: FirkinError) => void;
-}
-
-/** A record, found in the window of its segment. */
-interface Found {
-  readonly segment: Segment;
-  readonly at: number;
-  readonly address: number;
-}
 
 /** Opens the engine on a folder, or starts a new store there. @throws {FirkinError} LOCKED, CORRUPT, READ_ONLY, IO */
 export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedEngine> {
@@ -118,12 +91,12 @@ export class EmbeddedEngine implements Engine {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #live: LiveRecords;
+  readonly #pending: PendingChanges;
   readonly #group: GroupCommit<Note>;
+  readonly #writer: Writer;
   readonly #expiry: Expiry;
   readonly #feed: Feed;
   readonly #compaction: Compaction;
-  /** The newest waiting change by hash of its key. */
-  readonly #pending = new Map<number, Note>();
   readonly #time: StoreTime;
   #closed = false;
   #closing: Promise<void> | undefined;
@@ -133,7 +106,8 @@ export class EmbeddedEngine implements Engine {
     this.#options = options;
     this.#clock = options.clock;
     this.#log = log;
-    this.limits = { keyBytesMax: options.keyBytesMax, valueBytesMax: options.valueBytesMax };
+    const { keyBytesMax, valueBytesMax, batchOperationsMax, batchBytesMax } = options;
+    this.limits = { keyBytesMax, valueBytesMax, batchOperationsMax, batchBytesMax };
     this.#time = new StoreTime(this.#clock, {
       pending: () => this.#expiry.pending,
       kept: () => this.#group.timeCommitted,
@@ -148,6 +122,7 @@ export class EmbeddedEngine implements Engine {
       },
       schedule: (deadline, address) => this.#expiry.add(deadline, address),
     }, options.hash);
+    this.#pending = new PendingChanges(log, this.#live);
     this.#expiry = new Expiry(this.#clock, {
       now,
       isLive: (address) => this.#mayLive(address),
@@ -164,6 +139,15 @@ export class EmbeddedEngine implements Engine {
       },
       options.sync,
       options.syncIntervalMs,
+    );
+    const expireLater = (address: number): void => this.#expireLater(address);
+    this.#writer = new Writer(
+      log,
+      this.#live,
+      this.#pending,
+      this.#group,
+      { now, expireLater },
+      options.compressBytesMin,
     );
     this.#feed = new Feed(log, this.#clock, {
       committed,
@@ -199,28 +183,41 @@ export class EmbeddedEngine implements Engine {
 
   /** The entry of a key, undefined when it is missing or due. @throws {FirkinError} CLOSED, CORRUPT */
   getSync(bucket: string, key: Uint8Array): Entry | undefined {
+    const found = this.#visible(bucket, key);
+    return found === undefined ? undefined : entryAt(found.segment.window, found.at);
+  }
+
+  /** See {@link Engine.get}. */
+  async get(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
+    const entry = this.getSync(bucket, key);
+    return entry?.once === true ? await this.#writer.takeOnce(bucket, key) : entry;
+  }
+
+  /** See {@link Engine.getMany}. */
+  async getMany(bucket: string, keys: readonly Uint8Array[]): Promise<(Entry | undefined)[]> {
+    // All are read before any is taken: should one be bad, no value is lost.
+    const entries = keys.map((key) => this.getSync(bucket, key));
+    if (!entries.some((entry) => entry?.once === true)) return entries;
+    return await Promise.all(entries.map((entry, index) => {
+      return entry?.once === true ? this.#writer.takeOnce(bucket, keys[index]!) : entry;
+    }));
+  }
+
+  /** See {@link Engine.has}. */
+  // deno-lint-ignore require-await
+  async has(bucket: string, key: Uint8Array): Promise<boolean> {
+    return this.#visible(bucket, key) !== undefined;
+  }
+
+  #visible(bucket: string, key: Uint8Array): Found | undefined {
     this.#check(key);
     const number = this.#log.bucketNumber(bucket);
     if (number === undefined) return undefined;
     const address = this.#live.find(this.#live.hash(number, key), number, key);
     if (address === -1) return undefined;
-    const segment = this.#log.segmentOf(address);
-    const at = segment.seek(address % ADDRESS_UNIT);
-    const expiresAt = expiresAtAt(segment.window, at);
-    if (expiresAt !== undefined && expiresAt <= this.#time.now()) return undefined;
-    return entryAt(segment.window, at);
-  }
-
-  /** See {@link Engine.get}. */
-  // deno-lint-ignore require-await
-  async get(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
-    return this.getSync(bucket, key);
-  }
-
-  /** See {@link Engine.getMany}. */
-  // deno-lint-ignore require-await
-  async getMany(bucket: string, keys: readonly Uint8Array[]): Promise<(Entry | undefined)[]> {
-    return keys.map((key) => this.getSync(bucket, key));
+    const found = this.#pending.found(address);
+    const expiresAt = expiresAtAt(found.segment.window, found.at);
+    return expiresAt !== undefined && expiresAt <= this.#time.now() ? undefined : found;
   }
 
   /** See {@link Engine.list}. */
@@ -262,7 +259,7 @@ export class EmbeddedEngine implements Engine {
       ...(after === undefined ? {} : { after }),
     };
     return this.#list(bucket, query, (bytes, at): ChangeEvent => {
-      return { ...entryAt(bytes, at), type: "set", bucket, at: timeAt(bytes, at) };
+      return changeAt(bytes, at, bucket);
     }).entries;
   }
 
@@ -271,162 +268,47 @@ export class EmbeddedEngine implements Engine {
   /** See {@link Engine.set}. */
   async set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult> {
     this.#checkWrite(key);
-    if (value.length > this.limits.valueBytesMax) {
-      const most = this.limits.valueBytesMax;
-      throw new FirkinError("TOO_LARGE", `Cannot store a value of ${value.length} bytes: at most ${most} are allowed`);
-    }
-    const number = this.#log.bucketNumber(bucket) ?? this.#log.createBucket(bucket);
-    const hash = this.#live.hash(number, key);
-    const current = this.#current(number, key, hash, options.ifRevision === undefined);
-    if (!holds(options.ifRevision, current)) return await this.#refuse(current);
-    return await this.#store(number, key, hash, value, options.content, this.#deadline(options.deadline));
+    checkValue(value, this.limits);
+    return await this.#writer.set(bucket, key, value, options);
   }
 
   /** See {@link Engine.delete}. */
   async delete(bucket: string, key: Uint8Array, options: DeleteOptions = {}): Promise<WriteResult> {
-    const { number, hash, current } = this.#locate(bucket, key);
-    if (current === undefined || !holds(options.ifRevision, current)) return await this.#refuse(current);
-    return await this.#write(KIND.delete, number, key, hash);
+    this.#checkWrite(key);
+    return await this.#writer.delete(bucket, key, options);
+  }
+
+  /** See {@link Engine.take}. */
+  async take(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
+    this.#checkWrite(key);
+    return await this.#writer.take(bucket, key);
+  }
+
+  /** See {@link Engine.atomic}. */
+  async atomic(operations: readonly Operation[]): Promise<AtomicResult> {
+    this.#checkWrite();
+    checkBatch(operations, this.limits);
+    return await this.#writer.atomic(operations);
   }
 
   /** See {@link Engine.touch}. */
   async touch(bucket: string, key: Uint8Array, deadline: Deadline | undefined): Promise<WriteResult> {
-    const { number, hash, current } = this.#locate(bucket, key);
-    if (current === undefined) return await this.#refuse(current);
-    const { window } = current.segment;
-    const value = valueAt(window, current.at);
-    return await this.#store(number, key, hash, value, contentAt(window, current.at), this.#deadline(deadline));
+    this.#checkWrite(key);
+    return await this.#writer.touch(bucket, key, deadline);
   }
 
   /** See {@link Engine.increment}. */
   async increment(bucket: string, key: Uint8Array, by: number): Promise<{ value: number; revision: number }> {
     this.#checkWrite(key);
-    const number = this.#log.bucketNumber(bucket) ?? this.#log.createBucket(bucket);
-    const hash = this.#live.hash(number, key);
-    const current = this.#current(number, key, hash);
-    const content = current === undefined ? CONTENT.cbor : contentAt(current.segment.window, current.at);
-    const expiresAt = current === undefined ? undefined : expiresAtAt(current.segment.window, current.at);
-    const before = current === undefined ? undefined : valueAt(current.segment.window, current.at);
-    const { sum, bytes } = addToValue(before, content, by);
-    const result = await this.#store(number, key, hash, bytes, content, expiresAt);
-    return { value: sum, revision: result.revision };
-  }
-
-  /** Writes a set record, compressed when that is worth it. */
-  #store(
-    bucket: number,
-    key: Uint8Array,
-    hash: number,
-    value: Uint8Array,
-    content: Content,
-    expiresAt: number | undefined,
-  ): Promise<{ ok: true; revision: number }> {
-    const packed = value.length >= this.#options.compressBytesMin ? compress(value) : undefined;
-    return packed === undefined
-      ? this.#write(KIND.set, bucket, key, hash, value, content, expiresAt)
-      : this.#write(KIND.set, bucket, key, hash, packed, content, expiresAt, value.length);
-  }
-
-  #write(
-    kind: Kind,
-    bucket: number,
-    key: Uint8Array,
-    hash: number,
-    value: Uint8Array = EMPTY,
-    content: Content = NO_CONTENT,
-    expiresAt?: number,
-    rawBytes?: number,
-  ): Promise<{ ok: true; revision: number }> {
-    return new Promise((resolve, reject) => {
-      const address = this.#group.append({ kind, bucket, key, value, content, expiresAt, rawBytes });
-      const { revision } = this.#log;
-      this.#enqueue(address, hash, () => resolve({ ok: true, revision }), reject);
-    });
-  }
-
-  #enqueue(address: number, hash: number, done: () => void, fail: (error: FirkinError) => void): void {
-    const note: Note = { address, hash, older: this.#pending.get(hash), settled: false, done, fail };
-    this.#pending.set(hash, note);
-    this.#group.enqueue(note);
-  }
-
-  /** A condition that did not hold. What it was judged by may still wait to be committed: so does the answer. */
-  #refuse(current: Found | undefined): Promise<WriteResult> {
-    const entry = current === undefined ? undefined : entryAt(current.segment.window, current.at);
-    const result: WriteResult = { ok: false, current: entry };
-    if (!this.#group.busy) return Promise.resolve(result);
-    return new Promise((resolve, reject) => {
-      this.#group.enqueue({
-        address: -1,
-        hash: 0,
-        older: undefined,
-        settled: false,
-        done: () => resolve(result),
-        fail: reject,
-      });
-    });
-  }
-
-  // --- what a write is judged by ---
-
-  #locate(bucket: string, key: Uint8Array): { number: number; hash: number; current: Found | undefined } {
-    this.#checkWrite(key);
-    const number = this.#log.bucketNumber(bucket);
-    if (number === undefined) return { number: 0, hash: 0, current: undefined };
-    const hash = this.#live.hash(number, key);
-    return { number, hash, current: this.#current(number, key, hash) };
-  }
-
-  /**
-   * The key's newest set record, waiting ones counted, unless it is deleted or due. A due key is expired on the way.
-   * `overDamage`: a damaged record counts as none, since it will be replaced whatever it says.
-   */
-  #current(bucket: number, key: Uint8Array, hash: number, overDamage = false): Found | undefined {
-    let found: Found | undefined;
-    try {
-      found = this.#newest(bucket, key, hash);
-    } catch (error) {
-      if (!overDamage || !(error instanceof FirkinError && error.code === "CORRUPT")) throw error;
-    }
-    if (found === undefined) return undefined;
-    const expiresAt = expiresAtAt(found.segment.window, found.at);
-    if (expiresAt === undefined || expiresAt > this.#time.now()) return found;
-    this.#writeExpire(found.address, bucket, key, hash);
-    return undefined;
-  }
-
-  #newest(bucket: number, key: Uint8Array, hash: number): Found | undefined {
-    for (let note = this.#pending.get(hash); note !== undefined && !note.settled; note = note.older) {
-      const found = this.#found(note.address);
-      if (!isKeyAt(found.segment.window, found.at, bucket, key)) continue;
-      return isSet(found) ? found : undefined;
-    }
-    const address = this.#live.find(hash, bucket, key);
-    return address === -1 ? undefined : this.#found(address);
-  }
-
-  #found(address: number): Found {
-    const segment = this.#log.segmentOf(address);
-    return { segment, at: segment.seek(address % ADDRESS_UNIT), address };
-  }
-
-  #deadline(deadline: Deadline | undefined): number | undefined {
-    if (deadline === undefined) return undefined;
-    const expiresAt = "ttl" in deadline ? Math.ceil(this.#time.now() + deadline.ttl) : deadline.expiresAt;
-    if (!Number.isInteger(expiresAt) || expiresAt < 0 || expiresAt > DEADLINE_MAX) {
-      throw new FirkinError("INVALID", `Cannot expire at ${expiresAt}: expected whole milliseconds since 1970`);
-    }
-    return expiresAt;
+    return await this.#writer.increment(bucket, key, by);
   }
 
   // --- commit ---
 
   #committed(notes: readonly Note[]): void {
     for (const note of notes) {
-      note.settled = true;
-      note.older = undefined;
+      this.#pending.settle(note);
       if (note.address !== -1) {
-        if (this.#pending.get(note.hash) === note) this.#pending.delete(note.hash);
         const segment = this.#log.segmentOf(note.address);
         const offset = note.address % ADDRESS_UNIT;
         this.#live.apply(segment, offset);
@@ -469,24 +351,20 @@ export class EmbeddedEngine implements Engine {
   /** A deadline has come. False while a change of the key waits: the schedule asks again. */
   #expire(address: number): boolean {
     try {
-      const { segment, at } = this.#found(address);
+      const { segment, at } = this.#pending.found(address);
       const { window } = segment;
       // After an undone write, another record may stand where the deadline's stood.
       if ((expiresAtAt(window, at) ?? Infinity) > this.#time.now()) return true;
       const bucket = bucketAt(window, at);
       const key = keyAt(window, at);
       const hash = this.#live.hash(bucket, key);
-      if (this.#newest(bucket, key, hash)?.address !== address) return false;
-      this.#writeExpire(address, bucket, key, hash);
+      if (this.#pending.newest(bucket, key, hash)?.address !== address) return false;
+      this.#writer.expire(address, bucket, key, hash);
     } catch {
       // Reads of the key say what is wrong with its record. Until that can be read, nobody can be told of its end.
       this.#expireLater(address);
     }
     return true;
-  }
-
-  #writeExpire(address: number, bucket: number, key: Uint8Array, hash: number): void {
-    this.#write(KIND.expire, bucket, key, hash).catch(() => this.#expireLater(address));
   }
 
   #expireLater(address: number): void {
@@ -579,22 +457,6 @@ export class EmbeddedEngine implements Engine {
 
   #check(key: Uint8Array): void {
     this.#checkOpen();
-    const most = this.limits.keyBytesMax;
-    if (key.length === 0) throw new RangeError("Cannot use an empty key");
-    if (key.length > most) {
-      throw new FirkinError("TOO_LARGE", `Cannot use a key of ${key.length} bytes: at most ${most} are allowed`);
-    }
+    checkKey(key, this.limits);
   }
-}
-
-// --- helpers ---
-
-function isSet({ segment, at }: Found): boolean {
-  return kindAt(segment.window, at) === KIND.set;
-}
-
-/** True when a write that wants `ifRevision` may go on. */
-function holds(ifRevision: number | undefined, current: Found | undefined): boolean {
-  if (ifRevision === undefined) return true;
-  return ifRevision === (current === undefined ? 0 : revisionAt(current.segment.window, current.at));
 }

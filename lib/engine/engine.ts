@@ -11,6 +11,7 @@
  * @module
  */
 import type { Content } from "../base/codec.ts";
+import { FirkinError } from "../base/errors.ts";
 
 /** A page of a listing carries at most this many entries, and about this many bytes. */
 export const PAGE_ENTRIES_MAX = 1_000;
@@ -29,10 +30,14 @@ export interface EngineCapabilities {
   readonly sync: boolean;
 }
 
-/** The largest key and value that an engine takes, in bytes. */
+/** The largest key, value and batch that an engine takes. */
 export interface EngineLimits {
   readonly keyBytesMax: number;
   readonly valueBytesMax: number;
+  /** Operations of one batch. */
+  readonly batchOperationsMax: number;
+  /** Bytes of the keys and values of one batch. */
+  readonly batchBytesMax: number;
 }
 
 /** A live key as it is stored. */
@@ -43,6 +48,8 @@ export interface Entry {
   readonly revision: number;
   /** Epoch milliseconds; absent when the key does not expire. */
   readonly expiresAt?: number;
+  /** The key is single-read: `value` is empty unless the call that returns this entry has taken the key. */
+  readonly once?: true;
 }
 
 /** When a key ends: `ttl` milliseconds from when the engine takes the write, or at `expiresAt` (epoch ms). */
@@ -55,6 +62,8 @@ export interface SetOptions {
   readonly deadline?: Deadline;
   /** The revision the key must have; 0 means that it must not exist. */
   readonly ifRevision?: number;
+  /** Makes the key single-read: the first `get` takes it. */
+  readonly once?: boolean;
 }
 
 /** Options of {@link Engine.delete}. */
@@ -66,6 +75,40 @@ export interface DeleteOptions {
 export type WriteResult =
   | { readonly ok: true; readonly revision: number }
   | { readonly ok: false; readonly current: Entry | undefined };
+
+/** Goes on only if the key has this revision; 0 means that it must not exist. */
+export interface CheckOperation {
+  readonly type: "check";
+  readonly bucket: string;
+  readonly key: Uint8Array;
+  readonly revision: number;
+}
+
+/** As {@link Engine.set}, without a condition of its own. */
+export interface SetOperation extends Omit<SetOptions, "ifRevision"> {
+  readonly type: "set";
+  readonly bucket: string;
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
+}
+
+/** As {@link Engine.delete}; a key that does not exist is no failure. */
+export interface DeleteOperation {
+  readonly type: "delete";
+  readonly bucket: string;
+  readonly key: Uint8Array;
+}
+
+/** One operation of a batch. */
+export type Operation = CheckOperation | SetOperation | DeleteOperation;
+
+/**
+ * A batch that happened, with the last revision it was given (the store's own when it had nothing to write); or the
+ * first check that did not hold, by its place among the operations, and the entry that stood in its way.
+ */
+export type AtomicResult =
+  | { readonly ok: true; readonly revision: number }
+  | { readonly ok: false; readonly index: number; readonly current: Entry | undefined };
 
 /** What to list: keys in byte order; `start` inclusive, `end` exclusive; `after` continues a page. */
 export interface ListQuery {
@@ -95,10 +138,14 @@ export interface ChangeEvent {
   readonly key: Uint8Array;
   readonly revision: number;
   readonly at: number;
-  /** Only on `set`. */
+  /** Only on `set`, and not of a single-read key. */
   readonly value?: Uint8Array;
   readonly content?: Content;
   readonly expiresAt?: number;
+  /** The key is single-read: only its taker sees the value. */
+  readonly once?: true;
+  /** The next event is of the same batch, and comes out of the same `next`. */
+  readonly more?: true;
 }
 
 /**
@@ -131,7 +178,10 @@ export interface EngineSubscription {
   readonly ready: Promise<void>;
   /** Resumes after the last event handed out by `next`. */
   readonly cursor: string;
-  /** The next events in order, at least one; undefined when the subscription has ended. One call at a time. */
+  /**
+   * The next events in order, at least one; undefined when the subscription has ended. One call at a time. The events
+   * of a batch come together.
+   */
   next(): Promise<readonly EngineEvent[] | undefined>;
   /** Ends the subscription; a waiting `next` resolves undefined. */
   close(): void;
@@ -144,20 +194,34 @@ export type EngineStats = Readonly<Record<string, number>>;
 export interface Engine {
   readonly capabilities: EngineCapabilities;
   readonly limits: EngineLimits;
-  /** Only when `capabilities.sync`. */
+  /** Only when `capabilities.sync`. Takes nothing: of a single-read key it gives the entry without its value. */
   getSync?(bucket: string, key: Uint8Array): Entry | undefined;
+  /** The entry of a key; a single-read key is taken. */
   get(bucket: string, key: Uint8Array): Promise<Entry | undefined>;
-  /** Entries in the order of `keys`. */
+  /** Entries in the order of `keys`; single-read keys are taken. */
   getMany(bucket: string, keys: readonly Uint8Array[]): Promise<(Entry | undefined)[]>;
+  /** True when the key is there. Takes nothing. */
+  has(bucket: string, key: Uint8Array): Promise<boolean>;
+  /**
+   * Reads and deletes a key; of many takers one gets it. That it is gone is on stable storage before its value is
+   * handed out, whatever the policy.
+   */
+  take(bucket: string, key: Uint8Array): Promise<Entry | undefined>;
   set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult>;
   /** A key that does not exist is `{ ok: false, current: undefined }`. */
   delete(bucket: string, key: Uint8Array, options?: DeleteOptions): Promise<WriteResult>;
   /** Moves the deadline, or drops it when `deadline` is undefined. A missing key is `{ ok: false }`. */
   touch(bucket: string, key: Uint8Array, deadline: Deadline | undefined): Promise<WriteResult>;
   /**
-   * Adds to a number (a missing key counts as 0) and keeps its deadline. @throws {FirkinError} INVALID — not a number
+   * Adds to a number (a missing key counts as 0) and keeps its deadline. @throws {FirkinError} INVALID — not a number,
+   * or a single-read key
    */
   increment(bucket: string, key: Uint8Array, by: number): Promise<{ value: number; revision: number }>;
+  /**
+   * All of the operations or none of them: for readers, subscribers and after a crash. The checks are judged first; of
+   * several writes to one key the last counts. @throws {FirkinError} TOO_LARGE
+   */
+  atomic(operations: readonly Operation[]): Promise<AtomicResult>;
   list(bucket: string, query: ListQuery): Promise<ListPage>;
   subscribe(query: SubscribeQuery): EngineSubscription;
   stats(): Promise<EngineStats>;
@@ -166,4 +230,49 @@ export interface Engine {
   /** Gives back the space of dead records; resolves when done. */
   compact(): Promise<void>;
   close(): Promise<void>;
+}
+
+// --- limits ---
+
+/** @throws {RangeError} an empty key; {FirkinError} TOO_LARGE */
+export function checkKey(key: Uint8Array, { keyBytesMax }: Pick<EngineLimits, "keyBytesMax">): void {
+  if (key.length === 0) throw new RangeError("Cannot use an empty key");
+  if (key.length > keyBytesMax) {
+    throw new FirkinError("TOO_LARGE", `Cannot use a key of ${key.length} bytes: at most ${keyBytesMax} are allowed`);
+  }
+}
+
+/** @throws {FirkinError} TOO_LARGE */
+export function checkValue(value: Uint8Array, { valueBytesMax }: Pick<EngineLimits, "valueBytesMax">): void {
+  if (value.length > valueBytesMax) {
+    throw new FirkinError(
+      "TOO_LARGE",
+      `Cannot set a value of ${value.length} bytes: at most ${valueBytesMax} are allowed`,
+    );
+  }
+}
+
+/** Checks every key and value of a batch, and the whole. @throws {RangeError} an empty key; {FirkinError} TOO_LARGE */
+export function checkBatch(operations: readonly Operation[], limits: EngineLimits): void {
+  const { batchOperationsMax, batchBytesMax } = limits;
+  if (operations.length > batchOperationsMax) {
+    throw new FirkinError(
+      "TOO_LARGE",
+      `Cannot commit a batch of ${operations.length} operations: at most ${batchOperationsMax} are allowed`,
+    );
+  }
+  let bytes = 0;
+  for (const operation of operations) {
+    checkKey(operation.key, limits);
+    bytes += operation.key.length;
+    if (operation.type !== "set") continue;
+    checkValue(operation.value, limits);
+    bytes += operation.value.length;
+  }
+  if (bytes > batchBytesMax) {
+    throw new FirkinError(
+      "TOO_LARGE",
+      `Cannot commit a batch of ${bytes} bytes: at most ${batchBytesMax} are allowed`,
+    );
+  }
 }

@@ -6,7 +6,9 @@
  * 1. A subscription outlives its connection. After a reconnect it continues behind the last event that arrived; a
  *    snapshot that was cut short cannot, and ends with `resync`.
  * 2. A subscription holds at most `WINDOW_BYTES` of events that nobody has asked for. The server sends no more than
- *    that ahead, because a browser cannot make a WebSocket wait; each batch handed out makes room for as much again.
+ *    that ahead, because a browser cannot make a WebSocket wait; what is handed out makes room for as much again.
+ * 3. The events of a batch are handed out when all of them have arrived. A batch that was cut short by a lost
+ *    connection comes again, whole.
  *
  * @module
  */
@@ -17,6 +19,7 @@ import {
   expectItems,
   KEYS_MAX,
   OP,
+  readAtomicResult,
   readEntry,
   readPage,
   readWriteResult,
@@ -24,25 +27,31 @@ import {
   WORD,
   writeDeadline,
   writeListQuery,
+  writeOperations,
   writeSubscribeQuery,
   writeUintOrNull,
 } from "../wire/protocol.ts";
-import type {
-  ChangeEvent,
-  Deadline,
-  DeleteOptions,
-  Engine,
-  EngineCapabilities,
-  EngineEvent,
-  EngineLimits,
-  EngineStats,
-  EngineSubscription,
-  Entry,
-  ListPage,
-  ListQuery,
-  SetOptions,
-  SubscribeQuery,
-  WriteResult,
+import {
+  type AtomicResult,
+  type ChangeEvent,
+  checkBatch,
+  checkKey,
+  checkValue,
+  type Deadline,
+  type DeleteOptions,
+  type Engine,
+  type EngineCapabilities,
+  type EngineEvent,
+  type EngineLimits,
+  type EngineStats,
+  type EngineSubscription,
+  type Entry,
+  type ListPage,
+  type ListQuery,
+  type Operation,
+  type SetOptions,
+  type SubscribeQuery,
+  type WriteResult,
 } from "./engine.ts";
 
 /** Room is made for a subscription's further events in steps of this. */
@@ -88,6 +97,23 @@ export class RemoteEngine implements Engine {
     );
   }
 
+  has(bucket: string, key: Uint8Array): Promise<boolean> {
+    return this.#link.request(
+      OP.has,
+      (writer) => this.#write(writer, bucket, key),
+      (reader) => reader.bool(),
+    );
+  }
+
+  take(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
+    const own = key.slice();
+    return this.#link.request(
+      OP.take,
+      (writer) => this.#write(writer, bucket, own),
+      (reader) => readEntry(reader, own),
+    );
+  }
+
   async getMany(bucket: string, keys: readonly Uint8Array[]): Promise<(Entry | undefined)[]> {
     const own = keys.map((key) => key.slice());
     const parts: Promise<(Entry | undefined)[]>[] = [];
@@ -98,22 +124,32 @@ export class RemoteEngine implements Engine {
   }
 
   set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult> {
-    const { content, deadline, ifRevision } = options;
+    const { content, deadline, ifRevision, once = false } = options;
     const own = ifRevision === undefined ? key : key.slice();
     return this.#link.request(
       OP.set,
       (writer) => {
         this.#write(writer, bucket, key);
-        const { valueBytesMax } = this.limits;
-        if (value.length > valueBytesMax) {
-          throw new FirkinError("TOO_LARGE", `Cannot set a value of ${value.length} bytes: at most ${valueBytesMax}`);
-        }
+        checkValue(value, this.limits);
         writer.uint(content);
         writer.bytes(value);
         writeDeadline(writer, deadline);
         writeUintOrNull(writer, ifRevision);
+        writer.bool(once);
       },
       (reader) => readWriteResult(reader, own),
+    );
+  }
+
+  atomic(operations: readonly Operation[]): Promise<AtomicResult> {
+    const keys = operations.map(({ key }) => key.slice());
+    return this.#link.request(
+      OP.atomic,
+      (writer) => {
+        checkBatch(operations, this.limits);
+        writeOperations(writer, operations);
+      },
+      (reader) => readAtomicResult(reader, keys),
     );
   }
 
@@ -211,11 +247,7 @@ export class RemoteEngine implements Engine {
   }
 
   #writeKey(writer: CborWriter, key: Uint8Array): void {
-    const { keyBytesMax } = this.limits;
-    if (key.length === 0) throw new RangeError("Cannot use an empty key");
-    if (key.length > keyBytesMax) {
-      throw new FirkinError("TOO_LARGE", `Cannot use a key of ${key.length} bytes: at most ${keyBytesMax}`);
-    }
+    checkKey(key, this.limits);
     writer.bytes(key);
   }
 
@@ -312,9 +344,13 @@ class RemoteSubscription implements EngineSubscription {
   #arrived: string | undefined;
   /** Entries still come as they are: no cursor says where in them. */
   #inSnapshot: boolean;
+  /** What `next` hands out. */
   #events: EngineEvent[] = [];
   /** The frames of `#events`. */
   #heldBytes = 0;
+  /** Events of a batch that has not arrived whole, and their frames. */
+  #part: EngineEvent[] = [];
+  #partBytes = 0;
   /** Handed out and not granted anew. */
   #freedBytes = 0;
   #wake: (() => void) | undefined;
@@ -373,14 +409,21 @@ class RemoteSubscription implements EngineSubscription {
   detach(): void {
     const begun = this.#channel !== undefined;
     this.#channel = undefined;
+    this.#part = [];
+    this.#partBytes = 0;
     if (!begun || !this.#inSnapshot) return;
-    this.#push({ type: "resync", cursor: this.#arrived ?? "" }, 0);
+    this.#push([{ type: "resync", cursor: this.#arrived ?? "" }], 0);
     this.end(undefined);
   }
 
   change(event: ChangeEvent, bytes: number): void {
+    this.#part.push(event);
+    this.#partBytes += bytes;
+    if (event.more === true) return;
     if (!this.#inSnapshot) this.#arrived = this.#epoch + event.revision;
-    this.#push(event, bytes);
+    this.#push(this.#part, this.#partBytes);
+    this.#part = [];
+    this.#partBytes = 0;
   }
 
   control(word: number, cursor: string, bytes: number): void {
@@ -393,11 +436,11 @@ class RemoteSubscription implements EngineSubscription {
     this.#arrived = cursor;
     if (word === WORD.synced) {
       this.#inSnapshot = false;
-      this.#push({ type: "synced", cursor }, bytes);
+      this.#push([{ type: "synced", cursor }], bytes);
     } else if (word === WORD.progress) {
-      this.#push({ type: "progress", cursor }, bytes);
+      this.#push([{ type: "progress", cursor }], bytes);
     } else {
-      this.#push({ type: "resync", cursor }, bytes);
+      this.#push([{ type: "resync", cursor }], bytes);
       this.#channel = undefined;
       this.end(undefined);
     }
@@ -414,9 +457,9 @@ class RemoteSubscription implements EngineSubscription {
     this.#wake?.();
   }
 
-  #push(event: EngineEvent, bytes: number): void {
+  #push(events: readonly EngineEvent[], bytes: number): void {
     if (this.#ended) return;
-    this.#events.push(event);
+    this.#events.push(...events);
     this.#heldBytes += bytes;
     // `next` goes on after the whole message is read, with all of its events.
     this.#wake?.();

@@ -22,12 +22,14 @@ import { type SubscribeOptions, subscribeQuery, Subscription } from "./subscript
 export interface Entry<Value = unknown> {
   /** A string when its bytes are well-formed UTF-8. */
   readonly key: Key;
-  /** What was set. */
+  /** What was set. Undefined in an entry that says `once`, unless the call that returns it has taken the key. */
   readonly value: Value;
   /** The number of the change that made it. */
   readonly revision: number;
   /** When it will expire, epoch milliseconds; absent when it will not. */
   readonly expiresAt?: number;
+  /** The key is single-read: its value is for the one who takes it. */
+  readonly once?: true;
 }
 
 /** A write that happened, or the entry that stood in its way (undefined when there is none). */
@@ -46,6 +48,14 @@ export interface SetOptions {
   readonly expiresAt?: number;
   /** Write only if the key has this revision; 0: only if it does not exist. */
   readonly ifRevision?: number;
+  /** Make the key single-read: the first `get` takes it, and nothing else shows its value. */
+  readonly once?: boolean;
+}
+
+/** Options of {@link Bucket.get}. */
+export interface GetOptions {
+  /** A sliding deadline: move the key's deadline to this long from now. */
+  readonly touch?: Duration;
 }
 
 /** Options of {@link Bucket.delete}. */
@@ -102,55 +112,97 @@ const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h:
 export class Bucket<Value = unknown> {
   /** The bucket's name. */
   readonly name: string;
-  readonly #engine: Engine;
-  readonly #codec: ContentName;
+  /**
+   * What keeps the data; for batches.
+   *
+   * @internal
+   */
+  readonly engine: Engine;
+  /**
+   * What values are stored as; for batches.
+   *
+   * @internal
+   */
+  readonly codec: ContentName;
 
   /** Made by `store.bucket`. */
   constructor(engine: Engine, name: string, options: BucketOptions = {}) {
     this.name = name;
-    this.#engine = engine;
-    this.#codec = options.codec ?? "cbor";
-    if (!Object.hasOwn(CONTENT, this.#codec)) {
-      throw new RangeError(`Cannot use codec "${this.#codec}": it is none of firkin's`);
+    this.engine = engine;
+    this.codec = options.codec ?? "cbor";
+    if (!Object.hasOwn(CONTENT, this.codec)) {
+      throw new RangeError(`Cannot use codec "${this.codec}": it is none of firkin's`);
     }
   }
 
   // --- reads ---
 
-  /** The value of a key, undefined when it is missing. @throws {FirkinError} CLOSED, CORRUPT, UNAVAILABLE */
-  async get(key: Key): Promise<Value | undefined> {
-    const entry = await this.#engine.get(this.name, encodeKey(key));
-    return entry === undefined ? undefined : decodeValue(entry.value, entry.content) as Value;
+  /**
+   * The value of a key, undefined when it is missing. A single-read key is taken.
+   *
+   * With `touch` the deadline slides: after the read it is moved as by {@link Bucket.touch}, and this resolves when
+   * that is as durable as the store's policy says. The two are not one step: a key that ended in between stays ended,
+   * one that was set anew in between has its new deadline moved.
+   *
+   * @throws {FirkinError} CLOSED, CORRUPT, UNAVAILABLE
+   *
+   * @example A session that ends five minutes after it was last read
+   * ```ts
+   * import { open } from "firkin";
+   *
+   * const store = await open(":memory:");
+   * const sessions = store.bucket<string>("sessions");
+   * await sessions.set("ada", "/cart", { ttl: "5m" });
+   * console.log(await sessions.get("ada", { touch: "5m" })); // "/cart"
+   * await store.close();
+   * ```
+   */
+  async get(key: Key, options: GetOptions = {}): Promise<Value | undefined> {
+    const bytes = encodeKey(key);
+    const ttl = options.touch === undefined ? undefined : milliseconds(options.touch);
+    const entry = await this.engine.get(this.name, bytes);
+    // A single-read key that was read is gone.
+    if (ttl !== undefined && entry !== undefined && entry.once === undefined) {
+      await this.engine.touch(this.name, bytes, { ttl });
+    }
+    return entry && decodeValue(entry.value, entry.content) as Value;
   }
 
-  /** As {@link Bucket.get}, at once. Embedded stores only. @throws {FirkinError} NOT_SUPPORTED — the store is remote */
+  /**
+   * As {@link Bucket.get}, at once. Embedded stores only.
+   * @throws {FirkinError} NOT_SUPPORTED — the store is remote, or the key is single-read: a take waits for the disk
+   */
   getSync(key: Key): Value | undefined {
-    if (this.#engine.getSync === undefined) {
+    if (this.engine.getSync === undefined) {
       throw new FirkinError("NOT_SUPPORTED", "Cannot get at once from a remote store: use get");
     }
-    const entry = this.#engine.getSync(this.name, encodeKey(key));
-    return entry === undefined ? undefined : decodeValue(entry.value, entry.content) as Value;
+    const entry = this.engine.getSync(this.name, encodeKey(key));
+    if (entry?.once === true) {
+      throw new FirkinError("NOT_SUPPORTED", "Cannot get a single-read key at once: use get or take");
+    }
+    return entry && decodeValue(entry.value, entry.content) as Value;
   }
 
-  /** The entry of a key, undefined when it is missing. */
+  /** The entry of a key, undefined when it is missing. A single-read key is taken. */
   async getEntry(key: Key): Promise<Entry<Value> | undefined> {
-    const entry = await this.#engine.get(this.name, encodeKey(key));
-    return entry === undefined ? undefined : decodeEntry<Value>(entry);
+    const entry = await this.engine.get(this.name, encodeKey(key));
+    return entry && decodeEntry<Value>(entry, true);
   }
 
-  /** The values of keys, in their order; undefined where one is missing. */
+  /** The values of keys, in their order; undefined where one is missing. Single-read keys are taken. */
   async getMany(keys: Iterable<Key>): Promise<(Value | undefined)[]> {
-    const entries = await this.#engine.getMany(this.name, Array.from(keys, encodeKey));
+    const entries = await this.engine.getMany(this.name, Array.from(keys, encodeKey));
     return entries.map((entry) => entry === undefined ? undefined : decodeValue(entry.value, entry.content) as Value);
   }
 
-  /** True when the key is there. */
+  /** True when the key is there. Takes nothing. */
   async has(key: Key): Promise<boolean> {
-    return await this.#engine.get(this.name, encodeKey(key)) !== undefined;
+    return await this.engine.has(this.name, encodeKey(key));
   }
 
   /**
    * Entries in the byte order of their keys, fetched page by page: a key written meanwhile may or may not be in it.
+   * Single-read keys are listed without their values.
    *
    * @example The first two keys of a prefix
    * ```ts
@@ -175,7 +227,7 @@ export class Bucket<Value = unknown> {
     };
     let query: ListQuery = { ...range, reverse, limit: 0 };
     for (let left = limit; left > 0;) {
-      const page = await this.#engine.list(this.name, { ...query, limit: Math.min(left, PAGE_ENTRIES) });
+      const page = await this.engine.list(this.name, { ...query, limit: Math.min(left, PAGE_ENTRIES) });
       for (const entry of page.entries) yield decodeEntry<Value>(entry);
       left -= page.entries.length;
       const last = page.entries[page.entries.length - 1];
@@ -194,14 +246,15 @@ export class Bucket<Value = unknown> {
    * @throws {FirkinError} TOO_LARGE, FULL, DURABILITY, CLOSED, UNAVAILABLE
    */
   async set(key: Key, value: Value, options: SetOptions = {}): Promise<WriteResult<Value>> {
-    const content = CONTENT[this.#codec];
+    const content = CONTENT[this.codec];
     const deadline = deadlineOf(options);
     checkRevision(options.ifRevision);
     return decodeResult(
-      await this.#engine.set(this.name, encodeKey(key), encodeValue(value, content), {
+      await this.engine.set(this.name, encodeKey(key), encodeValue(value, content), {
         content,
         ...(deadline === undefined ? {} : { deadline }),
         ...(options.ifRevision === undefined ? {} : { ifRevision: options.ifRevision }),
+        ...(options.once === undefined ? {} : { once: options.once }),
       }),
     );
   }
@@ -209,33 +262,55 @@ export class Bucket<Value = unknown> {
   /** Deletes a key. One that does not exist is `{ ok: false, current: undefined }`. */
   async delete(key: Key, options: DeleteOptions = {}): Promise<WriteResult<Value>> {
     checkRevision(options.ifRevision);
-    return decodeResult(await this.#engine.delete(this.name, encodeKey(key), options));
+    return decodeResult(await this.engine.delete(this.name, encodeKey(key), options));
+  }
+
+  /**
+   * Reads and deletes a key: its value, undefined when it is missing. Of many takers one gets it. That the key is gone
+   * is on stable storage before the value is handed out, whatever the store's policy; so a value is delivered at most
+   * once, and lost when the process or the connection ends in between.
+   *
+   * @example A code that can be used once
+   * ```ts
+   * import { open } from "firkin";
+   *
+   * const store = await open(":memory:");
+   * const codes = store.bucket<string>("codes");
+   * await codes.set("ada", "493-201", { ttl: "10m", once: true });
+   * const readers = await Promise.all([codes.take("ada"), codes.get("ada")]); // of a single-read key a get is a take
+   * console.log(readers); // ["493-201", undefined]
+   * await store.close();
+   * ```
+   */
+  async take(key: Key): Promise<Value | undefined> {
+    const entry = await this.engine.take(this.name, encodeKey(key));
+    return entry && decodeValue(entry.value, entry.content) as Value;
   }
 
   /** Moves the deadline of a key to `ttl` from now. A missing key is `{ ok: false, current: undefined }`. */
   async touch(key: Key, ttl: Duration): Promise<WriteResult<Value>> {
-    return decodeResult(await this.#engine.touch(this.name, encodeKey(key), { ttl: milliseconds(ttl) }));
+    return decodeResult(await this.engine.touch(this.name, encodeKey(key), { ttl: milliseconds(ttl) }));
   }
 
   /** Drops the deadline of a key. A missing key is `{ ok: false, current: undefined }`. */
   async persist(key: Key): Promise<WriteResult<Value>> {
-    return decodeResult(await this.#engine.touch(this.name, encodeKey(key), undefined));
+    return decodeResult(await this.engine.touch(this.name, encodeKey(key), undefined));
   }
 
   /**
    * Adds to a number and resolves to the sum; a missing key counts as 0. The deadline stays.
-   * @throws {FirkinError} INVALID — the value is not a number, or the sum not exact
+   * @throws {FirkinError} INVALID — the value is not a number, or the sum not exact; the key is single-read
    */
   async increment(key: Key, by = 1): Promise<number> {
     if (!Number.isFinite(by)) throw new RangeError(`Cannot increment by ${by}: expected a finite number`);
-    return (await this.#engine.increment(this.name, encodeKey(key), by)).value;
+    return (await this.engine.increment(this.name, encodeKey(key), by)).value;
   }
 
   // --- changes ---
 
   /** The bucket's changes from now on, or from a cursor, or after a snapshot. */
   subscribe(options: SubscribeOptions = {}): Subscription<Value> {
-    return new Subscription<Value>(this.#engine.subscribe({ ...subscribeQuery(options), bucket: this.name }), options);
+    return new Subscription<Value>(this.engine.subscribe({ ...subscribeQuery(options), bucket: this.name }), options);
   }
 }
 
@@ -259,7 +334,8 @@ export function milliseconds(duration: Duration): number {
   return whole;
 }
 
-function deadlineOf({ ttl, expiresAt }: SetOptions): Deadline | undefined {
+/** The deadline that the options ask for. @throws {TypeError} both are given; {RangeError} it is none */
+export function deadlineOf({ ttl, expiresAt }: SetOptions): Deadline | undefined {
   if (ttl !== undefined && expiresAt !== undefined) throw new TypeError("Cannot use both ttl and expiresAt");
   if (ttl !== undefined) return { ttl: milliseconds(ttl) };
   if (expiresAt === undefined) return undefined;
@@ -269,16 +345,20 @@ function deadlineOf({ ttl, expiresAt }: SetOptions): Deadline | undefined {
   return { expiresAt };
 }
 
-function checkRevision(revision: number | undefined): void {
+/** @throws {RangeError} a revision that is none */
+export function checkRevision(revision: number | undefined): void {
   if (revision !== undefined && (!Number.isSafeInteger(revision) || revision < 0)) {
     throw new RangeError(`Cannot compare with revision ${revision}: expected a whole number of at least 0`);
   }
 }
 
-function decodeEntry<Value>(entry: EngineEntry): Entry<Value> {
-  const { revision, expiresAt } = entry;
-  const decoded = { key: decodeKey(entry.key), value: decodeValue(entry.value, entry.content) as Value, revision };
-  return expiresAt === undefined ? decoded : { ...decoded, expiresAt };
+/** An entry as users get it; the value of a single-read key only when it was `taken`. */
+export function decodeEntry<Value>(entry: EngineEntry, taken = false): Entry<Value> {
+  const { revision, expiresAt, once } = entry;
+  const value = once === true && !taken ? undefined : decodeValue(entry.value, entry.content);
+  const decoded = { key: decodeKey(entry.key), value: value as Value, revision };
+  if (once === undefined) return expiresAt === undefined ? decoded : { ...decoded, expiresAt };
+  return expiresAt === undefined ? { ...decoded, once } : { ...decoded, expiresAt, once };
 }
 
 function decodeResult<Value>(result: EngineResult): WriteResult<Value> {

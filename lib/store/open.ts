@@ -48,6 +48,10 @@ export interface OpenOptions {
   readonly keyBytesMax?: number;
   /** Longest value; 64 MiB by default. */
   readonly valueBytesMax?: number;
+  /** Operations of one batch; 1,000 by default, at most a million. */
+  readonly batchOperationsMax?: number;
+  /** Bytes of the keys and values of one batch; 4 MiB by default, at most 1 GiB. */
+  readonly batchBytesMax?: number;
   /** When to compact without being asked: at this dead part of a segment (default 0.5); `false`: never. */
   readonly compaction?: { readonly deadRatio?: number } | false;
   /** Compress values of at least this many bytes (default 1,024) when that is smaller; `false`: never. */
@@ -110,6 +114,8 @@ export async function open(target: string | OpenOptions): Promise<Store> {
     readOnly: options.readOnly === true,
     keyBytesMax: within("keyBytesMax", options.keyBytesMax ?? 1_024, 1, 65_535),
     valueBytesMax: within("valueBytesMax", options.valueBytesMax ?? 64 * MIB, 1, 1_024 * MIB),
+    batchOperationsMax: within("batchOperationsMax", options.batchOperationsMax ?? 1_000, 1, 1_000_000),
+    batchBytesMax: within("batchBytesMax", options.batchBytesMax ?? 4 * MIB, 1, 1_024 * MIB),
     automatic: compaction !== false,
     deadRatio: ratio("compaction.deadRatio", compaction === false ? 1 : compaction.deadRatio ?? 0.5),
     compressBytesMin: compression === false

@@ -4,6 +4,7 @@
  * @module
  */
 import { type Engine, isBucketName } from "../engine/engine.ts";
+import { Atomic } from "./atomic.ts";
 import { Bucket, type BucketOptions } from "./bucket.ts";
 import { type SubscribeOptions, subscribeQuery, Subscription } from "./subscription.ts";
 
@@ -46,6 +47,11 @@ export class Store implements AsyncDisposable {
    */
   bucket<Value = unknown>(name: string, options?: BucketOptions): Bucket<Value> {
     return new Bucket<Value>(this.engine, checkBucketName(name), options);
+  }
+
+  /** Begins a batch: writes that happen all or not at all. */
+  atomic(): Atomic {
+    return new Atomic(this.engine);
   }
 
   /** The changes of all buckets, or of one. */

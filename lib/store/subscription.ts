@@ -22,7 +22,7 @@ export interface Change<Value = unknown> {
   readonly revision: number;
   /** When the store took the change, epoch milliseconds. */
   readonly at: number;
-  /** Only on `set`. */
+  /** Only on `set`, and not of a single-read key. */
   readonly value?: Value;
   /** In the place of `value` when its bytes are not what its content type says: one bad value stops no subscriber. */
   readonly error?: FirkinError;
@@ -30,6 +30,10 @@ export interface Change<Value = unknown> {
   readonly content?: ContentName;
   /** When the key will expire, epoch milliseconds; only on `set`. */
   readonly expiresAt?: number;
+  /** The key is single-read: only its taker sees the value. */
+  readonly once?: true;
+  /** The next event is of the same batch, and has arrived. */
+  readonly more?: true;
 }
 
 /** What a subscription delivers: changes, and words about itself. */
@@ -134,11 +138,17 @@ export class Subscription<Value = unknown> implements AsyncIterable<Subscription
 
 function decodeEvent<Value>(event: EngineEvent): SubscriptionEvent<Value> {
   if ("cursor" in event) return event;
-  const { type, bucket, revision, at, value, content, expiresAt } = event;
+  const { type, bucket, revision, at, value, content, expiresAt, once, more } = event;
   const change: Change<Value> = { type, bucket, key: decodeKey(event.key), revision, at };
-  if (value === undefined || content === undefined) return change;
-  const set = { ...change, ...decoded<Value>(value, content), content: CONTENT_NAMES[content]! };
-  return expiresAt === undefined ? set : { ...set, expiresAt };
+  if (content === undefined) return more === undefined ? change : { ...change, more };
+  return {
+    ...change,
+    ...(value === undefined ? undefined : decoded<Value>(value, content)),
+    content: CONTENT_NAMES[content]!,
+    ...(expiresAt === undefined ? undefined : { expiresAt }),
+    ...(once === undefined ? undefined : { once }),
+    ...(more === undefined ? undefined : { more }),
+  };
 }
 
 function decoded<Value>(value: Uint8Array, content: Content): { value: Value } | { error: FirkinError } {

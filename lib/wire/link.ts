@@ -17,6 +17,7 @@ import { errorCodeOf, FirkinError, messageOf } from "../base/errors.ts";
 import type { ChangeEvent } from "../engine/engine.ts";
 import { CborReader, CborWriter } from "./cbor.ts";
 import {
+  CHANGE_ITEMS,
   CLOSE,
   CLOSE_FINAL,
   expectItems,
@@ -419,7 +420,7 @@ export class Link {
         return request.reject(error);
       }
       case FRAME.change: {
-        expectItems(items, 10);
+        expectItems(items, CHANGE_ITEMS);
         const event = readChange(reader);
         return this.#handlers.change(id, event, reader.position - start);
       }

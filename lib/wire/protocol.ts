@@ -10,12 +10,14 @@
 import { type Content, CONTENT_NAMES } from "../base/codec.ts";
 import { FirkinError } from "../base/errors.ts";
 import {
+  type AtomicResult,
   type ChangeEvent,
   type ChangeType,
   type Deadline,
   type Entry,
   type ListPage,
   type ListQuery,
+  type Operation,
   PAGE_BYTES_MAX,
   type SubscribeQuery,
   type WriteResult,
@@ -45,6 +47,9 @@ export const OP = {
   sync: 12,
   compact: 13,
   more: 14,
+  take: 15,
+  has: 16,
+  atomic: 17,
 } as const;
 
 /** The name of an operation. */
@@ -61,7 +66,7 @@ export const SHAPES: readonly Shape[] = [
   { args: 2, results: 2 }, // hello
   { args: 2, results: 1 }, // get
   { args: 2, results: 1 }, // getMany
-  { args: 7, results: 1 }, // set
+  { args: 8, results: 1 }, // set
   { args: 3, results: 1 }, // delete
   { args: 4, results: 1 }, // touch
   { args: 3, results: 2 }, // increment
@@ -73,10 +78,25 @@ export const SHAPES: readonly Shape[] = [
   { args: 0, results: 0 }, // sync
   { args: 0, results: 0 }, // compact
   { args: 2, results: 0 }, // more
+  { args: 2, results: 1 }, // take
+  { args: 2, results: 1 }, // has
+  { args: 1, results: 2 }, // atomic
 ];
+
+/** Kinds of operation in a batch: the first item of each. On the wire: never change a number. */
+const OPERATION = { check: 0, set: 1, delete: 2 } as const;
+
+/** The same by number. */
+const OPERATION_TYPES = ["check", "set", "delete"] as const;
+
+/** Items of each. On the wire: never change one. */
+const OPERATION_ITEMS = { check: 4, set: 8, delete: 3 } as const;
 
 /** Kinds of frame: the first item of a frame from the server. On the wire: never change a number. */
 export const FRAME = { reply: 0, error: 1, change: 2, control: 3 } as const;
+
+/** Items of the frame of a change. On the wire: never change it. */
+export const CHANGE_ITEMS = 11;
 
 /** What a control frame says about a subscription. On the wire: never change a number. */
 export const WORD = { synced: 1, progress: 2, resync: 3, ended: 4 } as const;
@@ -126,6 +146,10 @@ export interface WireLimits {
   readonly subscriptionsMax: number;
   /** Unanswered requests of one connection. */
   readonly requestsMax: number;
+  /** Operations of one batch. */
+  readonly batchOperationsMax: number;
+  /** Bytes of the keys and values of one batch. */
+  readonly batchBytesMax: number;
 }
 
 /** What limits are when nobody says otherwise. */
@@ -135,7 +159,14 @@ export const WIRE_LIMITS: WireLimits = {
   messageBytesMax: 2 * 1_024 * 1_024,
   subscriptionsMax: 1_000,
   requestsMax: 10_000,
+  // A frame has at most 10,000 items; a set takes 9 of them.
+  batchOperationsMax: 1_000,
+  // With its frame within messageBytesMax.
+  batchBytesMax: 1_024 * 1_024,
 };
+
+/** The most that an operation of a batch takes beside its key and value: a bucket's name and ten heads. */
+export const OPERATION_BYTES_MAX = 160;
 
 // --- items that may be null ---
 
@@ -179,25 +210,29 @@ export function readContent(reader: CborReader): Content {
   return content as Content;
 }
 
-/** Writes an entry without its key, null when there is none. */
+/** Writes an entry without its key, null when there is none; an empty value of a single-read key is null. */
 export function writeEntry(writer: CborWriter, entry: Entry | undefined): void {
   if (entry === undefined) return writer.null();
-  writer.array(4);
+  writer.array(5);
   writer.uint(entry.revision);
   writer.uint(entry.content);
-  writer.bytes(entry.value);
+  writeBytesOrNull(writer, entry.once === true && entry.value.length === 0 ? undefined : entry.value);
   writeUintOrNull(writer, entry.expiresAt);
+  writer.bool(entry.once === true);
 }
 
-/** Reads what {@link writeEntry} wrote; the value is a view of the message. */
+/** Reads what {@link writeEntry} wrote; the value is a view of the message, empty when it is null. */
 export function readEntry(reader: CborReader, key: Uint8Array): Entry | undefined {
   if (reader.skipNull()) return undefined;
-  expectItems(reader.array(), 4);
+  expectItems(reader.array(), 5);
   const revision = reader.uint();
   const content = readContent(reader);
-  const value = reader.bytes();
+  const value = readBytesOrNull(reader) ?? new Uint8Array(0);
   const expiresAt = readUintOrNull(reader);
-  return expiresAt === undefined ? { key, value, content, revision } : { key, value, content, revision, expiresAt };
+  const once = reader.bool();
+  const entry = { key, value, content, revision };
+  if (!once) return expiresAt === undefined ? entry : { ...entry, expiresAt };
+  return expiresAt === undefined ? { ...entry, once } : { ...entry, expiresAt, once };
 }
 
 /** Writes what became of a write: its revision, or the entry that stood in its way, or null when there is none. */
@@ -232,6 +267,66 @@ export function readDeadline(reader: CborReader): Deadline | undefined {
   if (ttl === undefined) return expiresAt === undefined ? undefined : { expiresAt };
   if (expiresAt === undefined) return { ttl };
   throw new FirkinError("PROTOCOL", "Cannot read a deadline: ttl and expiresAt are both given");
+}
+
+// --- batches ---
+
+/** Writes the operations of a batch as one array. */
+export function writeOperations(writer: CborWriter, operations: readonly Operation[]): void {
+  writer.array(operations.length);
+  for (const operation of operations) {
+    const { type, bucket, key } = operation;
+    writer.array(OPERATION_ITEMS[type]);
+    writer.uint(OPERATION[type]);
+    writer.text(bucket);
+    writer.bytes(key);
+    if (type === "check") {
+      writer.uint(operation.revision);
+    } else if (type === "set") {
+      writer.uint(operation.content);
+      writer.bytes(operation.value);
+      writeDeadline(writer, operation.deadline);
+      writer.bool(operation.once === true);
+    }
+  }
+}
+
+/** Reads what {@link writeOperations} wrote; keys and values are views of the message. */
+export function readOperations(reader: CborReader): Operation[] {
+  const operations: Operation[] = [];
+  for (let left = reader.array(); left > 0; left--) operations.push(readOperation(reader));
+  return operations;
+}
+
+function readOperation(reader: CborReader): Operation {
+  const items = reader.array();
+  const number = reader.uint();
+  const type = OPERATION_TYPES[number];
+  if (type === undefined) throw new FirkinError("PROTOCOL", `Cannot read a batch: ${number} is no operation`);
+  expectItems(items, OPERATION_ITEMS[type]);
+  const bucket = reader.text();
+  const key = reader.bytes();
+  if (type === "delete") return { type, bucket, key };
+  if (type === "check") return { type, bucket, key, revision: reader.uint() };
+  const content = readContent(reader);
+  const value = reader.bytes();
+  const deadline = readDeadline(reader);
+  return { type, bucket, key, content, value, ...(deadline && { deadline }), once: reader.bool() };
+}
+
+/** Writes what became of a batch as two items: the check that did not hold or null, then as a write. */
+export function writeAtomicResult(writer: CborWriter, result: AtomicResult): void {
+  writeUintOrNull(writer, result.ok ? undefined : result.index);
+  writeWriteResult(writer, result);
+}
+
+/** Reads what {@link writeAtomicResult} wrote about a batch with these keys. */
+export function readAtomicResult(reader: CborReader, keys: readonly Uint8Array[]): AtomicResult {
+  const index = readUintOrNull(reader);
+  if (index === undefined) return { ok: true, revision: reader.uint() };
+  const key = keys[index];
+  if (key === undefined) throw new FirkinError("PROTOCOL", `Cannot read a reply: the batch has no operation ${index}`);
+  return { ok: false, index, current: readEntry(reader, key) };
 }
 
 // --- listings ---
@@ -326,7 +421,7 @@ export function readSubscribeQuery(reader: CborReader): SubscribeQuery {
 
 /** Writes the frame of a change. */
 export function writeChange(writer: CborWriter, channel: number, event: ChangeEvent): void {
-  writer.array(10);
+  writer.array(CHANGE_ITEMS);
   writer.uint(FRAME.change);
   writer.uint(channel);
   writer.uint(CHANGE_TYPES.indexOf(event.type));
@@ -337,6 +432,7 @@ export function writeChange(writer: CborWriter, channel: number, event: ChangeEv
   writeUintOrNull(writer, event.expiresAt);
   writeUintOrNull(writer, event.content);
   writeBytesOrNull(writer, event.value);
+  writer.bool(event.more === true);
 }
 
 /** Reads a change after its channel; key and value are views of the message. */
@@ -351,6 +447,7 @@ export function readChange(reader: CborReader): ChangeEvent {
   const expiresAt = readUintOrNull(reader);
   const content = reader.skipNull() ? undefined : readContent(reader);
   const value = readBytesOrNull(reader);
+  const more = reader.bool();
   return {
     type,
     bucket,
@@ -360,6 +457,8 @@ export function readChange(reader: CborReader): ChangeEvent {
     ...(value !== undefined && { value }),
     ...(content !== undefined && { content }),
     ...(expiresAt !== undefined && { expiresAt }),
+    ...(type === "set" && value === undefined && { once: true }),
+    ...(more && { more }),
   };
 }
 
@@ -367,23 +466,27 @@ export function readChange(reader: CborReader): ChangeEvent {
 
 /** Writes limits as one array. */
 export function writeLimits(writer: CborWriter, limits: WireLimits): void {
-  writer.array(5);
+  writer.array(7);
   writer.uint(limits.keyBytesMax);
   writer.uint(limits.valueBytesMax);
   writer.uint(limits.messageBytesMax);
   writer.uint(limits.subscriptionsMax);
   writer.uint(limits.requestsMax);
+  writer.uint(limits.batchOperationsMax);
+  writer.uint(limits.batchBytesMax);
 }
 
 /** Reads what {@link writeLimits} wrote. */
 export function readLimits(reader: CborReader): WireLimits {
-  expectItems(reader.array(), 5);
+  expectItems(reader.array(), 7);
   return {
     keyBytesMax: reader.uint(),
     valueBytesMax: reader.uint(),
     messageBytesMax: reader.uint(),
     subscriptionsMax: reader.uint(),
     requestsMax: reader.uint(),
+    batchOperationsMax: reader.uint(),
+    batchBytesMax: reader.uint(),
   };
 }
 

@@ -197,8 +197,10 @@ describe("GroupCommit, when a sync fails", () => {
     await cask.settle();
     const second = cask.set("a", "3");
     const refused = cask.set("a", "4", { ifRevision: 0 });
+    // Invalid if the text before it happens, and nobody will know.
+    const increment = cask.engine.increment("b", bytesOf("a"), 1);
     held.open();
-    for (const write of [first, second, refused]) expect(await errorCode(() => write)).toBe("DURABILITY");
+    for (const write of [first, second, refused, increment]) expect(await errorCode(() => write)).toBe("DURABILITY");
     expect(await cask.told(subscription)).toEqual([]);
   });
 

@@ -289,7 +289,9 @@ describe("Timers", () => {
     for (let number = 0; number < 3_000; number++) {
       await cask.set(`k${number}`, "1", { deadline: { ttl: 3_600_000 - number } });
     }
-    expect([clock.timers, clock.timersMax]).toEqual([2, 2]);
+    await cask.settle();
+    // The third was between two steps of making a hint.
+    expect([clock.timers, clock.timersMax]).toEqual([2, 3]);
     await cask.close();
     expect(clock.timers).toBe(0);
   });

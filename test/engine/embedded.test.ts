@@ -19,6 +19,8 @@ runEngineSuite("EmbeddedEngine", async (clock) => {
     filesMax: 8,
     keyBytesMax: 1_024,
     valueBytesMax: 64 * 1024,
+    batchOperationsMax: 1_000,
+    batchBytesMax: 1_024 * 1_024,
     compressBytesMin: 512,
     automatic: true,
     deadRatio: 0.5,

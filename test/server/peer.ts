@@ -117,7 +117,7 @@ export const REQUESTS: Readonly<Record<OpName, Item[]>> = {
   hello: [1, null],
   get: ["b", bytesOf("k")],
   getMany: ["b", [bytesOf("k"), bytesOf("x")]],
-  set: ["b", bytesOf("k"), CONTENT.text, bytesOf("value"), null, null, null],
+  set: ["b", bytesOf("k"), CONTENT.text, bytesOf("value"), null, null, null, false],
   delete: ["b", bytesOf("x"), null],
   touch: ["b", bytesOf("k"), null, null],
   increment: ["b", bytesOf("n"), 1],
@@ -129,6 +129,13 @@ export const REQUESTS: Readonly<Record<OpName, Item[]>> = {
   sync: [],
   compact: [],
   more: [1, 10],
+  take: ["b", bytesOf("x")],
+  has: ["b", bytesOf("k")],
+  atomic: [[
+    [0, "b", bytesOf("x"), 0],
+    [1, "b", bytesOf("k"), CONTENT.text, bytesOf("value"), null, null, false],
+    [2, "b", bytesOf("x")],
+  ]],
 };
 
 /** One to four changes: a byte set, a bit flipped, a part cut out, doubled, or the end cut off. */
@@ -164,6 +171,9 @@ export function engineOf(engine: Engine): Engine {
     limits: engine.limits,
     get: (...args) => engine.get(...args),
     getMany: (...args) => engine.getMany(...args),
+    has: (...args) => engine.has(...args),
+    take: (...args) => engine.take(...args),
+    atomic: (operations) => engine.atomic(operations),
     set: (...args) => engine.set(...args),
     delete: (...args) => engine.delete(...args),
     touch: (...args) => engine.touch(...args),

@@ -41,7 +41,7 @@ describe("Session", () => {
     test("Session answers hello with its limits", () => {
       const peer = new Peer(host);
       peer.send([OP.hello, 9, 1, null]);
-      expect(peer.frames()).toEqual([[0, 9, "firkin", [1_024, 1_048_576, 2_097_152, 1_000, 10_000]]]);
+      expect(peer.frames()).toEqual([[0, 9, "firkin", [1_024, 1_048_576, 2_097_152, 1_000, 10_000, 1_000, 1_048_576]]]);
     });
 
     test("Session runs what comes with hello in one message", () => {
@@ -96,7 +96,7 @@ describe("Session", () => {
       peer.send(
         ...Array.from(
           { length: 50 },
-          (_, index) => [OP.set, index + 1, "b", bytesOf(`k${index}`), 2, bytesOf("v"), null, null, null],
+          (_, index) => [OP.set, index + 1, "b", bytesOf(`k${index}`), 2, bytesOf("v"), null, null, null, false],
         ),
       );
       await settled();
@@ -109,17 +109,17 @@ describe("Session", () => {
 
     test("Session gives entries, nulls and lost conditions", async () => {
       const peer = connect();
-      peer.send([OP.set, 1, "b", bytesOf("k"), CONTENT.json, bytesOf("1"), null, null, 0]);
+      peer.send([OP.set, 1, "b", bytesOf("k"), CONTENT.json, bytesOf("1"), null, null, 0, false]);
       await settled();
       const [[, , revision]] = peer.frames() as [Item[]];
       peer.send(
         [OP.get, 2, "b", bytesOf("k")],
         [OP.get, 3, "b", bytesOf("x")],
-        [OP.set, 4, "b", bytesOf("k"), CONTENT.json, bytesOf("2"), null, null, 0],
+        [OP.set, 4, "b", bytesOf("k"), CONTENT.json, bytesOf("2"), null, null, 0, false],
         [OP.delete, 5, "b", bytesOf("x"), null],
       );
       await settled();
-      const entry = [revision!, CONTENT.json, "1", null];
+      const entry = [revision!, CONTENT.json, "1", null, false];
       expect(peer.frames()).toEqual([[0, 2, entry], [0, 3, null], [0, 4, entry], [0, 5, null]]);
     });
 
@@ -138,13 +138,13 @@ describe("Session", () => {
         ["INVALID", [OP.get, 1, "b\0", key]],
         ["INVALID", [OP.get, 1, "b", new Uint8Array(0)]],
         ["TOO_LARGE", [OP.get, 1, "b", new Uint8Array(1_025)]],
-        ["TOO_LARGE", [OP.set, 1, "b", key, 3, new Uint8Array(1_048_577), null, null, null]],
+        ["TOO_LARGE", [OP.set, 1, "b", key, 3, new Uint8Array(1_048_577), null, null, null, false]],
         ["TOO_LARGE", [OP.getMany, 1, "b", Array.from({ length: 1_001 }, () => key)]],
         ["INVALID", [OP.getMany, 1, "b", [key, "k"]]],
-        ["INVALID", [OP.set, 1, "b", key, 4, key, null, null, null]],
-        ["INVALID", [OP.set, 1, "b", key, 0, key, 5, 6, null]],
-        ["INVALID", [OP.set, 1, "b", key, 0, key, -5, null, null]],
-        ["INVALID", [OP.set, 1, "b", key, 0, key, null, null, 1.5]],
+        ["INVALID", [OP.set, 1, "b", key, 4, key, null, null, null, false]],
+        ["INVALID", [OP.set, 1, "b", key, 0, key, 5, 6, null, false]],
+        ["INVALID", [OP.set, 1, "b", key, 0, key, -5, null, null, false]],
+        ["INVALID", [OP.set, 1, "b", key, 0, key, null, null, 1.5, false]],
         ["INVALID", [OP.increment, 1, "b", key, NaN]],
         ["INVALID", [OP.increment, 1, "b", key, Infinity]],
         ["INVALID", [OP.list, 1, "b", null, null, null, null, false, 0]],
@@ -210,7 +210,7 @@ describe("Session", () => {
 
     test("Session closes 4429 over too many unanswered requests", async () => {
       const peer = connect({ requestsMax: 10 });
-      const set = (id: number): Item[] => [OP.set, id, "b", bytesOf("k"), 0, bytesOf("v"), null, null, null];
+      const set = (id: number): Item[] => [OP.set, id, "b", bytesOf("k"), 0, bytesOf("v"), null, null, null, false];
       peer.send(...Array.from({ length: 10 }, (_, index) => set(index + 1)));
       await settled();
       expect(peer.closedWith).toBeUndefined();
@@ -282,7 +282,7 @@ describe("Session", () => {
       const frames = peer.frames();
       expect(frames.length).toBe(200);
       expect(frames[0]!.slice(0, 5)).toEqual([2, channel, 1, "b", "k0"]);
-      expect(frames.every((frame) => frame.length === 10)).toBe(true);
+      expect(frames.every((frame) => frame.length === 11)).toBe(true);
     });
 
     test("Session sends a snapshot, synced and what follows in order", async () => {
@@ -423,7 +423,7 @@ describe("Session", () => {
       peer.stalled = true;
       peer.send([OP.get, 1, "b", bytesOf("big")]);
       for (let round = 0; round < 100; round++) {
-        peer.send([OP.set, 2, "b", bytesOf("k"), 3, new Uint8Array(10_000), null, null, null]);
+        peer.send([OP.set, 2, "b", bytesOf("k"), 3, new Uint8Array(10_000), null, null, null, false]);
       }
       expect(peer.closedWith).toBe(4429);
     });
@@ -468,7 +468,7 @@ describe("Session", () => {
 
   test("Session.end() answers what runs and takes no more", async () => {
     const peer = connect();
-    peer.send([OP.set, 1, "b", bytesOf("k"), 0, bytesOf("v"), null, null, null]);
+    peer.send([OP.set, 1, "b", bytesOf("k"), 0, bytesOf("v"), null, null, null, false]);
     const ended = peer.session.end();
     peer.send([OP.ping, 2]);
     await ended;

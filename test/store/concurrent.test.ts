@@ -1,6 +1,6 @@
 /**
- * Many callers at once, on a disk whose syncs and a clock whose timers take as long as fast-check likes: what each key's
- * callers saw must have an order that explains it, also over a power cut.
+ * Many callers at once, on a disk whose syncs and a clock whose timers take as long as fast-check likes: what each
+ * key's callers saw must have an order that explains it, also over a power cut.
  *
  * `MODEL_RUNS`, `MODEL_SEED` and `MODEL_PATH` as in `model.test.ts`.
  *

@@ -22,6 +22,8 @@ const DEFAULTS: Omit<EmbeddedOptions, "fileSystem" | "clock" | "report"> = {
   filesMax: 256,
   keyBytesMax: 1_024,
   valueBytesMax: 1024 * 1024,
+  batchOperationsMax: 1_000,
+  batchBytesMax: 1_024 * 1_024,
   compressBytesMin: Infinity,
   automatic: false,
   deadRatio: 0.5,

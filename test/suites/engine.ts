@@ -7,8 +7,10 @@
 import { describe, expect, test } from "bun:test";
 import { CONTENT, decodeValue, encodeValue } from "../../lib/base/codec.ts";
 import type { ChangeEvent, Entry, ListQuery } from "../../lib/engine/engine.ts";
+import { testBatches } from "./engine_batches.ts";
 import { brief, bytesOf, type OpenEngine, revisionOf, Subject, take, textOf } from "./engine_subject.ts";
 import { testSubscriptions } from "./engine_subscriptions.ts";
+import { testTakes } from "./engine_takes.ts";
 import { errorCode } from "./fs.ts";
 
 /** Runs the suite. */
@@ -18,6 +20,8 @@ export function runEngineSuite(name: string, open: OpenEngine): void {
     testConditions(open);
     testDeadlines(open);
     testListings(open);
+    testTakes(open);
+    testBatches(open);
     testSubscriptions(open);
     testLife(open);
   });
@@ -485,6 +489,9 @@ function testLife(open: OpenEngine): void {
       const calls: (() => Promise<unknown>)[] = [
         () => engine.get("b", key),
         () => engine.getMany("b", [key]),
+        () => engine.has("b", key),
+        () => engine.take("b", key),
+        () => engine.atomic([]),
         () => subject.set("a", "2"),
         () => engine.delete("b", key),
         () => engine.touch("b", key, undefined),

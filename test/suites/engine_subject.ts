@@ -7,12 +7,14 @@ import { afterEach, beforeEach, expect } from "bun:test";
 import { ManualClock } from "../../lib/base/clock.ts";
 import { CONTENT } from "../../lib/base/codec.ts";
 import type {
+  AtomicResult,
   Deadline,
   Engine,
   EngineEvent,
   EngineSubscription,
   Entry,
   ListQuery,
+  Operation,
   WriteResult,
 } from "../../lib/engine/engine.ts";
 
@@ -77,7 +79,11 @@ export class Subject {
     return subject;
   }
 
-  set(key: string, value: string, options: { ifRevision?: number; deadline?: Deadline } = {}): Promise<WriteResult> {
+  set(
+    key: string,
+    value: string,
+    options: { ifRevision?: number; deadline?: Deadline; once?: boolean } = {},
+  ): Promise<WriteResult> {
     return this.engine.set("b", bytesOf(key), bytesOf(value), { content: CONTENT.text, ...options });
   }
 
@@ -95,8 +101,24 @@ export class Subject {
   }
 }
 
-/** The revision of a write that must have happened. */
-export function revisionOf(result: WriteResult): number {
+/** An operation in short: `set a=1`, `delete a`, `check a@7`. */
+export function operation(text: string, bucket = "b"): Operation {
+  const [type, rest] = text.split(" ") as ["set" | "delete" | "check", string];
+  const [name, value] = rest.split(/[=@]/) as [string, string];
+  const key = bytesOf(name);
+  if (type === "check") return { type, bucket, key, revision: Number(value) };
+  return type === "delete"
+    ? { type, bucket, key }
+    : { type, bucket, key, value: bytesOf(value), content: CONTENT.text };
+}
+
+/** Operations in short. */
+export function operations(...texts: string[]): Operation[] {
+  return texts.map((text) => operation(text));
+}
+
+/** The revision of a write or batch that must have happened. */
+export function revisionOf(result: WriteResult | AtomicResult): number {
   if (!result.ok) throw new Error("The write did not happen");
   return result.revision;
 }

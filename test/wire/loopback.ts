@@ -26,6 +26,8 @@ export function openMemoryEngine(
     clock,
     keyBytesMax: 1_024,
     valueBytesMax: 1_024 * 1_024,
+    batchOperationsMax: 1_000,
+    batchBytesMax: 1_024 * 1_024,
     sync: "always",
     syncIntervalMs: 1_000,
     cacheBytesMax: 8 * 1_024 * 1_024,

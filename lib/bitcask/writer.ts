@@ -1,0 +1,348 @@
+/**
+ * The writer: what a change is judged by, and its record at the end of the log.
+ *
+ * 1. The key's newest record is found, those that wait counted, in the order of the calls. One that is due is expired
+ *    on the way, so no expiry goes untold.
+ * 2. When the condition holds the record is appended to the open group (`group.ts`) and noted (`pending.ts`).
+ * 3. When it does not, nothing is written; the answer waits for what it was judged by, and fails with it.
+ *
+ * A batch is judged like its checks, one after the other, at one moment in time; then its records are appended in one
+ * go. It costs one note per record, and all are told at once.
+ *
+ * Everything up to the append happens before a call returns, so calls are judged in their order. Keys are checked by
+ * the caller.
+ *
+ * @module
+ */
+import { toHex } from "../base/bytes.ts";
+import { addToValue, CONTENT, type Content } from "../base/codec.ts";
+import { compress } from "../base/compress.ts";
+import { FirkinError } from "../base/errors.ts";
+import type {
+  AtomicResult,
+  Deadline,
+  DeleteOperation,
+  DeleteOptions,
+  Entry,
+  Operation,
+  SetOperation,
+  SetOptions,
+  WriteResult,
+} from "../engine/engine.ts";
+import type { GroupCommit, NewRecord } from "./group.ts";
+import type { LiveRecords } from "./live.ts";
+import type { Log } from "./log.ts";
+import { answerNote, type Found, type Note, type PendingChanges } from "./pending.ts";
+import {
+  contentAt,
+  EMPTY,
+  entryAt,
+  expiresAtAt,
+  FLAG,
+  isOnceAt,
+  KIND,
+  type Kind,
+  NO_CONTENT,
+  revisionAt,
+  valueAt,
+} from "./record.ts";
+
+/** What the writer asks of its owner. */
+export interface WriterOwner {
+  /** The store's time in epoch milliseconds, with fractions. */
+  now(): number;
+  /** The expire record of the set record at `address` could not be written. */
+  expireLater(address: number): void;
+}
+
+/** A record to be, and the hash of its key. */
+interface Change {
+  readonly record: NewRecord;
+  readonly hash: number;
+}
+
+/** A write that happened. */
+interface Written {
+  readonly ok: true;
+  readonly revision: number;
+}
+
+/** Largest deadline that a record can hold, epoch milliseconds. */
+const DEADLINE_MAX = 2 ** 48 - 1;
+
+/** Writes of one log. */
+export class Writer {
+  readonly #log: Log;
+  readonly #live: LiveRecords;
+  readonly #pending: PendingChanges;
+  readonly #group: GroupCommit<Note>;
+  readonly #owner: WriterOwner;
+  readonly #compressBytesMin: number;
+
+  /** Writes to the end of `log` through `group`; values of `compressBytesMin` bytes or more are compressed. */
+  constructor(
+    log: Log,
+    live: LiveRecords,
+    pending: PendingChanges,
+    group: GroupCommit<Note>,
+    owner: WriterOwner,
+    compressBytesMin: number,
+  ) {
+    this.#log = log;
+    this.#live = live;
+    this.#pending = pending;
+    this.#group = group;
+    this.#owner = owner;
+    this.#compressBytesMin = compressBytesMin;
+  }
+
+  // --- operations ---
+
+  /** See `Engine.set`. */
+  set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult> {
+    const number = this.#log.bucketNumber(bucket) ?? this.#log.createBucket(bucket);
+    const hash = this.#live.hash(number, key);
+    const current = this.#current(number, key, hash, options.ifRevision === undefined);
+    if (!holds(options.ifRevision, current)) return this.#refuse(current);
+    return this.#write(this.#setRecord(number, key, value, this.#expiresAt(options.deadline), options), hash);
+  }
+
+  /** See `Engine.delete`. */
+  delete(bucket: string, key: Uint8Array, options: DeleteOptions): Promise<WriteResult> {
+    const { number, hash, current } = this.#locate(bucket, key);
+    if (current === undefined || !holds(options.ifRevision, current)) return this.#refuse(current);
+    return this.#write(tombstone(KIND.delete, number, key), hash);
+  }
+
+  /** See `Engine.touch`. */
+  touch(bucket: string, key: Uint8Array, deadline: Deadline | undefined): Promise<WriteResult> {
+    const { number, hash, current } = this.#locate(bucket, key);
+    if (current === undefined) return this.#refuse(current);
+    const { segment: { window }, at } = current;
+    const options = { content: contentAt(window, at), once: isOnceAt(window, at) };
+    return this.#write(this.#setRecord(number, key, valueAt(window, at), this.#expiresAt(deadline), options), hash);
+  }
+
+  /** See `Engine.increment`. */
+  async increment(bucket: string, key: Uint8Array, by: number): Promise<{ value: number; revision: number }> {
+    const number = this.#log.bucketNumber(bucket) ?? this.#log.createBucket(bucket);
+    const hash = this.#live.hash(number, key);
+    const current = this.#current(number, key, hash);
+    let sum: number;
+    let record: NewRecord;
+    try {
+      ({ sum, record } = this.#incremented(number, key, current, by));
+    } catch (error) {
+      // The value it was judged by may still be on its way: so is the error then.
+      await this.#answer(() => {});
+      throw error;
+    }
+    const { revision } = await this.#write(record, hash);
+    return { value: sum, revision };
+  }
+
+  #incremented(
+    bucket: number,
+    key: Uint8Array,
+    current: Found | undefined,
+    by: number,
+  ): { sum: number; record: NewRecord } {
+    if (current !== undefined && isOnceAt(current.segment.window, current.at)) {
+      throw new FirkinError("INVALID", "Cannot increment a single-read key: its sum would show its value");
+    }
+    const content = current === undefined ? CONTENT.cbor : contentAt(current.segment.window, current.at);
+    const expiresAt = current === undefined ? undefined : expiresAtAt(current.segment.window, current.at);
+    const before = current === undefined ? undefined : valueAt(current.segment.window, current.at);
+    const { sum, bytes } = addToValue(before, content, by);
+    return { sum, record: this.#setRecord(bucket, key, bytes, expiresAt, { content }) };
+  }
+
+  /** See `Engine.take`. */
+  take(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
+    return this.#take(bucket, key, false);
+  }
+
+  /** Takes a key that is single-read, or reads what a change that waits has made of it. */
+  takeOnce(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
+    return this.#take(bucket, key, true);
+  }
+
+  async #take(bucket: string, key: Uint8Array, onlyOnce: boolean): Promise<Entry | undefined> {
+    const { number, hash, current } = this.#locate(bucket, key);
+    if (current === undefined) return await this.#answer(() => undefined);
+    const { segment: { window }, at } = current;
+    const hidden = entryAt(window, at);
+    if (hidden.once === undefined && onlyOnce) return await this.#answer(() => hidden);
+    const entry = hidden.once === undefined ? hidden : { ...hidden, value: valueAt(window, at) };
+    await this.#write(tombstone(KIND.take, number, key), hash);
+    return entry;
+  }
+
+  /** See `Engine.atomic`. */
+  async atomic(operations: readonly Operation[]): Promise<AtomicResult> {
+    // A key that is alive when it is checked must not be due when it is written.
+    const now = this.#owner.now();
+    for (const [index, operation] of operations.entries()) {
+      if (operation.type !== "check") continue;
+      const { current } = this.#locate(operation.bucket, operation.key, now);
+      if (holds(operation.revision, current)) continue;
+      const entry = current && entryAt(current.segment.window, current.at);
+      return await this.#answer(() => ({ ok: false, index, current: entry }));
+    }
+    const changes: Change[] = [];
+    for (const operation of lastWrites(operations)) {
+      const change = this.#change(operation, now);
+      if (change !== undefined) changes.push(change);
+    }
+    if (changes.length === 0) return await this.#answer(() => ({ ok: true, revision: this.#group.committed }));
+    return await this.#writeBatch(changes);
+  }
+
+  /** What an operation of a batch writes; undefined when there is nothing to delete. */
+  #change(operation: SetOperation | DeleteOperation, now: number): Change | undefined {
+    const { bucket, key } = operation;
+    if (operation.type === "delete") {
+      const { number, hash, current } = this.#locate(bucket, key, now);
+      return current && { record: tombstone(KIND.delete, number, key), hash };
+    }
+    const number = this.#log.bucketNumber(bucket) ?? this.#log.createBucket(bucket);
+    const hash = this.#live.hash(number, key);
+    this.#current(number, key, hash, true, now);
+    const expiresAt = this.#expiresAt(operation.deadline, now);
+    return { record: this.#setRecord(number, key, operation.value, expiresAt, operation), hash };
+  }
+
+  /** Writes that a key's deadline has come: that of the set record at `address`. */
+  expire(address: number, bucket: number, key: Uint8Array, hash: number): void {
+    this.#write(tombstone(KIND.expire, bucket, key), hash).catch(() => this.#owner.expireLater(address));
+  }
+
+  // --- what a write is judged by ---
+
+  #locate(
+    bucket: string,
+    key: Uint8Array,
+    now: number = this.#owner.now(),
+  ): { number: number; hash: number; current: Found | undefined } {
+    const number = this.#log.bucketNumber(bucket);
+    if (number === undefined) return { number: 0, hash: 0, current: undefined };
+    const hash = this.#live.hash(number, key);
+    return { number, hash, current: this.#current(number, key, hash, false, now) };
+  }
+
+  /**
+   * The key's newest set record, waiting ones counted, unless it is deleted or due. A due key is expired on the way.
+   * `overDamage`: a damaged record counts as none, since it will be replaced whatever it says.
+   */
+  #current(
+    bucket: number,
+    key: Uint8Array,
+    hash: number,
+    overDamage = false,
+    now: number = this.#owner.now(),
+  ): Found | undefined {
+    let found: Found | undefined;
+    try {
+      found = this.#pending.newest(bucket, key, hash);
+    } catch (error) {
+      if (!overDamage || !(error instanceof FirkinError && error.code === "CORRUPT")) throw error;
+    }
+    if (found === undefined) return undefined;
+    const expiresAt = expiresAtAt(found.segment.window, found.at);
+    if (expiresAt === undefined || expiresAt > now) return found;
+    this.expire(found.address, bucket, key, hash);
+    return undefined;
+  }
+
+  /** A condition that did not hold. */
+  #refuse(current: Found | undefined): Promise<WriteResult> {
+    const entry = current === undefined ? undefined : entryAt(current.segment.window, current.at);
+    return this.#answer(() => ({ ok: false, current: entry }));
+  }
+
+  /** An answer that writes nothing. What it was judged by may still wait to be committed: so does the answer. */
+  #answer<Answer>(answer: () => Answer): Promise<Answer> {
+    if (!this.#group.busy) return Promise.resolve(answer());
+    return new Promise((resolve, reject) => {
+      this.#group.enqueue(answerNote(() => resolve(answer()), reject));
+    });
+  }
+
+  #expiresAt(deadline: Deadline | undefined, now: number = this.#owner.now()): number | undefined {
+    if (deadline === undefined) return undefined;
+    const expiresAt = "ttl" in deadline ? Math.ceil(now + deadline.ttl) : deadline.expiresAt;
+    if (!Number.isInteger(expiresAt) || expiresAt < 0 || expiresAt > DEADLINE_MAX) {
+      throw new FirkinError("INVALID", `Cannot expire at ${expiresAt}: expected whole milliseconds since 1970`);
+    }
+    return expiresAt;
+  }
+
+  // --- records ---
+
+  /** A set record, compressed when that is worth it. */
+  #setRecord(
+    bucket: number,
+    key: Uint8Array,
+    value: Uint8Array,
+    expiresAt: number | undefined,
+    { content, once }: { readonly content: Content; readonly once?: boolean },
+  ): NewRecord {
+    const packed = value.length >= this.#compressBytesMin ? compress(value) : undefined;
+    const rawBytes = packed === undefined ? undefined : value.length;
+    const flags = once === true ? FLAG.once : undefined;
+    return { kind: KIND.set, bucket, key, value: packed ?? value, content, expiresAt, rawBytes, flags };
+  }
+
+  #write(record: NewRecord, hash: number): Promise<Written> {
+    return new Promise((resolve, reject) => {
+      const address = this.#group.append(record);
+      const { revision } = this.#log;
+      this.#group.enqueue(this.#pending.add(address, hash, () => resolve({ ok: true, revision }), reject));
+    });
+  }
+
+  #writeBatch(changes: readonly Change[]): Promise<Written> {
+    return new Promise((resolve, reject) => {
+      const addresses = this.#group.appendBatch(changes.map(({ record }) => record));
+      const { revision } = this.#log;
+      // The notes of a group are told in one go, so it is all the same which of them answers.
+      const done = (): void => resolve({ ok: true, revision });
+      for (const [index, address] of addresses.entries()) {
+        this.#group.enqueue(this.#pending.add(address, changes[index]!.hash, done, reject));
+      }
+    });
+  }
+}
+
+// --- helpers ---
+
+function tombstone(kind: Kind, bucket: number, key: Uint8Array): NewRecord {
+  return {
+    kind,
+    bucket,
+    key,
+    value: EMPTY,
+    content: NO_CONTENT,
+    expiresAt: undefined,
+    rawBytes: undefined,
+    flags: undefined,
+  };
+}
+
+/** The writes of a batch in order; of several to one key only the last. */
+function lastWrites(operations: readonly Operation[]): Iterable<SetOperation | DeleteOperation> {
+  const writes = new Map<string, SetOperation | DeleteOperation>();
+  for (const operation of operations) {
+    if (operation.type === "check") continue;
+    const name = `${operation.bucket}/${toHex(operation.key)}`;
+    writes.delete(name);
+    writes.set(name, operation);
+  }
+  return writes.values();
+}
+
+/** True when a write that wants `ifRevision` may go on. */
+function holds(ifRevision: number | undefined, current: Found | undefined): boolean {
+  if (ifRevision === undefined) return true;
+  return ifRevision === (current === undefined ? 0 : revisionAt(current.segment.window, current.at));
+}
