@@ -1,5 +1,6 @@
 /**
- * Batches on a disk that fails: all or nothing, in one segment and one group, for readers, subscribers and the next open.
+ * Batches on a disk that fails: all or nothing, in one segment and one group, for readers, subscribers and the
+ * next open.
  *
  * @module
  */
