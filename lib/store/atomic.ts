@@ -8,7 +8,7 @@
 import { encodeKey, type Key } from "../base/bytes.ts";
 import { CONTENT, encodeValue } from "../base/codec.ts";
 import type { Engine, Operation } from "../engine/engine.ts";
-import { type Bucket, checkRevision, deadlineOf, decodeEntry, type Entry, type SetOptions } from "./bucket.ts";
+import { type Bucket, checkRevision, decodeEntry, type Entry, lifeOf, type SetOptions } from "./bucket.ts";
 
 /** Options of {@link Atomic.set}: those of a bucket's `set`, but for the condition, which is a `check` of its own. */
 export type AtomicSetOptions = Omit<SetOptions, "ifRevision">;
@@ -66,15 +66,14 @@ export class Atomic {
   set<Value>(bucket: Bucket<Value>, key: Key, value: NoInfer<Value>, options: AtomicSetOptions = {}): this {
     if ("ifRevision" in options) throw new TypeError("Cannot set with ifRevision in a batch: use check");
     const content = CONTENT[bucket.codec];
-    const deadline = deadlineOf(options);
+    const life = lifeOf(options);
     return this.#add(bucket, {
       type: "set",
       bucket: bucket.name,
       key: own(encodeKey(key), key),
       value: own(encodeValue(value, content), value),
       content,
-      ...(deadline === undefined ? {} : { deadline }),
-      ...(options.once === undefined ? {} : { once: options.once }),
+      ...life,
     });
   }
 

@@ -247,14 +247,13 @@ export class Bucket<Value = unknown> {
    */
   async set(key: Key, value: Value, options: SetOptions = {}): Promise<WriteResult<Value>> {
     const content = CONTENT[this.codec];
-    const deadline = deadlineOf(options);
+    const life = lifeOf(options);
     checkRevision(options.ifRevision);
     return decodeResult(
       await this.engine.set(this.name, encodeKey(key), encodeValue(value, content), {
         content,
-        ...(deadline === undefined ? {} : { deadline }),
+        ...life,
         ...(options.ifRevision === undefined ? {} : { ifRevision: options.ifRevision }),
-        ...(options.once === undefined ? {} : { once: options.once }),
       }),
     );
   }
@@ -334,8 +333,17 @@ export function milliseconds(duration: Duration): number {
   return whole;
 }
 
-/** The deadline that the options ask for. @throws {TypeError} both are given; {RangeError} it is none */
-export function deadlineOf({ ttl, expiresAt }: SetOptions): Deadline | undefined {
+/** How a key that is set will end. @throws {TypeError} options of a wrong shape; {RangeError} no such time */
+export function lifeOf(options: SetOptions): { readonly deadline?: Deadline; readonly once?: boolean } {
+  const { once } = options;
+  if (once !== undefined && typeof once !== "boolean") {
+    throw new TypeError(`Cannot set with once as a ${typeof once}: expected a boolean`);
+  }
+  const deadline = deadlineOf(options);
+  return { ...(deadline === undefined ? {} : { deadline }), ...(once === undefined ? {} : { once }) };
+}
+
+function deadlineOf({ ttl, expiresAt }: SetOptions): Deadline | undefined {
   if (ttl !== undefined && expiresAt !== undefined) throw new TypeError("Cannot use both ttl and expiresAt");
   if (ttl !== undefined) return { ttl: milliseconds(ttl) };
   if (expiresAt === undefined) return undefined;

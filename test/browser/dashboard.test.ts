@@ -164,6 +164,20 @@ describe("the dashboard", () => {
     expect(complaints).toEqual([]);
   });
 
+  test.skipIf(!runs)("shows no single-read value, and takes none", async () => {
+    await store.bucket("codes").set("ada", "secret", { once: true });
+    await visit();
+    await store.bucket("codes").set("bob", "secret", { once: true });
+    expect(await keyRow("codes/ada").locator(".value").textContent()).toBe("single-read");
+    expect(await keyRow("codes/bob").locator(".value").textContent()).toBe("single-read");
+    await keyRow("codes/bob").getByRole("button").click();
+    expect(await waitForText("#said", /single-read/)).toContain("bob");
+    expect(await page.content()).not.toContain("secret");
+    expect(await store.bucket("codes").getMany(["ada", "bob"])).toEqual(["secret", "secret"]);
+    await keyRow("codes/ada").waitFor({ state: "detached" });
+    expect(complaints).toEqual([]);
+  });
+
   test.skipIf(!runs)("says how many of many keys it shows, and keeps few in the document", async () => {
     const bucket = store.bucket<number>("numbers");
     const writes = Array.from({ length: 3_000 }, (_, index) => bucket.set(`n${index}`, index, { ttl: 60_000 + index }));

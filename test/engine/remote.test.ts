@@ -6,7 +6,7 @@ import type { EngineEvent, EngineSubscription } from "../../lib/engine/engine.ts
 import type { RemoteEngine } from "../../lib/engine/remote.ts";
 import { WINDOW_BYTES } from "../../lib/wire/protocol.ts";
 import { runEngineSuite } from "../suites/engine.ts";
-import { brief, bytesOf, take, textOf } from "../suites/engine_subject.ts";
+import { brief, bytesOf, operations, take, textOf } from "../suites/engine_subject.ts";
 import { errorCode } from "../suites/fs.ts";
 import { Loopback, openMemoryEngine, settled } from "../wire/loopback.ts";
 
@@ -269,6 +269,47 @@ describe("RemoteEngine and its connection", () => {
         seen.push(...(await takeThrough(subscription, `${round}.19`)).map(brief));
       }
       expect(seen).toEqual(expected);
+    });
+
+    test("EngineSubscription hands out a batch when it is whole, and again whole after a reconnect", async () => {
+      const subscription = engine.subscribe({ bucket: "b" });
+      await subscription.ready;
+      const { cursor } = subscription;
+      // One message of the server's arrives, in the middle of the batch.
+      const [wire] = [...loopback.wires];
+      const deliver = wire!.onmessage as unknown as (event: unknown) => void;
+      let arrived = 0;
+      wire!.onmessage = (event: unknown) => arrived++ === 0 ? deliver(event) : undefined;
+      const texts = Array.from({ length: 300 }, (_, index) => `set k${index}=${"x".repeat(1_000)}`);
+      await served.atomic(operations(...texts));
+      let handedOut = 0;
+      const next = subscription.next().then((events) => {
+        handedOut += events!.length;
+        return events!;
+      });
+      await settled();
+      expect(arrived).toBeGreaterThan(1);
+      expect([handedOut, subscription.cursor]).toEqual([0, cursor]);
+      loopback.cut();
+      await reconnect();
+      expect((await next).map(brief)).toEqual(texts);
+      await set("after");
+      expect((await take(subscription, 1)).map(brief)).toEqual(["set after=v"]);
+    });
+
+    test("EngineSubscription takes a batch that is larger than its window", async () => {
+      const store = await openMemoryEngine(undefined, { batchBytesMax: 8 * WINDOW_BYTES });
+      const server = new Loopback(store, { outboundBytesMax: 200_000 });
+      const client = await server.connect();
+      const subscription = client.subscribe({});
+      await subscription.ready;
+      const value = "x".repeat(WINDOW_BYTES / 100);
+      for (let round = 0; round < 3; round++) {
+        await store.atomic(operations(...Array.from({ length: 300 }, (_, index) => `set k${index}=${value}`)));
+        expect((await take(subscription, 300)).length).toBe(300);
+      }
+      await client.close();
+      await store.close();
     });
 
     test("EngineSubscription.cursor is behind what was handed out, not what arrived", async () => {

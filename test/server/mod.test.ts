@@ -5,7 +5,7 @@ import { CONTENT } from "../../lib/base/codec.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
 import { connectEngine, type RemoteEngine } from "../../lib/engine/remote.ts";
 import { Store } from "../../lib/store/store.ts";
-import { serve, type Server } from "../../server/mod.ts";
+import { serve, type Server, type ServerLimits } from "../../server/mod.ts";
 import { bytesOf, take, textOf } from "../suites/engine_subject.ts";
 import { errorCode } from "../suites/fs.ts";
 import { openMemoryEngine } from "../wire/loopback.ts";
@@ -78,6 +78,23 @@ describe("serve()", () => {
       thrown = error
     );
     expect(thrown).toBeInstanceOf(RangeError);
+  });
+
+  test("serve() takes no batch that a message or the store cannot hold", async () => {
+    const told = async (limits: Partial<ServerLimits>): Promise<number[]> => {
+      await server.close();
+      server = await serve({ store: new Store(engine), port: 0, limits });
+      const client = await connect();
+      const { batchOperationsMax, batchBytesMax } = client.limits;
+      await client.close();
+      return [batchOperationsMax, batchBytesMax];
+    };
+    expect(await told({})).toEqual([1_000, 1_048_576]);
+    expect(await told({ batchOperationsMax: 5_000, batchBytesMax: 2 ** 30 })).toEqual([1_000, 1_048_576]);
+    expect(await told({ valueBytesMax: 1_000, messageBytesMax: 200_000, batchOperationsMax: 100 })).toEqual([
+      100,
+      200_000 - 1_024 - 100 * 160,
+    ]);
   });
 
   test("serve() refuses a port that is in use", async () => {

@@ -123,6 +123,30 @@ describe("Session", () => {
       expect(peer.frames()).toEqual([[0, 2, entry], [0, 3, null], [0, 4, entry], [0, 5, null]]);
     });
 
+    test("Session hides single-read values and takes one key in a getMany", async () => {
+      const peer = connect();
+      const [a, b] = [bytesOf("a"), bytesOf("b")];
+      peer.send(
+        [OP.set, 1, "b", a, CONTENT.text, bytesOf("1"), null, null, null, true],
+        [OP.set, 2, "b", b, CONTENT.text, bytesOf("2"), null, null, null, true],
+      );
+      await settled();
+      const [first, second] = peer.frames().map(([, , revision]) => revision!);
+      peer.send([OP.set, 3, "b", a, 0, a, null, null, 0, false], [OP.getMany, 4, "b", [bytesOf("x"), a, b]]);
+      await settled();
+      expect(peer.frames()).toEqual([
+        [0, 3, [first!, CONTENT.text, null, null, true]],
+        [0, 4, [null, [first!, CONTENT.text, "1", null, true]]],
+      ]);
+      peer.send([OP.list, 5, "b", null, null, null, null, false, 9], [OP.get, 6, "b", a], [OP.take, 7, "b", b]);
+      await settled();
+      expect(peer.frames().sort(([, left], [, right]) => Number(left) - Number(right))).toEqual([
+        [0, 5, [["b", [second!, CONTENT.text, null, null, true]]], false],
+        [0, 6, null],
+        [0, 7, [second!, CONTENT.text, "2", null, true]],
+      ]);
+    });
+
     test("Session answers wrong arguments and goes on", () => {
       const peer = connect();
       const key = bytesOf("k");
@@ -152,6 +176,21 @@ describe("Session", () => {
         ["INVALID", [OP.subscribe, 1, "B", null, false, null, null]],
         ["INVALID", [OP.subscribe, 1, null, key, false, null, null]],
         ["TOO_LARGE", [OP.subscribe, 1, "b", new Uint8Array(1_025), false, null, null]],
+        ["INVALID", [OP.set, 1, "b", key, 0, key, null, null, null, null]],
+        ["INVALID", [OP.take, 1, "B", key]],
+        ["INVALID", [OP.has, 1, "b", new Uint8Array(0)]],
+        ["INVALID", [OP.atomic, 1, key]],
+        ["INVALID", [OP.atomic, 1, [[3, "b", key]]]],
+        ["INVALID", [OP.atomic, 1, [[2, "b", key], [2, "b", key, 1]]]],
+        ["INVALID", [OP.atomic, 1, [[2, "b", key], [2, "B", key]]]],
+        ["INVALID", [OP.atomic, 1, [[2, "b", new Uint8Array(0)]]]],
+        ["INVALID", [OP.atomic, 1, [[0, "b", key, null]]]],
+        ["INVALID", [OP.atomic, 1, [[1, "b", key, 0, key, 5, 6, false]]]],
+        ["INVALID", [OP.atomic, 1, [[1, "b", key, 4, key, null, null, false]]]],
+        ["TOO_LARGE", [OP.atomic, 1, [[2, "b", new Uint8Array(1_025)]]]],
+        ["TOO_LARGE", [OP.atomic, 1, [[1, "b", key, 0, new Uint8Array(1_048_577), null, null, false]]]],
+        ["TOO_LARGE", [OP.atomic, 1, [[1, "b", key, 0, new Uint8Array(1_048_576), null, null, false]]]],
+        ["TOO_LARGE", [OP.atomic, 1, Array.from({ length: 1_001 }, () => [2, "b", key])]],
         ["NOT_SUPPORTED", [99, 1]],
         ["NOT_SUPPORTED", [99, 1, [[["deep"]]], null, "rest"]],
       ];

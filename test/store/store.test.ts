@@ -107,6 +107,50 @@ describe("Bucket", () => {
     await store.close();
   });
 
+  test("single-read keys: get, getEntry, getMany and take give the value once, and nothing else shows it", async () => {
+    const store = await open(":memory:");
+    const bucket = store.bucket<string>("b");
+    const subscription = bucket.subscribe();
+    const names = ["a", "b", "c", "d"];
+    for (const name of names) await bucket.set(name, `secret ${name}`, { once: true, ttl: "1h" });
+    expect(await bucket.has("a")).toBe(true);
+    for await (const entry of bucket.list()) expect([entry.once, entry.value]).toEqual([true, undefined]);
+    const lost = await bucket.set("a", "x", { ifRevision: 0 });
+    expect(!lost.ok && [lost.current?.once, lost.current?.value]).toEqual([true, undefined]);
+    expect(await errorCode(() => Promise.resolve(bucket.getSync("a")))).toBe("NOT_SUPPORTED");
+    let heard = 0;
+    for await (const event of subscription) {
+      expect(event).toMatchObject({ type: "set", key: names[heard]!, once: true, content: "cbor" });
+      expect("value" in event || "error" in event).toBe(false);
+      if (++heard === 4) break;
+    }
+    expect(await bucket.getEntry("a")).toMatchObject({ key: "a", value: "secret a", once: true });
+    expect(await bucket.get("b", { touch: "5m" })).toBe("secret b");
+    expect(await bucket.getMany(["c", "a"])).toEqual(["secret c", undefined]);
+    expect(await bucket.take("d")).toBe("secret d");
+    for (const name of names) expect([await bucket.has(name), await bucket.take(name)]).toEqual([false, undefined]);
+    await store.close();
+  });
+
+  test("get() with touch moves the deadline behind the read, and revives nothing", async () => {
+    const clock = new ManualClock();
+    const store = await open({ path: ":memory:", clock });
+    const bucket = store.bucket<string>("b");
+    await bucket.set("a", "1", { ttl: "10s" });
+    for (let round = 0; round < 5; round++) {
+      clock.advance(9_000);
+      expect(await bucket.get("a", { touch: "10s" })).toBe("1");
+    }
+    expect((await bucket.getEntry("a"))?.expiresAt).toBe(clock.wall() + 10_000);
+    clock.advance(10_000);
+    expect(await bucket.get("a", { touch: "10s" })).toBeUndefined();
+    expect(await failure(() => bucket.get("a", { touch: "soon" }))).toBeInstanceOf(TypeError);
+    await bucket.set("kept", "1");
+    expect(await bucket.get("kept")).toBe("1");
+    expect((await bucket.getEntry("kept"))?.expiresAt).toBeUndefined();
+    await store.close();
+  });
+
   test("list() pages through more than one page, with a limit and both ways", async () => {
     const store = await open(":memory:");
     const bucket = store.bucket<number>("b");
@@ -138,6 +182,7 @@ describe("Bucket", () => {
       [() => bucket.set("a", 1, { ttl: 5, expiresAt: 5 }), TypeError],
       [() => bucket.set("a", 1, { expiresAt: 1.5 }), RangeError],
       [() => bucket.set("a", 1, { ifRevision: -1 }), RangeError],
+      [() => bucket.set("a", 1, { once: 1 as unknown as boolean }), TypeError],
       [() => bucket.delete("a", { ifRevision: 0.5 }), RangeError],
       [() => bucket.increment("a", Infinity), RangeError],
       [() => keys(bucket, { limit: -1 }), RangeError],

@@ -7,9 +7,15 @@ import { ManualClock } from "../../lib/base/clock.ts";
 import { CONTENT } from "../../lib/base/codec.ts";
 import type { LogEvent } from "../../lib/bitcask/log.ts";
 import { type EmbeddedEngine, type EmbeddedOptions, openEmbedded } from "../../lib/engine/embedded.ts";
-import type { EngineEvent, EngineSubscription, SetOptions, WriteResult } from "../../lib/engine/engine.ts";
+import type {
+  AtomicResult,
+  EngineEvent,
+  EngineSubscription,
+  SetOptions,
+  WriteResult,
+} from "../../lib/engine/engine.ts";
 import { Disk } from "./disk.ts";
-import { brief, bytesOf, textOf } from "./engine_subject.ts";
+import { brief, bytesOf, operations, textOf } from "./engine_subject.ts";
 
 /** Options of an engine under test; what is absent has a value that makes things happen early. */
 export type TestOptions = Partial<Omit<EmbeddedOptions, "fileSystem" | "clock" | "report">>;
@@ -108,6 +114,15 @@ export class Cask {
 
   delete(key: string): Promise<WriteResult> {
     return this.engine.delete("b", bytesOf(key));
+  }
+
+  /** Commits operations such as `set a=1`, `delete a` and `check a@7`. */
+  atomic(...texts: string[]): Promise<AtomicResult> {
+    return this.engine.atomic(operations(...texts));
+  }
+
+  async take(key: string): Promise<string | undefined> {
+    return textOf((await this.engine.take("b", bytesOf(key)))?.value);
   }
 
   get(key: string): string | undefined {
