@@ -36,7 +36,24 @@ import { crc32 } from "../base/checksum.ts";
 import { FirkinError } from "../base/errors.ts";
 import type { File } from "../fs/fs.ts";
 import type { Block, BlockCache } from "./cache.ts";
-import { checksum, EMPTY, FLAG, type Kind, readU16, readU32, readU48, writeU16, writeU32, writeU48 } from "./record.ts";
+import {
+  bucketAt,
+  checksum,
+  EMPTY,
+  expiresAtAt,
+  FLAG,
+  flagsAt,
+  keyBytesAt,
+  keyStartAt,
+  type Kind,
+  kindAt,
+  readU16,
+  readU32,
+  readU48,
+  writeU16,
+  writeU32,
+  writeU48,
+} from "./record.ts";
 
 /** On disk: never change. Bytes before the first block. */
 export const HINT_HEADER_BYTES = 94;
@@ -154,11 +171,13 @@ export function entryKeyAt(bytes: Uint8Array, at: number): Uint8Array {
   return bytes.subarray(start, start + readU16(bytes, at + 12));
 }
 
-function entryKeyStartAt(bytes: Uint8Array, at: number): number {
+/** Where its key begins. */
+export function entryKeyStartAt(bytes: Uint8Array, at: number): number {
   return at + ENTRY_BYTES + ((bytes[at + 9]! & FLAG.deadline) === 0 ? 0 : 6);
 }
 
-function entryEndAt(bytes: Uint8Array, at: number): number {
+/** Where it ends. */
+export function entryEndAt(bytes: Uint8Array, at: number): number {
   return entryKeyStartAt(bytes, at) + readU16(bytes, at + 12);
 }
 
@@ -362,16 +381,52 @@ export class HintCursor {
 
 // --- encode ---
 
-/** What an entry says; its key stands in `bytes` from `keyStart` to `keyEnd`. */
-export interface HintEntry {
-  readonly hash: number;
-  readonly offset: number;
-  readonly kind: Kind;
-  readonly bucket: number;
-  readonly deadline: number | undefined;
-  readonly bytes: Uint8Array;
-  readonly keyStart: number;
-  readonly keyEnd: number;
+/** Bytes of the entry of the record at `offset`. */
+export function entryBytesOf(bytes: Uint8Array, offset: number): number {
+  return ENTRY_BYTES + ((flagsAt(bytes, offset) & FLAG.deadline) === 0 ? 0 : 6) + keyBytesAt(bytes, offset);
+}
+
+/** Writes the entry of the record at `offset` in a segment's `bytes`; returns its end. */
+export function encodeEntry(target: Uint8Array, at: number, bytes: Uint8Array, offset: number, hash: number): number {
+  const keyBytes = keyBytesAt(bytes, offset);
+  const keyStart = keyStartAt(bytes, offset);
+  const deadline = expiresAtAt(bytes, offset);
+  writeU32(target, at, hash);
+  writeU32(target, at + 4, offset);
+  target[at + 8] = kindAt(bytes, offset);
+  target[at + 9] = deadline === undefined ? 0 : FLAG.deadline;
+  writeU16(target, at + 10, bucketAt(bytes, offset));
+  writeU16(target, at + 12, keyBytes);
+  const start = deadline === undefined ? at + ENTRY_BYTES : writeU48(target, at + ENTRY_BYTES, deadline);
+  copy(bytes, keyStart, keyStart + keyBytes, target, start);
+  return start + keyBytes;
+}
+
+/** Copies some tens of bytes: a loop beats `set` and the view that it needs. */
+function copy(source: Uint8Array, start: number, end: number, target: Uint8Array, at: number): void {
+  for (let from = start; from < end; from++) target[at++] = source[from]!;
+}
+
+/** Copies the entry at `at`; returns the end of the copy. */
+export function copyEntry(target: Uint8Array, targetAt: number, bytes: Uint8Array, at: number): number {
+  const end = entryEndAt(bytes, at);
+  copy(bytes, at, end, target, targetAt);
+  return targetAt + end - at;
+}
+
+/** Sorts entries by bucket, then key. */
+export function compareEntries(bytes: Uint8Array, at: number, otherBytes: Uint8Array, otherAt: number): number {
+  const buckets = entryBucketAt(bytes, at) - entryBucketAt(otherBytes, otherAt);
+  if (buckets !== 0) return buckets;
+  const length = readU16(bytes, at + 12);
+  const otherLength = readU16(otherBytes, otherAt + 12);
+  const start = entryKeyStartAt(bytes, at);
+  const otherStart = entryKeyStartAt(otherBytes, otherAt);
+  for (let index = 0; index < length && index < otherLength; index++) {
+    const difference = bytes[start + index]! - otherBytes[otherStart + index]!;
+    if (difference !== 0) return difference;
+  }
+  return length - otherLength;
 }
 
 /** Makes the bytes of a hint from entries that come in order. */
@@ -395,26 +450,13 @@ export class HintWriter {
     this.#seed = crc32(binding);
   }
 
-  /** Adds an entry, which sorts behind all before it. */
-  add({ hash, offset, kind, bucket, deadline, bytes, keyStart, keyEnd }: HintEntry): void {
-    const keyBytes = keyEnd - keyStart;
-    const full = this.#blockStart !== -1 && this.#tail - this.#blockStart >= BLOCK_BYTES_MIN;
-    if (full) this.#closeBlock();
-    this.#bytes = roomFor(this.#bytes, this.#tail, 4 + ENTRY_BYTES + 6 + keyBytes);
-    if (this.#blockStart === -1) this.#openBlock(bucket, bytes, keyStart, keyEnd);
-    const target = this.#bytes;
-    const at = this.#tail;
-    writeU32(target, at, hash);
-    writeU32(target, at + 4, offset);
-    target[at + 8] = kind;
-    target[at + 9] = deadline === undefined ? 0 : FLAG.deadline;
-    writeU16(target, at + 10, bucket);
-    writeU16(target, at + 12, keyBytes);
-    const keyAt = deadline === undefined ? at + ENTRY_BYTES : writeU48(target, at + ENTRY_BYTES, deadline);
-    // A loop beats `set` and the view it needs for keys of usual length.
-    for (let index = 0; index < keyBytes; index++) target[keyAt + index] = bytes[keyStart + index]!;
-    this.#last = at;
-    this.#tail = keyAt + keyBytes;
+  /** Adds the entry at `at`, which sorts behind all before it. */
+  add(bytes: Uint8Array, at: number): void {
+    if (this.#blockStart !== -1 && this.#tail - this.#blockStart >= BLOCK_BYTES_MIN) this.#closeBlock();
+    this.#bytes = roomFor(this.#bytes, this.#tail, 4 + entryEndAt(bytes, at) - at);
+    if (this.#blockStart === -1) this.#openBlock(bytes, at);
+    this.#last = this.#tail;
+    this.#tail = copyEntry(this.#bytes, this.#tail, bytes, at);
     this.#count++;
   }
 
@@ -440,26 +482,26 @@ export class HintWriter {
     return { bytes, figures, count: this.#count, blocks: this.#items.length, end };
   }
 
-  #openBlock(bucket: number, bytes: Uint8Array, keyStart: number, keyEnd: number): void {
-    const separatorEnd = keyStart + this.#separatorBytes(bucket, bytes, keyStart, keyEnd);
+  #openBlock(bytes: Uint8Array, at: number): void {
+    const separator = this.#separator(entryBucketAt(bytes, at), entryKeyAt(bytes, at));
+    this.#index = roomFor(this.#index, this.#indexTail, 8 + separator.length);
+    this.#items.push(this.#indexTail);
+    writeU32(this.#index, this.#indexTail, this.#tail);
+    writeU16(this.#index, this.#indexTail + 4, entryBucketAt(bytes, at));
+    writeU16(this.#index, this.#indexTail + 6, separator.length);
+    this.#index.set(separator, this.#indexTail + 8);
+    this.#indexTail += 8 + separator.length;
     this.#blockStart = this.#tail;
     this.#tail += 4;
-    this.#index = roomFor(this.#index, this.#indexTail, 8 + separatorEnd - keyStart);
-    this.#items.push(this.#indexTail);
-    writeU32(this.#index, this.#indexTail, this.#blockStart);
-    writeU16(this.#index, this.#indexTail + 4, bucket);
-    writeU16(this.#index, this.#indexTail + 6, separatorEnd - keyStart);
-    this.#index.set(bytes.subarray(keyStart, separatorEnd), this.#indexTail + 8);
-    this.#indexTail += 8 + separatorEnd - keyStart;
   }
 
-  /** How much of a key tells it from the entry before. */
-  #separatorBytes(bucket: number, bytes: Uint8Array, keyStart: number, keyEnd: number): number {
-    if (this.#last === -1 || entryBucketAt(this.#bytes, this.#last) !== bucket) return 0;
+  /** As much of a key as tells it from the entry before. */
+  #separator(bucket: number, key: Uint8Array): Uint8Array {
+    if (this.#last === -1 || entryBucketAt(this.#bytes, this.#last) !== bucket) return EMPTY;
     const last = entryKeyAt(this.#bytes, this.#last);
     let same = 0;
-    while (same < last.length && last[same] === bytes[keyStart + same]) same++;
-    return Math.min(same + 1, keyEnd - keyStart);
+    while (same < last.length && last[same] === key[same]) same++;
+    return key.subarray(0, same + 1);
   }
 
   #closeBlock(): void {
@@ -469,7 +511,8 @@ export class HintWriter {
   }
 }
 
-function roomFor(bytes: Uint8Array<ArrayBuffer>, tail: number, more: number): Uint8Array<ArrayBuffer> {
+/** `bytes`, or a copy of the first `tail` of them with room for `more`. */
+export function roomFor(bytes: Uint8Array<ArrayBuffer>, tail: number, more: number): Uint8Array<ArrayBuffer> {
   if (tail + more <= bytes.length) return bytes;
   const grown = new Uint8Array(Math.max(bytes.length * 2, tail + more));
   grown.set(bytes.subarray(0, tail));

@@ -14,12 +14,27 @@
  */
 import type { Clock, Timer } from "../base/clock.ts";
 import { FirkinError } from "../base/errors.ts";
-import { Hint, hintBinding, type HintContents, type HintFigures, hintName, HintWriter } from "./hint.ts";
+import {
+  compareEntries,
+  copyEntry,
+  encodeEntry,
+  entryBucketAt,
+  entryBytesOf,
+  entryEndAt,
+  entryKeyStartAt,
+  entryKindAt,
+  entryOffsetAt,
+  Hint,
+  hintBinding,
+  type HintContents,
+  type HintFigures,
+  hintName,
+  HintWriter,
+  roomFor,
+} from "./hint.ts";
 import type { Log } from "./log.ts";
-import { CHUNK_MAX, recordsIn, sortNewest } from "./order.ts";
 import {
   bucketAt,
-  expiresAtAt,
   isTombstone,
   keyBytesAt,
   keyStartAt,
@@ -31,6 +46,7 @@ import {
   timeAt,
 } from "./record.ts";
 import { SEAL_BYTES, type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
+import { CHUNK_MAX, KeySort } from "./sort.ts";
 
 /** Entries merged in one step: about a millisecond, as the sorting of a chunk takes. */
 const ENTRIES_PER_STEP = 2_048;
@@ -49,194 +65,224 @@ export function* makeHint(bytes: Uint8Array, hash: HashOfBytes): Generator<void,
   const sealAt = bytes.length - SEAL_BYTES;
   const header = bytes.subarray(0, SEGMENT_HEADER_BYTES);
   const writer = new HintWriter(hintBinding(header, bytes.length, readU32(bytes, sealAt)));
-  const { chunks, figures } = yield* sortChunks(bytes, sealAt);
-  let liveBytes = 0;
-  let steps = 0;
-  for (const offset of merge(bytes, chunks)) {
-    const kind = kindAt(bytes, offset);
-    const bucket = bucketAt(bytes, offset);
-    const keyStart = keyStartAt(bytes, offset);
-    const keyEnd = keyStart + keyBytesAt(bytes, offset);
-    if (kind === KIND.set) liveBytes += recordBytesAt(bytes, offset);
-    const deadline = expiresAtAt(bytes, offset);
-    writer.add({
-      hash: hash(bucket, bytes, keyStart, keyEnd),
-      offset,
-      kind,
-      bucket,
-      deadline,
-      bytes,
-      keyStart,
-      keyEnd,
-    });
-    if (++steps % ENTRIES_PER_STEP === 0) yield;
+  const { chunks, shared, liveBytes, figures } = yield* sortChunks(bytes, sealAt, hash);
+  const heads = new ChunkHeap(chunks, shared);
+  let superseded = 0;
+  for (let steps = 1; heads.size > 0; steps++) {
+    const { chunk, at } = heads;
+    heads.advance();
+    // Records of one key come in order of their offsets.
+    const isOld = heads.size > 0 && compareEntries(chunk, at, heads.chunk, heads.at) === 0;
+    if (!isOld) writer.add(chunk, at);
+    else if (entryKindAt(chunk, at) === KIND.set) superseded += recordBytesAt(bytes, entryOffsetAt(chunk, at));
+    if (steps % ENTRIES_PER_STEP === 0) yield;
   }
-  const deadBytes = sealAt - SEGMENT_HEADER_BYTES - figures.tombstoneBytes - liveBytes;
+  const deadBytes = sealAt - SEGMENT_HEADER_BYTES - figures.tombstoneBytes - liveBytes + superseded;
   return writer.finish({ ...figures, deadBytes });
 }
 
-/** The offsets of all changes in sorted chunks, and what can be said on the way. */
-function* sortChunks(
-  bytes: Uint8Array,
-  end: number,
-): Generator<void, { chunks: Uint32Array[]; figures: HintFigures }> {
-  const records = recordsIn(bytes);
-  const chunks: Uint32Array[] = [];
-  const offsets = new Uint32Array(CHUNK_MAX);
-  let count = 0;
+/** What the walk through a segment has found. */
+interface Walk {
+  /** Entries in order, the newest of each key in the chunk. */
+  readonly chunks: readonly Uint8Array[];
+  /** How many bytes all keys begin with; 0 when there are several buckets. */
+  readonly shared: number;
+  /** Bytes of the set records among the entries. */
+  readonly liveBytes: number;
+  readonly figures: Omit<HintFigures, "deadBytes">;
+}
+
+function* sortChunks(bytes: Uint8Array, end: number, hash: HashOfBytes): Generator<void, Walk> {
+  const chunks: Uint8Array[] = [];
+  let first = -1;
+  let shared = Infinity;
+  let liveBytes = 0;
   let tombstoneBytes = 0;
   let tombstoneTime = 0;
   let firstRevision = 0;
   let lastRevision = 0;
   let time = timeAt(bytes, end);
-  for (let at = SEGMENT_HEADER_BYTES; at < end; at += recordBytesAt(bytes, at)) {
+  let chunk = new Chunk(bytes, hash);
+  for (let at = SEGMENT_HEADER_BYTES; at < end;) {
     const kind = kindAt(bytes, at);
+    const length = recordBytesAt(bytes, at);
     time = Math.max(time, timeAt(bytes, at));
-    if (kind >= KIND.mark) continue;
-    lastRevision = revisionAt(bytes, at);
-    if (firstRevision === 0) firstRevision = lastRevision;
+    if (kind < KIND.mark) {
+      lastRevision = revisionAt(bytes, at);
+      if (first === -1) {
+        first = at;
+        firstRevision = lastRevision;
+      }
+      shared = sharedBytes(bytes, first, at, shared);
+      chunk.add(at, kind === KIND.set ? length : 0);
+    }
     if (isTombstone(kind)) {
-      tombstoneBytes += recordBytesAt(bytes, at);
+      tombstoneBytes += length;
       tombstoneTime = Math.max(tombstoneTime, timeAt(bytes, at));
     }
-    offsets[count++] = at;
-    if (count < CHUNK_MAX) continue;
-    chunks.push(sortNewest(records, offsets));
-    count = 0;
+    at += length;
+    if (chunk.count < CHUNK_MAX && (at < end || chunk.count === 0)) continue;
+    chunks.push(chunk.sort());
+    liveBytes += chunk.liveBytes;
+    chunk = new Chunk(bytes, hash);
     yield;
   }
-  if (count > 0) chunks.push(sortNewest(records, offsets.subarray(0, count)));
-  return { chunks, figures: { deadBytes: 0, tombstoneBytes, tombstoneTime, firstRevision, lastRevision, time } };
+  return { chunks, shared, liveBytes, figures: { tombstoneBytes, tombstoneTime, firstRevision, lastRevision, time } };
 }
 
-/** The offsets of all chunks in key order, the newest of each key. */
-function* merge(bytes: Uint8Array, chunks: readonly Uint32Array[]): Generator<number, void> {
-  const heap = new ChunkHeap(bytes, chunks);
-  let offset = heap.take();
-  while (offset !== -1) {
-    const following = heap.take();
-    // Records of one key come in order of their offsets.
-    if (following === -1 || compareKeys(bytes, offset, following) !== 0) yield offset;
-    offset = following;
+/**
+ * Some neighbouring records as entries of a hint. The merge reads these, one behind the other, and not the records,
+ * which lie all over the segment: that took three times as long.
+ */
+class Chunk {
+  /** Bytes of the set records that are the newest of their keys, once it is sorted. */
+  liveBytes = 0;
+  readonly #bytes: Uint8Array;
+  readonly #hash: HashOfBytes;
+  readonly #sort = new KeySort();
+  #entries = new Uint8Array(64 * CHUNK_MAX);
+  readonly #starts = new Uint32Array(CHUNK_MAX + 1);
+  readonly #setBytes = new Uint32Array(CHUNK_MAX);
+
+  constructor(bytes: Uint8Array, hash: HashOfBytes) {
+    this.#bytes = bytes;
+    this.#hash = hash;
+  }
+
+  get count(): number {
+    return this.#sort.count;
+  }
+
+  /** Adds the record at `at`, of which `setBytes` count while it is the newest of its key. */
+  add(at: number, setBytes: number): void {
+    const bytes = this.#bytes;
+    const number = this.count;
+    const start = this.#starts[number]!;
+    const keyStart = keyStartAt(bytes, at);
+    const hash = this.#hash(bucketAt(bytes, at), bytes, keyStart, keyStart + keyBytesAt(bytes, at));
+    this.#entries = roomFor(this.#entries, start, entryBytesOf(bytes, at));
+    this.#starts[number + 1] = encodeEntry(this.#entries, start, bytes, at, hash);
+    this.#setBytes[number] = setBytes;
+    this.#sort.add(bytes, at);
+  }
+
+  /** The entries in order, the newest of each key. */
+  sort(): Uint8Array {
+    const order = this.#sort.sort();
+    const sorted = new Uint8Array(this.#starts[this.count]!);
+    let end = 0;
+    for (const number of order) {
+      end = copyEntry(sorted, end, this.#entries, this.#starts[number]!);
+      this.liveBytes += this.#setBytes[number]!;
+    }
+    return sorted.slice(0, end);
   }
 }
 
-/** The heads of sorted chunks, the smallest key first; of equal keys the smallest offset. */
+/** Sorted chunks being merged: the smallest key of all heads first; of equal keys the oldest. */
 class ChunkHeap {
-  readonly #bytes: Uint8Array;
-  readonly #chunks: readonly Uint32Array[];
+  readonly #chunks: readonly Uint8Array[];
   /** Which chunks are in the heap. */
   readonly #heap: Uint32Array;
   #size = 0;
-  /** Where each chunk's head is in the chunk, and the record's offset. */
+  /** Where each chunk's head stands. */
   readonly #places: Uint32Array;
-  readonly #heads: Uint32Array;
-  /** Each head's bucket, if there are several, and four bytes of its key behind what all share: often enough. */
+  /** Each head's bucket and four bytes of its key, behind what all keys share: most comparisons need no more. */
   readonly #ranks: Float64Array;
   readonly #shared: number;
 
-  constructor(bytes: Uint8Array, chunks: readonly Uint32Array[]) {
-    this.#bytes = bytes;
+  constructor(chunks: readonly Uint8Array[], shared: number) {
     this.#chunks = chunks;
     this.#heap = new Uint32Array(chunks.length);
     this.#places = new Uint32Array(chunks.length);
-    this.#heads = new Uint32Array(chunks.length);
     this.#ranks = new Float64Array(chunks.length);
-    this.#shared = sharedBytes(bytes, chunks);
-    for (let chunk = 0; chunk < chunks.length; chunk++) {
-      this.#setHead(chunk, chunks[chunk]![0]!);
-      this.#rise(this.#size++, chunk);
+    this.#shared = shared;
+    for (let number = 0; number < chunks.length; number++) {
+      this.#rank(number);
+      this.#rise(this.#size++, number);
     }
   }
 
-  /** Removes and returns the first offset, -1 when there is none. */
-  take(): number {
-    if (this.#size === 0) return -1;
-    const chunk = this.#heap[0]!;
-    const offset = this.#heads[chunk]!;
-    const following = this.#chunks[chunk]![++this.#places[chunk]!];
-    if (following !== undefined) {
-      this.#setHead(chunk, following);
-      this.#sink(chunk);
+  /** Number of chunks that are not at their end. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** The chunk with the smallest head, and where that stands. */
+  get chunk(): Uint8Array {
+    return this.#chunks[this.#heap[0]!]!;
+  }
+
+  get at(): number {
+    return this.#places[this.#heap[0]!]!;
+  }
+
+  /** Moves on behind the smallest head. */
+  advance(): void {
+    const number = this.#heap[0]!;
+    const chunk = this.#chunks[number]!;
+    this.#places[number] = entryEndAt(chunk, this.#places[number]!);
+    if (this.#places[number]! < chunk.length) {
+      this.#rank(number);
+      this.#sink(number);
     } else if (--this.#size > 0) {
       this.#sink(this.#heap[this.#size]!);
     }
-    return offset;
   }
 
-  #setHead(chunk: number, offset: number): void {
-    const bytes = this.#bytes;
-    this.#heads[chunk] = offset;
-    let at = keyStartAt(bytes, offset) + this.#shared;
-    const end = keyStartAt(bytes, offset) + keyBytesAt(bytes, offset);
-    let rank = this.#shared === 0 ? bucketAt(bytes, offset) : 0;
+  #rank(number: number): void {
+    const chunk = this.#chunks[number]!;
+    const at = this.#places[number]!;
+    let place = entryKeyStartAt(chunk, at) + this.#shared;
+    const end = entryEndAt(chunk, at);
+    let rank = entryBucketAt(chunk, at);
     // Behind a key's end stand zeros: keys of equal rank are compared whole.
-    for (let digit = 0; digit < 4; digit++, at++) rank = rank * 256 + (at < end ? bytes[at]! : 0);
-    this.#ranks[chunk] = rank;
+    for (let digit = 0; digit < 4; digit++, place++) rank = rank * 256 + (place < end ? chunk[place]! : 0);
+    this.#ranks[number] = rank;
   }
 
   #before(left: number, right: number): boolean {
     const ranks = this.#ranks[left]! - this.#ranks[right]!;
     if (ranks !== 0) return ranks < 0;
-    const head = this.#heads[left]!;
-    const other = this.#heads[right]!;
-    return (compareKeys(this.#bytes, head, other) || head - other) < 0;
+    const chunk = this.#chunks[left]!;
+    const other = this.#chunks[right]!;
+    return (compareEntries(chunk, this.#places[left]!, other, this.#places[right]!) || left - right) < 0;
   }
 
-  #rise(index: number, chunk: number): void {
+  #rise(index: number, number: number): void {
     while (index > 0) {
       const parent = (index - 1) >> 1;
-      if (!this.#before(chunk, this.#heap[parent]!)) break;
+      if (!this.#before(number, this.#heap[parent]!)) break;
       this.#heap[index] = this.#heap[parent]!;
       index = parent;
     }
-    this.#heap[index] = chunk;
+    this.#heap[index] = number;
   }
 
   /** Puts a chunk in the place of the first. */
-  #sink(chunk: number): void {
+  #sink(number: number): void {
     let index = 0;
     for (;;) {
       let child = 2 * index + 1;
       if (child >= this.#size) break;
       if (child + 1 < this.#size && this.#before(this.#heap[child + 1]!, this.#heap[child]!)) child++;
-      if (!this.#before(this.#heap[child]!, chunk)) break;
+      if (!this.#before(this.#heap[child]!, number)) break;
       this.#heap[index] = this.#heap[child]!;
       index = child;
     }
-    this.#heap[index] = chunk;
+    this.#heap[index] = number;
   }
 }
 
-/** How many bytes all keys begin with, when they are of one bucket; else 0. */
-function sharedBytes(bytes: Uint8Array, chunks: readonly Uint32Array[]): number {
-  let first = chunks[0]?.[0] ?? 0;
-  let last = first;
-  for (const chunk of chunks) {
-    if (compareKeys(bytes, chunk[0]!, first) < 0) first = chunk[0]!;
-    if (compareKeys(bytes, chunk.at(-1)!, last) > 0) last = chunk.at(-1)!;
-  }
-  if (bucketAt(bytes, first) !== bucketAt(bytes, last)) return 0;
-  const most = Math.min(keyBytesAt(bytes, first), keyBytesAt(bytes, last));
+/** How many of the first `most` bytes of two records' keys are equal; none when the buckets differ. */
+function sharedBytes(bytes: Uint8Array, at: number, other: number, most: number): number {
+  if (bucketAt(bytes, at) !== bucketAt(bytes, other)) return 0;
+  const end = Math.min(most, keyBytesAt(bytes, at), keyBytesAt(bytes, other));
+  const start = keyStartAt(bytes, at);
+  const otherStart = keyStartAt(bytes, other);
   let shared = 0;
-  while (shared < most && bytes[keyStartAt(bytes, first) + shared] === bytes[keyStartAt(bytes, last) + shared]) {
-    shared++;
-  }
+  while (shared < end && bytes[start + shared] === bytes[otherStart + shared]) shared++;
   return shared;
-}
-
-/** Compares two records by bucket, then key. */
-function compareKeys(bytes: Uint8Array, left: number, right: number): number {
-  const buckets = bucketAt(bytes, left) - bucketAt(bytes, right);
-  if (buckets !== 0) return buckets;
-  let at = keyStartAt(bytes, left);
-  let other = keyStartAt(bytes, right);
-  const length = keyBytesAt(bytes, left);
-  const otherLength = keyBytesAt(bytes, right);
-  for (const end = at + Math.min(length, otherLength); at < end; at++, other++) {
-    if (bytes[at] !== bytes[other]) return bytes[at]! - bytes[other]!;
-  }
-  return length - otherLength;
 }
 
 // --- in the background ---

@@ -24,7 +24,7 @@ import {
 import { HintBuilder } from "./hint_builder.ts";
 import { ADDRESS_UNIT, Keydir } from "./keydir.ts";
 import type { Log, LogOwner } from "./log.ts";
-import { type KeyRange, listInOrder, type Place, rangeAfter, recordsIn, SegmentOrder } from "./order.ts";
+import { type KeyRange, listInOrder, type Place, rangeAfter, SegmentOrder } from "./order.ts";
 import {
   bucketAt,
   expiresAtAt,
@@ -40,6 +40,7 @@ import {
 } from "./record.ts";
 import { soundPart } from "./recovery.ts";
 import { type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
+import { recordsIn } from "./sort.ts";
 
 /** A hash of a bucket's key. */
 export type KeyHash = (bucket: number, key: Uint8Array) => number;

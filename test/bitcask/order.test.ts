@@ -6,9 +6,10 @@
 import { describe, expect, test } from "bun:test";
 import { compareBytes } from "../../lib/base/bytes.ts";
 import { BlockCache } from "../../lib/bitcask/cache.ts";
-import { CHUNK_MAX, listInOrder, rangeAfter, rangeOf, SegmentOrder, sortNewest } from "../../lib/bitcask/order.ts";
+import { listInOrder, rangeAfter, rangeOf, SegmentOrder } from "../../lib/bitcask/order.ts";
 import { bucketAt, EMPTY, keyAt, KIND } from "../../lib/bitcask/record.ts";
 import { Segment } from "../../lib/bitcask/segment.ts";
+import { CHUNK_MAX, sortNewest } from "../../lib/bitcask/sort.ts";
 import type { ListQuery } from "../../lib/engine/engine.ts";
 import { randomOf } from "../suites/embedded.ts";
 import { pattern } from "../suites/fs.ts";
