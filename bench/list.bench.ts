@@ -4,7 +4,7 @@
  * Each of these happens once in the life of a process, so mitata, which repeats, is not for them: this is a script that
  * times single calls and prints what it found, with `--json` one line each.
  *
- * 1. Fill a store with a million keys of 20 to 21 bytes and values of 100, a hundredth of them with deadlines; close it.
+ * 1. Fill a store with a million keys of 21 bytes and values of 100, a hundredth of them with deadlines; close it.
  * 2. Open it by its hints, three times; without them, once; the longest turn of the event loop meanwhile.
  * 3. After an open list 100 entries from a random prefix: the first page, and the later ones. The pages of the disk are
  *    in the system's cache throughout: cold is the store's own.
