@@ -11,7 +11,8 @@ import process from "node:process";
 import type { ErrorCode } from "../../lib/base/errors.ts";
 import { NodeFileSystem } from "../../lib/fs/node.ts";
 import type { Calls } from "../../lib/fs/process.ts";
-import { errorCode, pattern, runFileSystemSuite, thrown } from "../suites/fs.ts";
+import { errorCode, type FileSystemUnderTest, pattern, runFileSuite, thrown } from "../suites/fs.ts";
+import { runFolderSuite } from "../suites/fs_folder.ts";
 
 const windows = process.platform === "win32";
 
@@ -37,14 +38,17 @@ function callsFlushing(flush: (done: (error: Error | null) => void) => void, oth
   return callsWith({ ...others, fsync: sync as Calls["fsync"], fdatasync: sync as Calls["fdatasync"] });
 }
 
-runFileSystemSuite("NodeFileSystem", () => {
+function openFolder(): FileSystemUnderTest {
   const folder = makeFolder();
   return {
     fileSystem: new NodeFileSystem(folder),
     reopen: () => new NodeFileSystem(folder),
     cleanup: () => nodeFs.rmSync(folder, { recursive: true }),
   };
-});
+}
+
+runFileSuite("NodeFileSystem's files", openFolder);
+runFolderSuite("NodeFileSystem", openFolder);
 
 describe("NodeFileSystem on disk", () => {
   let folder: string;

@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { FirkinError } from "../../lib/base/errors.ts";
+import { assert, FirkinError } from "../../lib/base/errors.ts";
 import type { File, FileMode, FileSystem, Lock } from "../../lib/fs/fs.ts";
 
 /** A promise to hold a call back with, and its end. */
@@ -93,13 +93,15 @@ export class Disk implements FileSystem {
       throw new FirkinError("IO", `Cannot open ${name}: there is no such file`);
     }
     const life = this.#life;
-    return new DiskFile(node, name, life, (action) => this.#call(action, name));
+    return new DiskFile(node, name, mode !== "read", life, (action) => this.#call(action, name));
   }
 
   rename(source: string, target: string): void {
+    const node = this.#seen.get(source);
+    if (node === undefined) throw new FirkinError("IO", `Cannot rename ${source}: there is no such file`);
     void this.#call("rename", source);
-    this.#seen.set(target, this.#seen.get(source)!);
     this.#seen.delete(source);
+    this.#seen.set(target, node);
   }
 
   remove(name: string): void {
@@ -196,26 +198,29 @@ type FileCall = (action: "write" | "truncate" | "sync") => void | Promise<void>;
 class DiskFile implements File {
   readonly #node: Node;
   readonly #name: string;
+  readonly #writable: boolean;
   readonly #life: { readonly over: boolean };
   readonly #call: FileCall;
   #closed = false;
 
-  constructor(node: Node, name: string, life: { readonly over: boolean }, call: FileCall) {
+  constructor(node: Node, name: string, writable: boolean, life: { readonly over: boolean }, call: FileCall) {
     this.#node = node;
     this.#name = name;
+    this.#writable = writable;
     this.#life = life;
     this.#call = call;
   }
 
   read(target: Uint8Array, position: number): number {
-    this.#check();
+    this.#check(position);
     const part = this.#node.seen.subarray(position, position + target.length);
     target.set(part);
     return part.length;
   }
 
   write(source: Uint8Array, position: number): void {
-    this.#check();
+    this.#check(position, true);
+    if (source.length === 0) return;
     const node = this.#node;
     try {
       void this.#call("write");
@@ -240,7 +245,7 @@ class DiskFile implements File {
   }
 
   truncate(size: number): void {
-    this.#check();
+    this.#check(size, true);
     void this.#call("truncate");
     this.#node.seen = resized(this.#node.seen, size);
   }
@@ -260,10 +265,12 @@ class DiskFile implements File {
     this.#closed = true;
   }
 
-  #check(): void {
+  #check(position = 0, writes = false): void {
+    assert(Number.isSafeInteger(position) && position >= 0, "A position in a file is a whole number from zero");
     if (this.#closed || this.#life.over) {
       throw new FirkinError("CLOSED", `Cannot use ${this.#name}: the file is closed`);
     }
+    if (writes && !this.#writable) throw new FirkinError("IO", `Cannot write ${this.#name}: it was opened to read`);
   }
 }
 
