@@ -370,18 +370,19 @@ async function openToRead(fileSystem: FileSystem, clock: Clock, options: LogOpti
   const refuse = (): never => {
     throw readOnlyError(fileSystem);
   };
-  let log: Log | undefined;
+  let log: Log;
   try {
     log = await openWith(fileSystem, clock, options, { check: refuse, release: () => {} });
-  } finally {
-    try {
-      fileSystem.inspect();
-    } catch (error) {
-      log?.close();
-      // Whatever seems to be wrong with the files: they are being written.
-      // deno-lint-ignore no-unsafe-finally
-      throw error;
-    }
+  } catch (error) {
+    // Whatever seems to be wrong with the files may be that they are being written.
+    fileSystem.inspect();
+    throw error;
+  }
+  try {
+    fileSystem.inspect();
+  } catch (error) {
+    log.close();
+    throw error;
   }
   return log;
 }

@@ -15,7 +15,8 @@
  *    nothing. A fact that the system does not give is an empty string, which proves nothing.
  *
  * An owner that is or may be alive is `LOCKED`. With `force`, one that may be (5) counts as dead, on the word of the
- * person who asks for it; one that is alive (4) never does, so that a flag that was left in a unit file does no harm.
+ * person who asks for it; one that is alive (4) never does, so that a flag that was left behind does no harm where
+ * processes see one another.
  *
  * A lock may be taken from a process that lives after all: one that was stopped for long, or in a container that
  * nobody could see into. Therefore the owner looks at its lock again (`check`) before each step that changes which

@@ -14,8 +14,8 @@ const fileSystem = new NodeFileSystem(folder);
 
 /** What was thrown: our code, and the system's. */
 function codesOf(error: unknown): string {
-  const cause = error instanceof FirkinError ? error.cause : undefined;
-  return `${error instanceof FirkinError ? error.code : error} ${(cause as { code?: unknown } | undefined)?.code}`;
+  if (!(error instanceof FirkinError)) return String(error);
+  return `${error.code} ${(error.cause as { code?: string } | undefined)?.code}`;
 }
 
 /** Writes until the system takes no more. */

@@ -228,7 +228,7 @@ describe("NodeFileSystem on disk", () => {
         closeSync: () => file.close(),
       };
       const error = await thrown(use[name]);
-      expect([error?.code, (error?.cause as { code?: string }).code]).toEqual(["IO", "EIO"]);
+      expect([error?.code, (error?.cause as { code?: string } | undefined)?.code]).toEqual(["IO", "EIO"]);
     }
   });
 

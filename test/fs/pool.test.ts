@@ -76,7 +76,7 @@ describe("FilePool", () => {
   test("FilePool closes the least recently read file and opens it again", () => {
     const letters = new Letters();
     const pool = new FilePool(letters.fileSystem, 3);
-    const files = [..."abcd"].map((letter) => pool.file(letter));
+    const files = "abcd".split("").map((letter) => pool.file(letter));
     const [a, b, c, d] = files as [File, File, File, File];
     for (const file of [a, b, c, a, d, a, c]) read(file);
     expect(letters.opened).toEqual(["a", "b", "c", "d"]);
@@ -112,7 +112,7 @@ describe("FilePool", () => {
   test("FilePool.close() closes every file for good", async () => {
     const letters = new Letters();
     const pool = new FilePool(letters.fileSystem, 3);
-    const files = [..."abc"].map((letter) => pool.file(letter));
+    const files = "abc".split("").map((letter) => pool.file(letter));
     files.forEach(read);
     pool.close();
     expect(letters.openCount).toBe(0);
@@ -133,7 +133,7 @@ describe("FilePool", () => {
   test("FilePool gives files back when the system has no more, and tries once", async () => {
     const letters = new Letters();
     const pool = new FilePool(letters.fileSystem, 8);
-    const files = [..."abcdefgh"].map((letter) => pool.file(letter));
+    const files = "abcdefgh".split("").map((letter) => pool.file(letter));
     letters.room = 6;
     expect(files.map(read).join("")).toBe("abcdefgh");
     expect(letters.openCount).toBeLessThanOrEqual(6);

@@ -49,11 +49,11 @@ export function readBytes(file: File, position: number, length: number): number[
 export interface Folder {
   readonly fs: FileSystem;
   /** A new file with these bytes. */
-  create(name: string, bytes?: ArrayLike<number>): File;
+  readonly create: (name: string, bytes?: ArrayLike<number>) => File;
   /** Opens a file that is closed after the test. */
-  open(name: string, mode: FileMode): File;
+  readonly open: (name: string, mode: FileMode) => File;
   /** All bytes of a file. */
-  contents(name: string, fileSystem?: FileSystem): number[];
+  readonly contents: (name: string, fileSystem?: FileSystem) => number[];
   /** The same folder, as a process sees it that starts later. */
   reopen(): FileSystem;
 }
@@ -259,7 +259,7 @@ export function runFileSuite(
         expect(readBytes(file, edge - 10, 30)).toEqual([...pattern(20, 3)]);
         expect(readBytes(file, edge - 1, 2)).toEqual([...pattern(20, 3).subarray(9, 11)]);
         expect(readBytes(file, 0, 64)).toEqual([...pattern(64)]);
-        expect(readBytes(file, edge - 20, 10)).toEqual(new Array(10).fill(0));
+        expect(readBytes(file, edge - 20, 10)).toEqual([...new Uint8Array(10)]);
         expect(file.size()).toBe(edge + 10);
       });
 
@@ -323,7 +323,7 @@ export function runFileSuite(
       file.read(target, 0);
       file.write(pattern(100, 9), 0);
       expect([...target]).toEqual([...pattern(100)]);
-      expect(readBytes(file, 100, 100)).toEqual(new Array(100).fill(1));
+      expect(readBytes(file, 100, 100)).toEqual([...new Uint8Array(100).fill(1)]);
     });
 
     test("File.truncate() to its own size changes nothing", () => {

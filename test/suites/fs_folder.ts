@@ -217,9 +217,9 @@ export function runFolderSuite(name: string, open: () => FileSystemUnderTest): v
     test("FileSystem.rename() over and over switches a whole file", () => {
       create("manifest", [0]);
       for (let round = 1; round <= 50; round++) {
-        create("manifest.new", new Array(round).fill(round)).close();
+        create("manifest.new", [...new Uint8Array(round).fill(round)]).close();
         folder.fs.rename("manifest.new", "manifest");
-        expect(contents("manifest")).toEqual(new Array(round).fill(round));
+        expect(contents("manifest")).toEqual([...new Uint8Array(round).fill(round)]);
       }
       expect(folder.fs.list()).toEqual(["manifest"]);
     });
