@@ -72,9 +72,7 @@ describe("Offsets beyond 2 GiB", () => {
     const value = pattern(3_000);
     const offsets = EDGES.flatMap((edge) => [edge - 1_500, edge + 5_000, edge + 16_384]);
     for (const offset of offsets) file.write(recordFor(offset, value), offset);
-    segment.adopt(file, new Uint8Array(32), true);
-    segment.release();
-    segment.tail = 2 ** 32;
+    segment.adopt(file, 2 ** 32, true);
     for (const offset of offsets) {
       const at = segment.seek(offset);
       expect([offset, revisionAt(segment.window, at)]).toEqual([offset, 2 ** 48 - 1]);
