@@ -309,7 +309,7 @@ class FeedSubscription implements EngineSubscription {
       looked < RECORDS_PER_TURN && events.length < EVENTS_MAX && this.#place !== undefined;
       looked++
     ) {
-      if (this.#place.segment.gone) {
+      if (this.#place.segment.replaced) {
         this.#find();
         if (this.#resync) break;
         continue;

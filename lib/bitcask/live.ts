@@ -122,7 +122,8 @@ export class LiveRecords {
       bytes = recordBytesAt(segment.window, at);
       hadDeadline = (flagsAt(segment.window, at) & FLAG.deadline) !== 0;
     } catch {
-      // What came after it is committed, whatever has become of it.
+      // What came after it is committed, whatever has become of it. Its length is unknown: one byte says that it is there.
+      segment.deadBytes++;
       return;
     }
     segment.deadBytes += bytes;

@@ -23,6 +23,7 @@ import { ADDRESS_UNIT } from "./keydir.ts";
 import { type Manifest, MANIFEST_NAME, readManifest, removeLeftovers, writeManifest } from "./manifest.ts";
 import { KIND, kindAt, readU32, recordBytesAt, revisionAt, timeAt } from "./record.ts";
 import { judgeTail, type SoundPart, soundPart } from "./recovery.ts";
+import { isFull, Reserve, type ReserveEvent } from "./reserve.ts";
 import {
   hasHeader,
   MARK_BYTES,
@@ -36,17 +37,46 @@ import {
 /** When an acknowledged write is on stable storage: before the answer, within an interval, or when the system likes. */
 export type SyncPolicy = "always" | "interval" | "os";
 
+/** How a run of compaction goes; bytes and milliseconds are of this run so far. */
+export interface CompactionEvent {
+  readonly type: "compaction";
+  /** "failed" leaves the log as it was. */
+  readonly phase: "started" | "progress" | "done" | "failed";
+  /** Segments that the run rewrites, and their bytes. */
+  readonly segments: number;
+  readonly totalBytes: number;
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+  /** What the log is smaller by; 0 until the run is done. */
+  readonly reclaimedBytes: number;
+  readonly milliseconds: number;
+  /** Why it failed. */
+  readonly error?: unknown;
+}
+
+/** An end that a crash had left unfinished was cut off a segment: `kept` of its `bytes` are in a file beside it. */
+export interface TornEvent {
+  readonly type: "torn";
+  readonly segment: number;
+  readonly offset: number;
+  readonly bytes: number;
+  readonly kept: number;
+}
+
 /** Something an operator should know. */
 export type LogEvent =
-  | { readonly type: "torn"; readonly segment: number; readonly offset: number; readonly bytes: number }
+  | TornEvent
   | { readonly type: "poisoned"; readonly error: FirkinError }
-  | { readonly type: "compaction-failed"; readonly error: unknown };
+  | ReserveEvent
+  | CompactionEvent;
 
 /** Options of {@link openLog}. */
 export interface LogOptions {
   readonly sync: SyncPolicy;
   readonly cacheBytesMax: number;
   readonly segmentBytesMax: number;
+  /** Room kept back for a full disk; 0: none. */
+  readonly reserveBytes: number;
   /**
    * Called when the log is there, before its segments are read; what it returns is called for each change, in order.
    */
@@ -76,6 +106,7 @@ export interface ManifestChanges {
 export class Log {
   readonly fileSystem: FileSystem;
   readonly cache: BlockCache;
+  readonly reserve: Reserve;
   /** In order of revision; the last is the active one. */
   readonly segments: Segment[] = [];
   /** The last revision given. */
@@ -94,8 +125,9 @@ export class Log {
   #switching: Promise<void> = Promise.resolve();
 
   /** For {@link openLog}. */
-  constructor(fileSystem: FileSystem, options: LogOptions, manifest: Manifest, unlock: () => void) {
+  constructor(fileSystem: FileSystem, clock: Clock, options: LogOptions, manifest: Manifest, unlock: () => void) {
     this.fileSystem = fileSystem;
+    this.reserve = new Reserve(fileSystem, clock, options.reserveBytes, options.report);
     this.cache = new BlockCache(options.cacheBytesMax);
     this.#segmentBytesMax = options.segmentBytesMax;
     this.#home = { storeId: fromHex(manifest.store)!, cache: this.cache };
@@ -217,17 +249,22 @@ export class Log {
       await writeManifest(this.fileSystem, manifest);
       this.#manifest = manifest;
       for (const segment of segments) segment.listed = true;
+      this.reserve.want(segments.length);
     });
     // A failure is its caller's; the next switch starts afresh.
     this.#switching = next.catch(() => {});
     return next;
   }
 
-  /** Puts `outputs` in the place of the run of neighbours `inputs`, on disk first, then in memory. */
+  /**
+   * Puts `outputs` in the place of the run of neighbours `inputs`, on disk first, then in memory. The inputs keep their
+   * slots and files until they are discarded: the keydir still points into them.
+   */
   async replaceRun(inputs: readonly Segment[], outputs: readonly Segment[], floor: number): Promise<void> {
     await this.switchManifest({ replace: { inputs, outputs }, floor });
     this.segments.splice(0, this.segments.length, ...replaceRun(this.segments, inputs, outputs));
     for (const output of outputs) this.register(output);
+    for (const input of inputs) input.replaced = true;
   }
 
   // --- buckets ---
@@ -270,8 +307,15 @@ export class Log {
 
   /** Closes every file and gives the folder back. */
   close(): void {
-    for (const segment of this.#slots) segment?.close();
-    this.#unlock();
+    this.reserve.close();
+    try {
+      for (const segment of this.#slots) {
+        if (segment?.replaced) this.discard(segment);
+        else segment?.close();
+      }
+    } finally {
+      this.#unlock();
+    }
   }
 }
 
@@ -285,7 +329,7 @@ export async function openLog(fileSystem: FileSystem, clock: Clock, options: Log
   try {
     const found = readManifest(fileSystem);
     const manifest = found ?? newManifest(fileSystem, clock, options.sync);
-    log = new Log(fileSystem, options, manifest, unlock);
+    log = new Log(fileSystem, clock, options, manifest, unlock);
     const replay = options.attach(log);
     removeLeftovers(fileSystem, new Set(manifest.segments.map(segmentName)));
     let clean = true;
@@ -298,8 +342,10 @@ export async function openLog(fileSystem: FileSystem, clock: Clock, options: Log
     // somebody saw may come again with other contents: a new epoch makes every old cursor start afresh.
     const epoch = clean || manifest.sync === "always" ? manifest.epoch : randomHex(clock, 8);
     if (found === undefined || epoch !== manifest.epoch || options.sync !== manifest.sync) {
-      await log.switchManifest({ epoch, sync: options.sync });
+      const opened = log;
+      await withRoom(log, () => opened.switchManifest({ epoch, sync: options.sync }));
     }
+    log.reserve.want(log.segments.length);
     return log;
   } catch (error) {
     if (log === undefined) unlock();
@@ -386,20 +432,46 @@ async function settleEnd(
   if (tail === "rot") throw segment.corrupt(sound.end);
   if (tail === "torn") {
     const cut = bytes.subarray(sound.end);
-    const name = `${segmentName(segment.id)}.torn-${sound.end}`;
-    // An open that did not get to the cut has left the same.
-    log.fileSystem.remove(name);
-    const aside = log.fileSystem.open(name, "create");
-    aside.write(cut.subarray(0, TORN_BYTES_MAX), 0);
-    await aside.sync();
-    aside.close();
-    options.report({ type: "torn", segment: segment.id, offset: sound.end, bytes: cut.length });
+    const kept = await keepAside(log, `${segmentName(segment.id)}.torn-${sound.end}`, cut.subarray(0, TORN_BYTES_MAX));
+    options.report({ type: "torn", segment: segment.id, offset: sound.end, bytes: cut.length, kept });
   }
   if (bytes.length > sound.end) file.truncate(sound.end);
   // After a failed sync the system may hold pages that it calls clean and never wrote: written anew, they count again.
-  if (!sound.clean) file.write(bytes.subarray(sound.durable, sound.end), sound.durable);
+  if (!sound.clean) await withRoom(log, () => file.write(bytes.subarray(sound.durable, sound.end), sound.durable));
   await file.sync();
   await log.fileSystem.syncDirectory();
+}
+
+/** Puts bytes into a file beside the log; returns how many: none when a full disk, whose store must open, has no room. */
+async function keepAside(log: Log, name: string, bytes: Uint8Array): Promise<number> {
+  try {
+    await withRoom(log, async () => {
+      // An open that did not get to the cut has left the same.
+      log.fileSystem.remove(name);
+      const aside = log.fileSystem.open(name, "create");
+      try {
+        aside.write(bytes, 0);
+        await aside.sync();
+      } finally {
+        aside.close();
+      }
+    });
+    return bytes.length;
+  } catch (error) {
+    if (!isFull(error)) throw error;
+    log.fileSystem.remove(name);
+    return 0;
+  }
+}
+
+/** Does what needs room; on a full disk once more, with the reserve's. */
+async function withRoom(log: Log, work: () => void | Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!isFull(error) || !log.reserve.free()) throw error;
+    await work();
+  }
 }
 
 /** Hands out the changes of a segment while its bytes are in memory; a sealed one then lets them go. */
@@ -409,7 +481,7 @@ function replaySegment(log: Log, segment: Segment, replay: (segment: Segment, of
     log.revision = Math.max(log.revision, revisionAt(bytes, at));
     log.timeMax = Math.max(log.timeMax, timeAt(bytes, at));
     const kind = kindAt(bytes, at);
-    if (kind === KIND.mark) segment.deadBytes += recordBytesAt(bytes, at);
+    if (kind === KIND.mark) segment.countMark(recordBytesAt(bytes, at));
     if (kind >= KIND.mark) continue;
     segment.count(revisionAt(bytes, at));
     replay(segment, at);

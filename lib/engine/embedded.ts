@@ -68,6 +68,7 @@ export interface EmbeddedOptions extends EngineLimits, CompactionOptions {
   readonly syncIntervalMs: number;
   readonly cacheBytesMax: number;
   readonly segmentBytesMax: number;
+  readonly reserveBytes: number;
   /** Values of at least this many bytes are stored compressed when that is smaller. Infinity: never. */
   readonly compressBytesMin: number;
   readonly report: (event: LogEvent) => void;
@@ -173,9 +174,12 @@ export class EmbeddedEngine implements Engine {
     this.#compaction = new Compaction(log, this.#clock, {
       now,
       committed,
+      seal: () => this.#group.rotate(),
       sync: () => this.#group.sync(),
       isLive: (segment, offset) => this.#live.isLive(segment.slot * ADDRESS_UNIT + offset),
-      moved: (moves) => this.#moved(moves),
+      moved: (before, segment, offset) => {
+        if (this.#live.move(before, segment, offset) && this.#schedule(segment, offset)) this.#expiry.noteStale();
+      },
       report: options.report,
     }, options);
   }
@@ -517,6 +521,9 @@ export class EmbeddedEngine implements Engine {
       "memory.orderBytes": this.#live.orderBytes,
       "memory.deadlineBytes": this.#expiry.bytes,
       "memory.cacheBytes": this.#log.cache.bytes,
+      "reserve.bytes": this.#log.reserve.bytes,
+      "reserve.full": Number(this.#log.reserve.full),
+      ...this.#compaction.stats(),
     };
   }
 
@@ -529,7 +536,6 @@ export class EmbeddedEngine implements Engine {
   /** Seals the active segment and rewrites every sealed one without its dead records. */
   async compact(): Promise<void> {
     this.#checkOpen();
-    await this.#group.rotate();
     await this.#compaction.compactAll();
   }
 
@@ -550,12 +556,6 @@ export class EmbeddedEngine implements Engine {
     } finally {
       this.#feed.close();
       this.#log.close();
-    }
-  }
-
-  #moved(moves: readonly { readonly before: number; readonly segment: Segment; readonly offset: number }[]): void {
-    for (const { before, segment, offset } of moves) {
-      if (this.#live.move(before, segment, offset) && this.#schedule(segment, offset)) this.#expiry.noteStale();
     }
   }
 

@@ -237,7 +237,7 @@ describe("Compaction", () => {
     });
     await cask.finish(Promise.all(asked));
     await cask.settle();
-    expect(cask.events).toEqual([]);
+    expect(cask.events.filter((event) => event.type !== "compaction" || event.phase === "failed")).toEqual([]);
     await cask.reopen();
     expect(await cask.all()).toBe(`again=${FILL} ${all}`);
   });

@@ -22,8 +22,12 @@ const DEFAULTS: Omit<EmbeddedOptions, "fileSystem" | "clock" | "report"> = {
   keyBytesMax: 1_024,
   valueBytesMax: 1024 * 1024,
   compressBytesMin: Infinity,
+  reserveBytes: 0,
   automatic: false,
   deadRatio: 0.5,
+  deadBytes: Infinity,
+  smallBytes: 0,
+  window: undefined,
   tombstoneRetentionMs: 3_600_000,
 };
 
