@@ -69,7 +69,7 @@ export class Reserve {
     this.#clock = clock;
     this.#bytesMax = bytesMax;
     this.#report = report;
-    if (!fileSystem.list().includes(RESERVE_NAME)) return;
+    if (!this.#isThere()) return;
     const file = fileSystem.open(RESERVE_NAME, "write");
     this.#bytes = file.size();
     file.close();
@@ -121,6 +121,10 @@ export class Reserve {
     this.#timer?.cancel();
   }
 
+  #isThere(): boolean {
+    return this.#fileSystem.list().includes(RESERVE_NAME);
+  }
+
   #cut(bytes: number): boolean {
     this.#fills++;
     try {
@@ -157,7 +161,7 @@ export class Reserve {
     const before = this.#bytes;
     let file: File | undefined;
     try {
-      file = this.#fileSystem.open(RESERVE_NAME, before === 0 ? "create" : "write");
+      file = this.#fileSystem.open(RESERVE_NAME, this.#isThere() ? "write" : "create");
       const zeros = new Uint8Array(Math.min(STEP_BYTES, this.#wanted + headroom));
       while (this.#bytes < this.#wanted + headroom) {
         const length = Math.min(zeros.length, this.#wanted + headroom - this.#bytes);
