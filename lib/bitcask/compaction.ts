@@ -62,8 +62,9 @@ const SLICE_BYTES = 256 * 1024;
 /** Records between two looks at the clock. */
 const RECORDS_PER_LOOK = 16;
 
-/** Bytes that must die before the log is looked at again. */
+/** The log is looked at again when so many bytes have died, or so long after the first of fewer. */
 const LOOK_BYTES = 256 * 1024;
+const LOOK_MS = 60_000;
 
 /** Bytes read between two reports of progress. */
 const PROGRESS_BYTES = 8 * 1024 * 1024;
@@ -128,6 +129,7 @@ export class Compaction {
   noteDead(bytes: number): void {
     this.#deadSince += bytes;
     if (this.#deadSince >= LOOK_BYTES) this.#look();
+    else if (this.#timer === undefined) this.#lookAfter(LOOK_MS);
   }
 
   /** Seals the active segment and rewrites every sealed one. @throws {FirkinError} what kept it from a segment */
@@ -193,11 +195,20 @@ export class Compaction {
     if (!this.#started || this.#busy || this.#closed) return;
     this.#deadSince = 0;
     this.#timer?.cancel();
+    this.#timer = undefined;
     const delayMs = this.#candidates.delayMs(this.#owner.now(), this.#owner.committed());
     if (delayMs === Infinity) return;
-    if (delayMs > 0) this.#timer = this.#clock.after(Math.ceil(delayMs), () => this.#look());
+    if (delayMs > 0) this.#lookAfter(Math.ceil(delayMs));
     // What failed has been reported, and stays as it is until more dies.
     else this.#queue(() => this.#rewriteWorthwhile()).then(() => this.#look(), () => {});
+  }
+
+  #lookAfter(delayMs: number): void {
+    if (!this.#started || this.#closed) return;
+    this.#timer = this.#clock.after(delayMs, () => {
+      this.#timer = undefined;
+      this.#look();
+    });
   }
 
   async #rewriteWorthwhile(): Promise<void> {
