@@ -16,7 +16,9 @@ export { type ErrorCode, type ErrorDetail, FirkinError, type FirkinErrorOptions 
 export type { File, FileMode, FileSystem, Lock, LockOptions } from "./lib/fs/fs.ts";
 export { MemoryFileSystem } from "./lib/fs/memory.ts";
 export { NodeFileSystem } from "./lib/fs/node.ts";
-export type { LogEvent, SyncPolicy } from "./lib/bitcask/log.ts";
+export type { Hours } from "./lib/bitcask/candidates.ts";
+export type { ReserveEvent } from "./lib/bitcask/reserve.ts";
+export type { CompactionEvent, LogEvent, SyncPolicy, TornEvent } from "./lib/bitcask/log.ts";
 export {
   Bucket,
   type BucketOptions,
@@ -31,6 +33,6 @@ export {
 export type { ChangeType, ControlEvent } from "./lib/engine/engine.ts";
 export { Atomic, type AtomicResult, type AtomicSetOptions } from "./lib/store/atomic.ts";
 export { connect, type ConnectOptions } from "./lib/store/connect.ts";
-export { open, type OpenOptions } from "./lib/store/open.ts";
+export { type AutomaticCompaction, open, type OpenOptions } from "./lib/store/open.ts";
 export { Store, type StoreStats, type StoreSubscribeOptions } from "./lib/store/store.ts";
 export { type Change, type SubscribeOptions, Subscription, type SubscriptionEvent } from "./lib/store/subscription.ts";

@@ -69,7 +69,10 @@ interface SubscribeFlags extends TargetFlags {
 // --- commands ---
 
 async function serveCommand(flags: ServeFlags): Promise<void> {
-  const report = (event: LogEvent | ServerEvent): void => note(describe(event));
+  const report = (event: LogEvent | ServerEvent): void => {
+    const line = describe(event);
+    if (line !== undefined) note(line);
+  };
   const store = await open({
     path: flags.dataDir,
     sync: flags.sync,
@@ -224,16 +227,21 @@ function missing(bucket: string, key: string): number {
   return EXIT.missing;
 }
 
-function describe(event: LogEvent | ServerEvent): string {
+/** What to tell of an event; nothing of what goes as it should. */
+function describe(event: LogEvent | ServerEvent): string | undefined {
   switch (event.type) {
     case "torn": {
-      const { bytes, segment, offset } = event;
-      return `cut ${bytes} bytes of an unfinished write from segment ${segment} at ${offset}, kept aside`;
+      const { bytes, kept, segment, offset } = event;
+      return `cut ${bytes} bytes of an unfinished write from segment ${segment} at ${offset}, kept ${kept} aside`;
     }
     case "poisoned":
       return `takes no more writes: ${event.error.message}`;
-    case "compaction-failed":
-      return `compaction failed: ${messageOf(event.error)}`;
+    case "full":
+      return "the disk is full: sets are refused until there is room";
+    case "recovered":
+      return "there is room on the disk again";
+    case "compaction":
+      return event.phase === "failed" ? `compaction failed: ${messageOf(event.error)}` : undefined;
     case "fallback":
       return event.message;
     case "failure":

@@ -6,40 +6,37 @@
  * 2. Write the new segments and sync them, and the end of the log too: what was left out has its successor there.
  * 3. Switch the manifest: the new segments stand where the run stood. Until then a crash leaves only files that nobody
  *    names; from then on the old files are what nobody names.
- * 4. In the same turn of the event loop point the keydir at the new places, except for keys that were written
- *    meanwhile, and remove the old files.
+ * 4. Point the keydir at the copies, in slices, except for keys that were written meanwhile. Old and new files are both
+ *    there, so that each key is read wherever the keydir points.
+ * 5. Remove the old files.
  *
- * Reads and writes go on all the while: nothing that is copied ever changes.
+ * Reads and writes go on all the while: nothing that is copied ever changes. A slice ends after a millisecond.
  *
- * Dead stays dead: a tombstone may go only when nothing older of its key can remain. That holds when the run begins
- * with the log's first segment, or when a pass has already rewritten everything before it, after the tombstone was
- * visible. And it stays for `tombstoneRetentionMs`, so that a subscriber who comes back is told of the end; the highest
- * revision dropped is the manifest's `floor`.
+ * Dead stays dead: a tombstone may go only when nothing older of its key can remain. That is known of what stands
+ * before a run when no set record there is dead, or when what is there was copied after the tombstone was visible
+ * (`cleanBefore`). And it stays for `tombstoneRetentionMs`, so that a subscriber who comes back is told of the end; the
+ * highest revision dropped is the manifest's `floor`. Which run is worth it: `candidates.ts`.
+ *
+ * A run that finds no room gets the reserve, and gives way to the one segment with the most dead bytes: it asks for the
+ * least room and brings the most.
  *
  * @module
  */
-import type { Clock } from "../base/clock.ts";
+import type { Clock, Timer } from "../base/clock.ts";
 import { FirkinError } from "../base/errors.ts";
+import { Candidates, type CandidatesOptions, cleanBefore, isRewritable, limited } from "./candidates.ts";
 import { ADDRESS_UNIT } from "./keydir.ts";
-import type { Log } from "./log.ts";
+import type { CompactionEvent, Log } from "./log.ts";
 import { isTombstone, KIND, kindAt, recordBytesAt, revisionAt, timeAt } from "./record.ts";
+import { isFull } from "./reserve.ts";
 import { type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
 
 /** Options of {@link Compaction}. */
-export interface CompactionOptions {
+export interface CompactionOptions extends CandidatesOptions {
   /** Compact without being asked. */
   readonly automatic: boolean;
-  /** A sealed segment is worth rewriting when at least this part of it is dead. */
-  readonly deadRatio: number;
-  /** Tombstones younger than this stay, milliseconds. */
-  readonly tombstoneRetentionMs: number;
-}
-
-/** Where a copied record was (an address), and where it is. */
-export interface Move {
-  readonly before: number;
-  readonly segment: Segment;
-  readonly offset: number;
+  /** For tests that look between two slices: keys moved in one at most. */
+  readonly movesPerSlice?: number;
 }
 
 /** What compaction asks of its owner. */
@@ -47,20 +44,53 @@ export interface CompactionOwner {
   now(): number;
   /** The last revision that is visible. */
   committed(): number;
+  /** Seals the active segment. */
+  seal(): Promise<void>;
   /** Resolves when everything that is visible is on stable storage. */
   sync(): Promise<void>;
   /** True when the keydir points at this set record. */
   isLive(segment: Segment, offset: number): boolean;
-  /** These records have copies; follow them, except where a key has moved on. */
-  moved(moves: readonly Move[]): void;
-  report(event: { readonly type: "compaction-failed"; readonly error: unknown }): void;
+  /** The record at address `before` has a copy: follow it, unless its key has moved on. */
+  moved(before: number, segment: Segment, offset: number): void;
+  report(event: CompactionEvent): void;
 }
 
-/** Bytes read between two turns of the event loop. */
+/** A slice ends after so long, or after so many bytes: what a read may have to wait for. */
+const SLICE_MS = 1;
 const SLICE_BYTES = 256 * 1024;
 
-/** Bytes of input in one run: bounds its memory, and the turn in which the keydir is switched. */
-const RUN_BYTES_MAX = 128 * 1024 * 1024;
+/** Records between two looks at the clock. */
+const RECORDS_PER_LOOK = 16;
+
+/** The log is looked at again when so many bytes have died, or so long after the first of fewer. */
+const LOOK_BYTES = 256 * 1024;
+const LOOK_MS = 60_000;
+
+/** Bytes read between two reports of progress. */
+const PROGRESS_BYTES = 8 * 1024 * 1024;
+
+/** One output and, for each of its set records, where it was (an address) and is (an offset). */
+interface Output {
+  readonly segment: Segment;
+  readonly before: number[];
+  readonly offsets: number[];
+}
+
+/** One run under way. */
+interface Run {
+  readonly inputs: readonly Segment[];
+  readonly outputs: Output[];
+  /** Tombstones up to this revision may go. */
+  readonly cleanBefore: number;
+  /** No record that was dead at this revision is copied. */
+  readonly started: number;
+  readonly startedMs: number;
+  /** The highest revision of a tombstone left out. */
+  floor: number;
+  readonly totalBytes: number;
+  readBytes: number;
+  writtenBytes: number;
+}
 
 /** The compaction of one log. One run at a time. */
 export class Compaction {
@@ -68,11 +98,17 @@ export class Compaction {
   readonly #clock: Clock;
   readonly #owner: CompactionOwner;
   readonly #options: CompactionOptions;
+  readonly #candidates: Candidates;
+  readonly #totals = { runs: 0, readBytes: 0, writtenBytes: 0, reclaimedBytes: 0 };
   #work: Promise<void> = Promise.resolve();
   #busy = false;
   #started = false;
   #closed = false;
   #deadSince = 0;
+  #timer: Timer | undefined;
+  /** Of the slice under way. */
+  #sliceBytes = 0;
+  #sliceEnd = 0;
 
   /** Compacts `log` when asked, and by itself when `options.automatic`. */
   constructor(log: Log, clock: Clock, owner: CompactionOwner, options: CompactionOptions) {
@@ -80,41 +116,58 @@ export class Compaction {
     this.#clock = clock;
     this.#owner = owner;
     this.#options = options;
+    this.#candidates = new Candidates(log, options);
   }
 
   /** From here on runs may begin by themselves: while the log is opened, nobody knows all of its segments. */
   start(): void {
     this.#started = this.#options.automatic;
-    this.noteDead(0);
+    this.#look();
   }
 
   /** Counts bytes that died; now and then looks whether a run is worth it. */
   noteDead(bytes: number): void {
     this.#deadSince += bytes;
-    if (!this.#started || this.#busy || this.#closed || this.#deadSince < SLICE_BYTES) return;
-    this.#deadSince = 0;
-    this.#queue(async () => {
-      const run = this.#worthwhile();
-      if (run.length > 0) await this.#rewrite(run, run[0] === this.#log.segments[0] ? this.#owner.committed() : -1);
-    }).catch((error: unknown) => this.#owner.report({ type: "compaction-failed", error }));
+    if (this.#deadSince >= LOOK_BYTES) this.#look();
+    else if (this.#timer === undefined) this.#lookAfter(LOOK_MS);
   }
 
-  /** Rewrites every sealed segment, run after run. */
+  /** Seals the active segment and rewrites every sealed one. @throws {FirkinError} what kept it from a segment */
   compactAll(): Promise<void> {
     return this.#queue(async () => {
-      const before = this.#owner.committed();
-      let rest = this.#log.segments.filter((segment) => segment.sealed && !segment.resident);
-      while (rest.length > 0 && !this.#closed) {
-        const run = limited(rest);
-        rest = rest.slice(run.length);
-        await this.#rewrite(run, before);
+      if (this.#closed) throw this.#closedError();
+      try {
+        await this.#owner.seal();
+      } catch (error) {
+        if (!isFull(error)) throw error;
+        // What the others give back may be enough for the seal.
+        await this.#rewriteAll();
+        await this.#owner.seal();
       }
+      await this.#rewriteAll();
+      if (this.#closed) throw this.#closedError();
     });
+  }
+
+  #closedError(): FirkinError {
+    return new FirkinError("CLOSED", `Cannot compact ${this.#log.fileSystem.path}: the store is closed`);
+  }
+
+  /** Figures about all runs since the open. */
+  stats(): Record<string, number> {
+    return {
+      "compaction.running": Number(this.#busy),
+      "compaction.runs": this.#totals.runs,
+      "compaction.readBytes": this.#totals.readBytes,
+      "compaction.writtenBytes": this.#totals.writtenBytes,
+      "compaction.reclaimedBytes": this.#totals.reclaimedBytes,
+    };
   }
 
   /** Resolves when no run is under way; no other begins. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#timer?.cancel();
     await this.#work;
   }
 
@@ -124,7 +177,7 @@ export class Compaction {
       // Between two slices nothing else may be left to do: the process must not end there.
       const hold = this.#clock.hold();
       try {
-        if (!this.#closed) await work();
+        await work();
       } finally {
         hold.cancel();
         this.#busy = false;
@@ -135,110 +188,178 @@ export class Compaction {
     return next;
   }
 
-  /** The first neighbours that are each dead enough. */
-  #worthwhile(): Segment[] {
-    const { segments } = this.#log;
-    const start = segments.findIndex((segment, index) => this.#isWorth(segment, index === 0));
-    if (start === -1) return [];
-    let end = start + 1;
-    while (end < segments.length && this.#isWorth(segments[end]!, start === 0)) end++;
-    return limited(segments.slice(start, end));
+  // --- which runs ---
+
+  /** Begins what is worth it now; else waits for when something may be. */
+  #look(): void {
+    if (!this.#started || this.#busy || this.#closed) return;
+    this.#deadSince = 0;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    const delayMs = this.#candidates.delayMs(this.#owner.now(), this.#owner.committed());
+    if (delayMs === Infinity) return;
+    if (delayMs > 0) this.#lookAfter(Math.ceil(delayMs));
+    // What failed has been reported, and stays as it is until more dies.
+    else this.#queue(() => this.#rewriteWorthwhile()).then(() => this.#look(), () => {});
   }
 
-  /** Old tombstones count as dead in a run that begins with the log's first segment: only there may they go. */
-  #isWorth(segment: Segment, fromFirst: boolean): boolean {
-    if (!segment.sealed || segment.resident) return false;
-    const old = segment.tombstoneTime < this.#owner.now() - this.#options.tombstoneRetentionMs;
-    const dead = segment.deadBytes + (fromFirst && old ? segment.tombstoneBytes : 0);
-    return dead >= segment.tail * this.#options.deadRatio;
+  #lookAfter(delayMs: number): void {
+    if (!this.#started || this.#closed) return;
+    this.#timer = this.#clock.after(delayMs, () => {
+      this.#timer = undefined;
+      this.#look();
+    });
   }
 
-  /** Replaces the run by its live records; drops tombstones up to revision `cleanBefore` that are old enough. */
-  async #rewrite(run: readonly Segment[], cleanBefore: number): Promise<void> {
-    const outputs: Segment[] = [];
-    let moves: Move[];
-    try {
-      const copied = await this.#copy(run, cleanBefore, outputs);
-      moves = copied.moves;
-      for (const output of outputs) {
-        if (this.#closed) break;
-        await this.#write(output);
+  async #rewriteWorthwhile(): Promise<void> {
+    while (!this.#closed) {
+      const run = this.#candidates.choose(this.#owner.now(), this.#owner.committed());
+      if (run.length === 0) return;
+      try {
+        await this.#rewrite(run);
+      } catch (error) {
+        if (this.#candidates.noteDamage(error) === undefined) throw error;
       }
+    }
+  }
+
+  /** Rewrites what is sealed now, run after run; damage in one segment does not keep it from the others. */
+  async #rewriteAll(): Promise<void> {
+    const wanted = new Set(this.#log.segments.filter(isRewritable));
+    let damage: unknown;
+    while (!this.#closed) {
+      const { segments } = this.#log;
+      const start = segments.findIndex((segment) => wanted.has(segment));
+      if (start === -1) break;
+      let end = start + 1;
+      while (end < segments.length && wanted.has(segments[end]!)) end++;
+      try {
+        await this.#rewrite(limited(segments.slice(start, end)));
+      } catch (error) {
+        const damaged = this.#candidates.noteDamage(error);
+        if (damaged === undefined) throw error;
+        wanted.delete(damaged);
+        damage ??= error;
+      }
+    }
+    if (damage !== undefined) throw damage;
+  }
+
+  /** Replaces the run by its live records; on a full disk, with the reserve's room, at least the deadest segment. */
+  async #rewrite(inputs: readonly Segment[]): Promise<void> {
+    try {
+      await this.#replace(inputs);
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      const freed = this.#log.reserve.free();
+      const deadest = this.#candidates.deadest(this.#owner.now(), this.#owner.committed());
+      if (deadest === undefined || (!freed && inputs.length === 1 && inputs[0] === deadest)) throw error;
+      await this.#replace([deadest]);
+    } finally {
+      this.#log.reserve.want(this.#log.segments.length);
+    }
+  }
+
+  // --- one run ---
+
+  async #replace(inputs: readonly Segment[]): Promise<void> {
+    const run: Run = {
+      inputs,
+      outputs: [],
+      cleanBefore: cleanBefore(this.#log.segments, inputs[0]!, this.#owner.committed()),
+      started: this.#owner.committed(),
+      startedMs: this.#clock.monotonic(),
+      floor: 0,
+      totalBytes: inputs.reduce((bytes, input) => bytes + input.tail, 0),
+      readBytes: 0,
+      writtenBytes: 0,
+    };
+    this.#report(run, "started");
+    try {
+      await this.#copy(run);
+      for (const { segment } of run.outputs) if (!this.#closed) await this.#write(run, segment);
       // What was left out has a successor, which a power cut must not take once the original is gone.
       await this.#owner.sync();
-      if (this.#closed) return this.#abandon(outputs);
-      await this.#log.replaceRun(run, outputs, copied.floor);
+      if (this.#closed) return this.#abandon(run);
+      await this.#log.replaceRun(inputs, run.outputs.map(({ segment }) => segment), run.floor);
     } catch (error) {
+      this.#report(run, "failed", error);
       // The sync that failed may be the one behind the switch: an open may then find the manifest with the outputs.
-      if (error instanceof FirkinError && error.code === "DURABILITY") { for (const output of outputs) output.close(); }
-      else this.#abandon(outputs);
+      if (error instanceof FirkinError && error.code === "DURABILITY") {
+        for (const { segment } of run.outputs) segment.close();
+      } else {
+        this.#abandon(run);
+      }
       throw error;
     }
-    this.#owner.moved(moves);
-    for (const output of outputs) this.#log.owner.sealed(output);
-    for (const segment of run) this.#log.discard(segment);
+    await this.#move(run);
+    this.#count(run);
   }
 
-  async #copy(
-    run: readonly Segment[],
-    cleanBefore: number,
-    outputs: Segment[],
-  ): Promise<{ moves: Move[]; floor: number }> {
-    const moves: Move[] = [];
+  async #copy(run: Run): Promise<void> {
     const youngest = this.#owner.now() - this.#options.tombstoneRetentionMs;
-    let floor = 0;
-    let slice = 0;
-    for (const segment of run) {
-      for (let offset = SEGMENT_HEADER_BYTES; offset < segment.tail;) {
-        const at = segment.seek(offset);
-        const length = recordBytesAt(segment.window, at);
-        const kind = kindAt(segment.window, at);
-        const revision = revisionAt(segment.window, at);
-        const time = timeAt(segment.window, at);
-        const droppable = revision <= cleanBefore && time < youngest;
-        const stays = kind === KIND.set ? this.#owner.isLive(segment, offset) : isTombstone(kind) && !droppable;
-        if (stays) {
-          segment.seek(offset);
-          const target = this.#output(outputs, length);
-          const copied = target.appendCopy(segment.window.subarray(at, at + length));
-          if (isTombstone(kind)) {
-            target.countTombstone(length, time);
-          } else {
-            moves.push({ before: segment.slot * ADDRESS_UNIT + offset, segment: target, offset: copied });
-          }
-        } else if (isTombstone(kind)) {
-          floor = Math.max(floor, revision);
-        }
+    let told = 0;
+    this.#beginSlice();
+    for (const segment of run.inputs) {
+      let records = 0;
+      for (let offset = SEGMENT_HEADER_BYTES; offset < segment.tail && !this.#closed;) {
+        const length = this.#copyRecord(run, segment, offset, youngest);
         offset += length;
-        slice += length;
-        if (slice >= SLICE_BYTES) {
-          slice = 0;
-          await this.#pause();
-          if (this.#closed) return { moves, floor };
-        }
+        run.readBytes += length;
+        this.#sliceBytes += length;
+        const looks = ++records % RECORDS_PER_LOOK === 0 || length > SLICE_BYTES;
+        if (looks && this.#isSliceOver()) await this.#pause();
+      }
+      if (run.readBytes - told >= PROGRESS_BYTES) {
+        told = run.readBytes;
+        this.#report(run, "progress");
       }
     }
-    this.#seal(outputs);
-    return { moves, floor };
+    this.#seal(run);
+  }
+
+  /** Copies the record at `offset` if it must stay; returns its length. */
+  #copyRecord(run: Run, segment: Segment, offset: number, youngest: number): number {
+    const at = segment.seek(offset);
+    const record = segment.window.subarray(at, at + recordBytesAt(segment.window, at));
+    const kind = kindAt(record, 0);
+    if (kind === KIND.set) {
+      if (!this.#owner.isLive(segment, offset)) return record.length;
+      const output = this.#output(run, record.length);
+      output.before.push(segment.slot * ADDRESS_UNIT + offset);
+      output.offsets.push(output.segment.appendCopy(record));
+    } else if (isTombstone(kind)) {
+      const revision = revisionAt(record, 0);
+      const time = timeAt(record, 0);
+      if (revision <= run.cleanBefore && time < youngest) {
+        run.floor = Math.max(run.floor, revision);
+      } else {
+        const output = this.#output(run, record.length);
+        output.segment.appendCopy(record);
+        output.segment.countTombstone(record.length, time);
+      }
+    }
+    return record.length;
   }
 
   /** The open output, or a new one when it is full. */
-  #output(outputs: Segment[], length: number): Segment {
-    const last = outputs[outputs.length - 1];
-    if (last?.hasRoom(length)) return last;
-    this.#seal(outputs);
-    const output = this.#log.createSegment(length);
-    outputs.push(output);
+  #output(run: Run, length: number): Output {
+    const last = run.outputs[run.outputs.length - 1];
+    if (last?.segment.hasRoom(length)) return last;
+    this.#seal(run);
+    const output = { segment: this.#log.createSegment(length), before: [], offsets: [] };
+    output.segment.cleanRevision = run.started;
+    run.outputs.push(output);
     return output;
   }
 
-  #seal(outputs: readonly Segment[]): void {
-    const last = outputs[outputs.length - 1];
+  #seal({ outputs }: Run): void {
+    const last = outputs[outputs.length - 1]?.segment;
     last?.seal(last.lastRevision, this.#owner.now());
   }
 
   /** Writes a whole output to its file, a slice at a time, and syncs it. */
-  async #write(output: Segment): Promise<void> {
+  async #write(run: Run, output: Segment): Promise<void> {
     await this.#log.createFile(output);
     for (let from = SEGMENT_HEADER_BYTES; from < output.tail; from += SLICE_BYTES) {
       if (from > SEGMENT_HEADER_BYTES) await this.#pause();
@@ -249,25 +370,72 @@ export class Compaction {
     output.written = output.tail;
     output.durable = output.tail;
     this.#log.shelve(output);
+    run.writtenBytes += output.tail;
   }
 
-  #abandon(outputs: readonly Segment[]): void {
-    for (const output of outputs) this.#log.discard(output);
+  /** Points the keydir at the copies, then removes the originals. A close leaves the rest to the log's. */
+  async #move({ inputs, outputs }: Run): Promise<void> {
+    const { movesPerSlice = Infinity } = this.#options;
+    this.#beginSlice();
+    for (const { segment, before, offsets } of outputs) {
+      for (let index = 0; index < before.length; index++) {
+        this.#owner.moved(before[index]!, segment, offsets[index]!);
+        const looks = index % RECORDS_PER_LOOK === 0;
+        if ((index + 1) % movesPerSlice === 0 || (looks && this.#isSliceOver())) await this.#pause();
+        if (this.#closed) return;
+      }
+      this.#log.owner.sealed(segment);
+    }
+    for (const input of inputs) {
+      if (this.#isSliceOver()) await this.#pause();
+      if (this.#closed) return;
+      this.#log.discard(input);
+    }
+  }
+
+  #abandon({ outputs }: Run): void {
+    for (const { segment } of outputs) this.#log.discard(segment);
+  }
+
+  // --- slices ---
+
+  #beginSlice(): void {
+    this.#sliceBytes = 0;
+    this.#sliceEnd = this.#clock.monotonic() + SLICE_MS;
+  }
+
+  #isSliceOver(): boolean {
+    return this.#sliceBytes >= SLICE_BYTES || this.#clock.monotonic() >= this.#sliceEnd;
   }
 
   /** Gives others their turn. */
-  #pause(): Promise<void> {
-    return new Promise((resolve) => this.#clock.after(0, resolve));
+  async #pause(): Promise<void> {
+    await new Promise<void>((resolve) => this.#clock.after(0, resolve));
+    this.#beginSlice();
   }
-}
 
-/** As many of the first segments as one run takes, one at least. */
-function limited(segments: readonly Segment[]): Segment[] {
-  let bytes = 0;
-  let count = 0;
-  while (count < segments.length && (count === 0 || bytes + segments[count]!.tail <= RUN_BYTES_MAX)) {
-    bytes += segments[count]!.tail;
-    count++;
+  // --- figures ---
+
+  #count(run: Run): void {
+    const totals = this.#totals;
+    totals.runs++;
+    totals.readBytes += run.readBytes;
+    totals.writtenBytes += run.writtenBytes;
+    totals.reclaimedBytes += run.totalBytes - run.writtenBytes;
+    this.#report(run, "done");
   }
-  return segments.slice(0, count);
+
+  #report(run: Run, phase: CompactionEvent["phase"], error?: unknown): void {
+    this.#owner.report({
+      type: "compaction",
+      phase,
+      segments: run.inputs.length,
+      totalBytes: run.totalBytes,
+      readBytes: run.readBytes,
+      writtenBytes: run.writtenBytes,
+      reclaimedBytes: phase === "done" ? run.totalBytes - run.writtenBytes : 0,
+      milliseconds: this.#clock.monotonic() - run.startedMs,
+      ...(phase === "failed" ? { error } : {}),
+    });
+  }
 }

@@ -315,7 +315,7 @@ class FeedSubscription implements EngineSubscription {
     let batchStart: number | undefined;
     for (let looked = 0; this.#place !== undefined; looked++) {
       if (batchStart === undefined && (looked >= RECORDS_PER_TURN || events.length >= EVENTS_MAX)) break;
-      if (this.#place.segment.gone) {
+      if (this.#place.segment.replaced) {
         this.#find();
         if (this.#resync) break;
         continue;

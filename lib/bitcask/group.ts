@@ -11,8 +11,11 @@
  *
  * When something fails:
  *
- * - A write that the system refuses (no space) is undone: the file is cut back, everything that waits fails, the log
- *   goes on.
+ * - A write that the system refuses is undone: the file is cut back and synced, everything that waits fails, the log
+ *   goes on. Were the cut not made durable first, a power cut could bring back what failed, whole or behind a shorter
+ *   write in its place.
+ * - When it was refused for want of room, later sets are refused at once; a group without sets, which ends keys and may
+ *   so make room, is tried again with room from the reserve (`reserve.ts`).
  * - A sync that fails poisons the log: the kernel may have dropped the pages and call them clean. Nothing more is
  *   acknowledged and nothing is retried; reads go on. So does a folder that another process has taken (`Log.fence`).
  *
@@ -30,7 +33,8 @@ import { FirkinError, messageOf } from "../base/errors.ts";
 import type { File } from "../fs/fs.ts";
 import { ADDRESS_UNIT } from "./keydir.ts";
 import type { Log, LogEvent, SyncPolicy } from "./log.ts";
-import { EMPTY, encodeMark, FLAG, KIND, NO_CONTENT, recordBytes, type RecordFields } from "./record.ts";
+import { EMPTY, encodeMark, FLAG, KIND, type Kind, NO_CONTENT, recordBytes, type RecordFields } from "./record.ts";
+import { isFull } from "./reserve.ts";
 import { MARK_BYTES, type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
 
 /** What the group tells its owner; `Note` is the owner's word about one change. */
@@ -55,9 +59,11 @@ interface Group<Note> {
   from: number;
   /** A take is among them. */
   mustSync: boolean;
+  /** It holds a set record: on a full disk it gets no room. */
+  sets: boolean;
   readonly notes: Note[];
   /** Called when the group is committed or has failed. */
-  readonly waiting: (() => void)[];
+  readonly waiting: ((error?: FirkinError) => void)[];
 }
 
 /** The end of the log, where groups are written. */
@@ -98,19 +104,32 @@ export class GroupCommit<Note> {
     return this.#flushing !== undefined || this.#queue.length > 0;
   }
 
+  /** Tells whether a record of this kind is taken now. @throws {FirkinError} FULL, or the log is poisoned */
+  admit(kind: Kind): void {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (kind === KIND.set && this.#log.reserve.full) throw this.#full();
+  }
+
+  #full(): FirkinError {
+    return new FirkinError("FULL", `Cannot write to ${this.#log.fileSystem.path}: the disk is full`);
+  }
+
   /**
-   * Gives the record the next revision and encodes it; returns its address. @throws {FirkinError} the log is poisoned
+   * Gives the record the next revision and encodes it; returns its address.
+   * @throws {FirkinError} FULL, or the log is poisoned
    */
   append(record: NewRecord): number {
+    this.admit(record.kind);
     const segment = this.#reserve(recordBytes(record));
     return this.#append(segment, record, this.#owner.now(), record.flags);
   }
 
   /**
-   * Appends the records of a batch, which count all or not at all; returns their addresses. @throws {FirkinError} the
-   * log is poisoned
+   * Appends the records of a batch, which count all or not at all; returns their addresses.
+   * @throws {FirkinError} FULL, or the log is poisoned
    */
   appendBatch(records: readonly NewRecord[]): number[] {
+    for (const { kind } of records) this.admit(kind);
     const segment = this.#reserve(records.reduce((bytes, record) => bytes + recordBytes(record), 0));
     const at = this.#owner.now();
     const last = records.length - 1;
@@ -123,9 +142,8 @@ export class GroupCommit<Note> {
   /** Adds a note to the group; without a record before it, it waits for what was asked before it. */
   enqueue(note: Note): void {
     const last = this.#queue[this.#queue.length - 1];
-    if (last === undefined) {
-      this.#queue.push({ segment: undefined, from: 0, mustSync: false, notes: [note], waiting: [] });
-    } else last.notes.push(note);
+    if (last === undefined) this.#queue.push({ ...newGroup<Note>(), notes: [note] });
+    else last.notes.push(note);
     this.#schedule();
   }
 
@@ -144,14 +162,14 @@ export class GroupCommit<Note> {
     this.#schedule();
   }
 
-  /** Seals the active segment, if it holds anything. */
+  /** Seals the active segment, if it holds anything. @throws {FirkinError} FULL — there is no room for the seal */
   async rotate(): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
     const { active } = this.#log;
     if (active !== undefined && active.tail > SEGMENT_HEADER_BYTES) this.#seal(active);
     this.#schedule();
-    await this.#settle();
-    if (this.#failure !== undefined) throw this.#failure;
+    const error = await this.#settle() ?? this.#failure;
+    if (error !== undefined) throw error;
   }
 
   /** Resolves when everything acknowledged before the call is on stable storage. */
@@ -165,40 +183,59 @@ export class GroupCommit<Note> {
     }
   }
 
-  /** Resolves when what waits now is committed or has failed; what is asked later is not waited for. */
-  async #settle(): Promise<void> {
+  /** Resolves when what waits now is committed, or has failed with this error; what is asked later does not count. */
+  async #settle(): Promise<FirkinError | undefined> {
     const last = this.#queue[this.#queue.length - 1] ?? this.#flushing;
-    if (last !== undefined) await new Promise<void>((resolve) => last.waiting.push(resolve));
+    if (last === undefined) return undefined;
+    return await new Promise<FirkinError | undefined>((resolve) => last.waiting.push(resolve));
   }
 
-  /**
-   * Commits what waits, syncs, and ends the log with a clean mark. Later appends fail with `CLOSED`. `keepTime`: the
-   * time is kept also where there is no place for a mark.
-   */
-  async close(keepTime: boolean): Promise<void> {
+  /** Commits what waits, syncs, and ends the log with a clean mark. Later appends fail with `CLOSED`. */
+  async close(): Promise<void> {
     await this.#settle();
     this.#syncTimer?.cancel();
     const failure = this.#failure;
     this.#failure = new FirkinError("CLOSED", `Cannot write to ${this.#log.fileSystem.path}: the store is closed`);
     const { active } = this.#log;
     if (failure !== undefined || active?.file === undefined || !this.#log.owned) return;
-    if (active.sealed) {
-      if (!keepTime) return;
-      this.#log.timeMax = this.#owner.now();
-      return await this.#log.switchManifest();
+    if (!active.sealed) await this.#syncFile(active, active.file);
+    try {
+      await this.#log.reserve.withRoom(() => this.#markClean(active));
+    } catch (error) {
+      // Everything is on stable storage; without the mark the next open only cannot see that this was a close.
+      if (!isFull(error)) throw error;
     }
-    await this.#syncFile(active, active.file);
-    const from = active.tail;
-    this.#mark(active, from + MARK_BYTES, FLAG.clean);
-    write(active, from, active.tail);
-    await active.file.sync();
+  }
+
+  /** Ends the log with a clean mark, which on a full disk is taken back. @throws {FirkinError} FULL */
+  async #markClean(active: Segment): Promise<void> {
+    // Behind a seal is no place for the mark, without which damage before the seal would pass for a tear.
+    const segment = active.sealed ? this.#log.begin(0) : active;
+    const from = segment.tail;
+    this.#mark(segment, from + MARK_BYTES, FLAG.clean);
+    try {
+      if (segment.file === undefined) {
+        await this.#log.createFile(segment);
+        await this.#log.switchManifest();
+      }
+      write(segment, from, segment.tail);
+    } catch (error) {
+      if (segment !== active) {
+        this.#log.forget(segment);
+      } else {
+        segment.cut(from);
+        segment.file!.truncate(from);
+        await segment.file!.sync();
+      }
+      throw error;
+    }
+    await segment.file!.sync();
   }
 
   // --- the open group ---
 
   /** The segment that takes the next `length` bytes of records, with its group open. */
   #reserve(length: number): Segment {
-    if (this.#failure !== undefined) throw this.#failure;
     let segment = this.#log.active;
     if (segment === undefined || !segment.hasRoom(length)) {
       if (segment !== undefined) this.#seal(segment);
@@ -223,7 +260,9 @@ export class GroupCommit<Note> {
       rawBytes: record.rawBytes,
       flags,
     };
-    if (fields.kind === KIND.take) this.#queue[this.#queue.length - 1]!.mustSync = true;
+    const group = this.#queue[this.#queue.length - 1]!;
+    if (fields.kind === KIND.take) group.mustSync = true;
+    if (fields.kind === KIND.set) group.sets = true;
     this.#log.revision = fields.revision;
     this.#log.timeMax = at;
     return segment.slot * ADDRESS_UNIT + segment.append(fields);
@@ -237,7 +276,7 @@ export class GroupCommit<Note> {
       last.segment = segment;
       last.from = segment.tail;
     } else {
-      this.#queue.push({ segment, from: segment.tail, mustSync: false, notes: [], waiting: [] });
+      this.#queue.push({ ...newGroup<Note>(), segment, from: segment.tail });
     }
     if (segment.durable > segment.marked) this.#mark(segment, segment.durable, 0);
   }
@@ -276,28 +315,54 @@ export class GroupCommit<Note> {
       if (segment !== undefined) {
         const direct = this.#policy !== "always" && !group.mustSync && segment.listed && !segment.sealed &&
           !this.#log.hasNewBucket;
-        if (!direct) {
+        const failure = direct ? this.#writeDirectly(group, segment) : undefined;
+        if (!direct || failure !== undefined) {
           this.#flushing = group;
-          void this.#flushAwaited(group, segment, segment.tail, revision);
+          void this.#flushAwaited(group, segment, revision, failure);
           return;
         }
-        try {
-          write(segment, group.from, segment.tail);
-        } catch (error) {
-          this.#undo(group, error);
-          continue;
-        }
-        this.#syncLater();
       }
       this.#commit(group, revision);
     }
   }
 
-  /** What is appended while this waits belongs to the next group: `end` and `revision` are fixed before. */
-  async #flushAwaited(group: Group<Note>, segment: Segment, end: number, revision: number): Promise<void> {
-    // A seal may come while this waits, and belongs to the next group too.
-    const { sealed } = segment;
-    let failure: unknown;
+  /** Writes a group that nothing must be awaited for; returns why that was refused. */
+  #writeDirectly(group: Group<Note>, segment: Segment): unknown {
+    if (group.sets && this.#log.reserve.full) return this.#full();
+    try {
+      write(segment, group.from, segment.tail);
+    } catch (error) {
+      return error;
+    }
+    this.#syncLater();
+    return undefined;
+  }
+
+  /** Writes a group and what must be there before it; `failure` is why a direct write was refused. */
+  async #flushAwaited(group: Group<Note>, segment: Segment, revision: number, failure: unknown): Promise<void> {
+    // What is appended while this waits belongs to the next group, and so does a seal.
+    const { sealed, tail } = segment;
+    failure ??= await this.#attempt(group, segment, tail, sealed);
+    while (isFull(failure) && this.#makeRoom(group, tail)) failure = await this.#attempt(group, segment, tail, sealed);
+    if (failure === undefined) {
+      this.#flushing = undefined;
+      this.#commit(group, revision);
+      if (sealed) {
+        this.#log.shelve(segment);
+        this.#log.owner.sealed(segment);
+      }
+    } else if (failure instanceof FirkinError && failure.code === "DURABILITY") {
+      this.#flushing = undefined;
+      this.#poison(failure, group);
+    } else {
+      await this.#undo(group, failure);
+    }
+    this.#flush();
+  }
+
+  /** Does what makes a group durable, in order; returns why it is not. */
+  async #attempt(group: Group<Note>, segment: Segment, end: number, sealed: boolean): Promise<unknown> {
+    if (group.sets && this.#log.reserve.full) return this.#full();
     try {
       if (sealed) this.#log.fence();
       if (!segment.listed && segment.file === undefined) await this.#log.createFile(segment);
@@ -310,24 +375,19 @@ export class GroupCommit<Note> {
       } else {
         this.#syncLater();
       }
-      // A sync of the timer's may have failed meanwhile.
-      failure = this.#failure;
     } catch (error) {
-      failure = error;
+      // At once: compaction may be about to write a manifest, which must not name it.
+      if (!segment.listed) segment.unmake();
+      return error;
     }
-    this.#flushing = undefined;
-    if (failure === undefined) {
-      this.#commit(group, revision);
-      if (sealed) {
-        this.#log.shelve(segment);
-        this.#log.owner.sealed(segment);
-      }
-    } else if (failure instanceof FirkinError && failure.code === "DURABILITY") {
-      this.#poison(failure, group);
-    } else {
-      this.#undo(group, failure);
-    }
-    this.#flush();
+    // A sync of the timer's may have failed meanwhile.
+    return this.#failure;
+  }
+
+  /** The disk is full; true when there is room now to try a group again. */
+  #makeRoom(group: Group<Note>, end: number): boolean {
+    this.#log.reserve.noteFull();
+    return !group.sets && this.#log.reserve.give(end - group.from);
   }
 
   #commit(group: Group<Note>, revision: number): void {
@@ -341,31 +401,40 @@ export class GroupCommit<Note> {
   #fail(groups: readonly Group<Note>[], error: FirkinError): void {
     for (const { notes, waiting } of groups) {
       this.#owner.failed(notes, error);
-      for (const resolve of waiting) resolve();
+      for (const resolve of waiting) resolve(error);
     }
   }
 
-  /** Takes back everything that is not committed, in memory and in the files. */
-  #undo(group: Group<Note>, cause: unknown): void {
+  /** Takes back everything that is not committed, in the file and in memory. */
+  async #undo(group: Group<Note>, cause: unknown): Promise<void> {
     const error = cause instanceof FirkinError ? cause : new FirkinError("IO", messageOf(cause), { cause });
-    const groups = [group, ...this.#queue];
-    this.#queue = [];
-    if (!this.#log.owned) return this.#poison(this.#failure!, ...groups);
+    let groups = [group];
+    if (!this.#log.owned) {
+      this.#flushing = undefined;
+      return this.#poison(this.#failure!, group);
+    }
     try {
-      for (const { segment, from } of groups.reverse()) {
-        if (segment?.listed) {
-          segment.cut(from);
-          segment.file?.truncate(from);
-        } else if (segment !== undefined && segment === this.#log.active) {
-          this.#log.forget(segment);
-        }
+      const { segment } = group;
+      // Only this group has come as far as the file.
+      if (segment?.listed && segment.file !== undefined) {
+        segment.file.truncate(group.from);
+        await segment.file.sync();
+      }
+      // What was asked for meanwhile stands behind what is taken back, and goes with it.
+      groups = [group, ...this.#queue];
+      this.#queue = [];
+      for (const { segment, from } of groups.toReversed()) {
+        if (segment?.listed) segment.cut(from);
+        else if (segment !== undefined && segment === this.#log.active) this.#log.forget(segment);
       }
     } catch (second) {
+      this.#flushing = undefined;
       const message = `Cannot undo a failed write: ${messageOf(second)}`;
       this.#poison(new FirkinError("DURABILITY", message, { cause: error }), ...groups);
       return;
     }
-    this.#fail(groups.reverse(), error);
+    this.#flushing = undefined;
+    this.#fail(groups, error);
   }
 
   #poison(error: FirkinError, ...groups: Group<Note>[]): void {
@@ -402,6 +471,10 @@ export class GroupCommit<Note> {
     }
     segment.durable = Math.max(segment.durable, end);
   }
+}
+
+function newGroup<Note>(): Group<Note> {
+  return { segment: undefined, from: 0, mustSync: false, sets: false, notes: [], waiting: [] };
 }
 
 function write(segment: Segment, from: number, end: number): void {

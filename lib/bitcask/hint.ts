@@ -11,12 +11,12 @@
  *     24  u32      segment id
  *     28  u48      the segment's length
  *     34  u32      the checksum of the segment's seal
- *     38  u48 x 6  dead bytes, tombstone bytes, last tombstone's time, first revision, last revision, highest time
- *     74  u32      number of entries
- *     78  u32      number of blocks
- *     82  u32      where the index begins, which is where the blocks end
- *     86  u32      checksum of the index
- *     90  u32      CRC-32 of the 90 bytes before
+ *     38  u48 x 7  dead bytes, mark bytes, tombstone bytes, last tombstone's time, first and last revision, highest
+ *     time 80  u32      number of entries
+ *     84  u32      number of blocks
+ *     88  u32      where the index begins, which is where the blocks end
+ *     92  u32      checksum of the index
+ *     96  u32      CRC-32 of the 96 bytes before
  *
  *     block   u32 checksum, then entries
  *     entry   u32 hash, u32 offset, u8 kind, u8 flags, u16 bucket, u16 key length, [u48 deadline], key
@@ -56,7 +56,7 @@ import {
 } from "./record.ts";
 
 /** On disk: never change. Bytes before the first block. */
-export const HINT_HEADER_BYTES = 94;
+export const HINT_HEADER_BYTES = 100;
 
 /** The version in the header; a hint with another one is made anew. */
 const HINT_VERSION = 1;
@@ -79,8 +79,9 @@ export function hintName(segmentId: number): string {
 
 /** What a hint says of its segment as a whole. */
 export interface HintFigures {
-  /** Bytes of marks, and of set records whose key has a newer record in the same segment. */
+  /** Bytes of marks, and of set records whose key has a newer record in the same segment; and of the marks alone. */
   readonly deadBytes: number;
+  readonly markBytes: number;
   /** Bytes of all its tombstones, and the time of the last of them. */
   readonly tombstoneBytes: number;
   readonly tombstoneTime: number;
@@ -116,12 +117,12 @@ export function hintBinding(segmentHeader: Uint8Array, length: number, sealCheck
 /** Checks every byte of a hint; undefined when it does not hold or is not the one that is meant. */
 export function checkHint(bytes: Uint8Array, binding: Uint8Array): HintContents | undefined {
   if (bytes.length < HINT_HEADER_BYTES || !binding.every((byte, index) => bytes[index] === byte)) return undefined;
-  if (readU32(bytes, 90) !== crc32(bytes.subarray(0, 90))) return undefined;
-  const blocks = readU32(bytes, 78);
-  const end = readU32(bytes, 82);
+  if (readU32(bytes, 96) !== crc32(bytes.subarray(0, 96))) return undefined;
+  const blocks = readU32(bytes, 84);
+  const end = readU32(bytes, 88);
   const index = bytes.subarray(end);
   const seed = crc32(binding);
-  if (end > bytes.length || readU32(bytes, 86) !== crc32(index, seed)) return undefined;
+  if (end > bytes.length || readU32(bytes, 92) !== crc32(index, seed)) return undefined;
   for (let number = 0; number < blocks; number++) {
     const start = blockStart(index, number);
     const next = number + 1 < blocks ? blockStart(index, number + 1) : end;
@@ -129,13 +130,14 @@ export function checkHint(bytes: Uint8Array, binding: Uint8Array): HintContents 
   }
   const figures: HintFigures = {
     deadBytes: readU48(bytes, 38),
-    tombstoneBytes: readU48(bytes, 44),
-    tombstoneTime: readU48(bytes, 50),
-    firstRevision: readU48(bytes, 56),
-    lastRevision: readU48(bytes, 62),
-    time: readU48(bytes, 68),
+    markBytes: readU48(bytes, 44),
+    tombstoneBytes: readU48(bytes, 50),
+    tombstoneTime: readU48(bytes, 56),
+    firstRevision: readU48(bytes, 62),
+    lastRevision: readU48(bytes, 68),
+    time: readU48(bytes, 74),
   };
-  return { bytes, figures, count: readU32(bytes, 74), blocks, end };
+  return { bytes, figures, count: readU32(bytes, 80), blocks, end };
 }
 
 // --- entries ---
@@ -470,9 +472,9 @@ export class HintWriter {
     this.#items.forEach((item, number) => writeU32(bytes, end + 4 * number, places + item));
     bytes.set(this.#index.subarray(0, this.#indexTail), end + places);
     bytes.set(this.#binding);
-    const { deadBytes, tombstoneBytes, tombstoneTime, firstRevision, lastRevision, time } = figures;
+    const { deadBytes, markBytes, tombstoneBytes, tombstoneTime, firstRevision, lastRevision, time } = figures;
     let at = BINDING_BYTES;
-    for (const figure of [deadBytes, tombstoneBytes, tombstoneTime, firstRevision, lastRevision, time]) {
+    for (const figure of [deadBytes, markBytes, tombstoneBytes, tombstoneTime, firstRevision, lastRevision, time]) {
       at = writeU48(bytes, at, figure);
     }
     for (const figure of [this.#count, this.#items.length, end, crc32(bytes.subarray(end), this.#seed)]) {

@@ -97,6 +97,7 @@ function* sortChunks(bytes: Uint8Array, end: number, hash: HashOfBytes): Generat
   let first = -1;
   let shared = Infinity;
   let liveBytes = 0;
+  let markBytes = 0;
   let tombstoneBytes = 0;
   let tombstoneTime = 0;
   let firstRevision = 0;
@@ -116,6 +117,7 @@ function* sortChunks(bytes: Uint8Array, end: number, hash: HashOfBytes): Generat
       shared = sharedBytes(bytes, first, at, shared);
       chunk.add(at, kind === KIND.set ? length : 0);
     }
+    if (kind === KIND.mark) markBytes += length;
     if (isTombstone(kind)) {
       tombstoneBytes += length;
       tombstoneTime = Math.max(tombstoneTime, timeAt(bytes, at));
@@ -127,7 +129,8 @@ function* sortChunks(bytes: Uint8Array, end: number, hash: HashOfBytes): Generat
     chunk = new Chunk(bytes, hash);
     yield;
   }
-  return { chunks, shared, liveBytes, figures: { tombstoneBytes, tombstoneTime, firstRevision, lastRevision, time } };
+  const figures = { markBytes, tombstoneBytes, tombstoneTime, firstRevision, lastRevision, time };
+  return { chunks, shared, liveBytes, figures };
 }
 
 /**

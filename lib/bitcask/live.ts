@@ -153,11 +153,11 @@ export class LiveRecords implements LogOwner {
 
   /** See {@link LogOwner.replayHint}. */
   replayHint(segment: Segment, hint: HintContents): void {
-    const { deadBytes, tombstoneBytes, tombstoneTime, firstRevision, lastRevision, time } = hint.figures;
-    Object.assign(segment, { deadBytes, tombstoneBytes, tombstoneTime, firstRevision, lastRevision });
+    const { time, ...figures } = hint.figures;
+    Object.assign(segment, figures);
     this.#log.timeMax = Math.max(this.#log.timeMax, time);
     this.#orders.set(segment, undefined);
-    this.#owner.noteDead(deadBytes + tombstoneBytes, false);
+    this.#owner.noteDead(figures.deadBytes + figures.tombstoneBytes, false);
     const { bytes } = hint;
     const reader = new HintReader(hint);
     this.#storing = true;
@@ -276,7 +276,9 @@ export class LiveRecords implements LogOwner {
       bytes = recordBytesAt(segment.window, at);
       hadDeadline = (flagsAt(segment.window, at) & FLAG.deadline) !== 0;
     } catch {
-      // What came after it is committed, whatever has become of it.
+      // What came after it is committed, whatever has become of it. Its length is unknown: one byte says that it is
+      // there.
+      segment.deadBytes++;
       return;
     }
     segment.deadBytes += bytes;

@@ -82,11 +82,17 @@ export class Segment {
   marked: number = SEGMENT_HEADER_BYTES;
   /** The manifest on disk names it. */
   listed = false;
-  /** It left the log: compaction has put its live records elsewhere. */
+  /** It left the log: compaction has put others in its place. It is read until the keydir points at no record of it. */
+  replaced = false;
+  /** It is closed, and its file removed. */
   gone = false;
   sealed = false;
   /** Bytes that nobody needs once the segment is sealed: records whose key has a newer one, and marks. */
   deadBytes = 0;
+  /** The part of `deadBytes` that marks are. */
+  markBytes = 0;
+  /** No record that a change up to this revision ended was copied into it. */
+  cleanRevision = 0;
   /** Bytes of its tombstones, and the time of the last of them. */
   tombstoneBytes = 0;
   tombstoneTime = 0;
@@ -141,7 +147,7 @@ export class Segment {
     const offset = this.tail;
     this.tail = encodeRecord(this.#reserve(recordBytes(fields)), offset, this.seed, fields);
     if (fields.kind < KIND.mark) this.count(fields.revision);
-    if (fields.kind === KIND.mark) this.deadBytes += this.tail - offset;
+    if (fields.kind === KIND.mark) this.countMark(this.tail - offset);
     return offset;
   }
 
@@ -157,6 +163,13 @@ export class Segment {
   seal(revision: number, at: number): void {
     this.append({ kind: KIND.seal, bucket: 0, revision, at, key: EMPTY, value: EMPTY, content: NO_CONTENT });
     this.sealed = true;
+  }
+
+  /** Lets go of a file that no manifest names; the segment is in memory alone again. */
+  unmake(): void {
+    this.file?.close();
+    this.file = undefined;
+    this.written = 0;
   }
 
   /** Takes back everything from `tail` on, in memory. */
@@ -178,6 +191,12 @@ export class Segment {
       this.#resident = grown;
     }
     return this.#resident;
+  }
+
+  /** Counts a mark. */
+  countMark(bytes: number): void {
+    this.deadBytes += bytes;
+    this.markBytes += bytes;
   }
 
   /** Counts a tombstone. */

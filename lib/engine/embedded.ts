@@ -23,7 +23,8 @@ import { changeAt, Feed } from "../bitcask/feed.ts";
 import { GroupCommit } from "../bitcask/group.ts";
 import { ADDRESS_UNIT } from "../bitcask/keydir.ts";
 import { type KeyHash, LiveRecords } from "../bitcask/live.ts";
-import { type Log, type LogOptions, type LogOwner, openLog } from "../bitcask/log.ts";
+import type { Log, LogOptions, LogOwner } from "../bitcask/log.ts";
+import { openLog } from "../bitcask/open.ts";
 import { rangeOf } from "../bitcask/order.ts";
 import { type Found, type Note, PendingChanges } from "../bitcask/pending.ts";
 import { bucketAt, entryAt, expiresAtAt, keyAt } from "../bitcask/record.ts";
@@ -156,9 +157,12 @@ export class EmbeddedEngine implements Engine {
     this.#compaction = new Compaction(log, this.#clock, {
       now,
       committed,
+      seal: () => this.#group.rotate(),
       sync: () => this.#group.sync(),
       isLive: (segment, offset) => this.#live.isLive(segment.slot * ADDRESS_UNIT + offset),
-      moved: (moves) => this.#moved(moves),
+      moved: (before, segment, offset) => {
+        if (this.#live.move(before, segment, offset) && this.#schedule(segment, offset)) this.#expiry.noteStale();
+      },
       report: options.report,
     }, options);
   }
@@ -399,6 +403,9 @@ export class EmbeddedEngine implements Engine {
       "memory.orderBytes": this.#live.orderBytes,
       "memory.deadlineBytes": this.#expiry.bytes,
       "memory.cacheBytes": this.#log.cache.bytes,
+      "reserve.bytes": this.#log.reserve.bytes,
+      "reserve.full": Number(this.#log.reserve.full),
+      ...this.#compaction.stats(),
     };
   }
 
@@ -411,7 +418,6 @@ export class EmbeddedEngine implements Engine {
   /** Seals the active segment and rewrites every sealed one without its dead records. */
   async compact(): Promise<void> {
     this.#checkWrite();
-    await this.#group.rotate();
     await this.#compaction.compactAll();
   }
 
@@ -429,17 +435,11 @@ export class EmbeddedEngine implements Engine {
     this.#time.close();
     await this.#compaction.close();
     try {
-      await this.#group.close(this.#expiry.pending);
+      await this.#group.close();
     } finally {
       await this.#live.close();
       this.#feed.close();
       this.#log.close();
-    }
-  }
-
-  #moved(moves: readonly { readonly before: number; readonly segment: Segment; readonly offset: number }[]): void {
-    for (const { before, segment, offset } of moves) {
-      if (this.#live.move(before, segment, offset) && this.#schedule(segment, offset)) this.#expiry.noteStale();
     }
   }
 

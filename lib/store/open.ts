@@ -4,6 +4,7 @@
  * @module
  */
 import { type Clock, systemClock } from "../base/clock.ts";
+import type { Hours } from "../bitcask/candidates.ts";
 import type { LogEvent, SyncPolicy } from "../bitcask/log.ts";
 import { openEmbedded } from "../engine/embedded.ts";
 import type { FileSystem } from "../fs/fs.ts";
@@ -52,18 +53,41 @@ export interface OpenOptions {
   readonly batchOperationsMax?: number;
   /** Bytes of the keys and values of one batch; 4 MiB by default, at most 1 GiB. */
   readonly batchBytesMax?: number;
-  /** When to compact without being asked: at this dead part of a segment (default 0.5); `false`: never. */
-  readonly compaction?: { readonly deadRatio?: number } | false;
+  /** When to compact without being asked; `false`: never. */
+  readonly compaction?: AutomaticCompaction | false;
   /** Compress values of at least this many bytes (default 1,024) when that is smaller; `false`: never. */
   readonly compression?: { readonly bytesMin?: number } | false;
   /** How long compaction keeps the records of ended keys, for subscribers who come back; `"1h"` by default. */
   readonly tombstoneRetention?: Duration;
-  /** Told what an operator should know: a torn end that was cut, a failed sync. */
+  /**
+   * Size of a file that keeps room for deletes and compaction on a full disk, where sets are refused with `FULL`; as
+   * large as a segment by default, 32 MiB at most. 0: none, and on a full disk each write is tried.
+   */
+  readonly reserveBytes?: number;
+  /** Told what an operator should know: a torn end that was cut, a failed sync, a full disk, compaction's runs. */
   readonly onEvent?: (event: LogEvent) => void;
   /** Time, timers and randomness; the system's by default. */
   readonly clock?: Clock;
   /** Where files are kept, instead of the folder at `path`. */
   readonly fileSystem?: FileSystem;
+}
+
+/** When {@link open} compacts without being asked: a part of {@link OpenOptions}. */
+export interface AutomaticCompaction {
+  /** A full segment is rewritten when at least this part of it is dead; above 0, up to 1, 0.5 by default. */
+  readonly deadRatio?: number;
+  /** It is also rewritten when at least so many bytes of it are dead; never for that alone by default. */
+  readonly deadBytes?: number;
+  /**
+   * Four or more neighbours of fewer bytes are merged; a quarter of `segmentBytesMax` by default, at most half of it.
+   * 0: never.
+   */
+  readonly smallBytes?: number;
+  /**
+   * Hours of the day, UTC, in which it may begin, such as `{ start: 1, end: 5 }`; past midnight when `end` is the
+   * smaller. At any time by default.
+   */
+  readonly window?: Hours;
 }
 
 const MIB = 1024 * 1024;
@@ -102,22 +126,30 @@ export async function open(target: string | OpenOptions): Promise<Store> {
     throw new TypeError("Cannot open a store without a path");
   }
   const { compaction = {}, compression = {} } = options;
+  const { deadRatio = 0.5, deadBytes, smallBytes, window } = compaction === false ? {} : compaction;
+  const segmentBytesMax = within("segmentBytesMax", options.segmentBytesMax ?? 32 * MIB, 4_096, 1_024 * MIB);
+  // Memory that runs out cannot be told from a process that ends: there is nothing to keep back.
+  const reserveBytes = options.path === ":memory:" ? 0 : Math.min(segmentBytesMax, 32 * MIB);
   const engine = await openEmbedded({
     fileSystem: options.fileSystem ?? fileSystemOf(options.path),
     clock: options.clock ?? systemClock,
     sync: oneOf("sync", options.sync ?? "always", ["always", "interval", "os"]),
     syncIntervalMs: within("syncIntervalMs", options.syncIntervalMs ?? 1_000, 1, 3_600_000),
     cacheBytesMax: within("cacheBytesMax", options.cacheBytesMax ?? 64 * MIB, 0, 2 ** 40),
-    segmentBytesMax: within("segmentBytesMax", options.segmentBytesMax ?? 32 * MIB, 4_096, 1_024 * MIB),
+    segmentBytesMax,
     filesMax: within("filesMax", options.filesMax ?? 256, 8, 2 ** 20),
     forceUnlock: options.forceUnlock === true,
     readOnly: options.readOnly === true,
+    reserveBytes: within("reserveBytes", options.reserveBytes ?? reserveBytes, 0, 2 ** 40),
     keyBytesMax: within("keyBytesMax", options.keyBytesMax ?? 1_024, 1, 65_535),
     valueBytesMax: within("valueBytesMax", options.valueBytesMax ?? 64 * MIB, 1, 1_024 * MIB),
     batchOperationsMax: within("batchOperationsMax", options.batchOperationsMax ?? 1_000, 1, 1_000_000),
     batchBytesMax: within("batchBytesMax", options.batchBytesMax ?? 4 * MIB, 1, 1_024 * MIB),
     automatic: compaction !== false,
-    deadRatio: ratio("compaction.deadRatio", compaction === false ? 1 : compaction.deadRatio ?? 0.5),
+    deadRatio: ratio("compaction.deadRatio", deadRatio),
+    deadBytes: deadBytes === undefined ? Infinity : within("compaction.deadBytes", deadBytes, 1, 2 ** 40),
+    smallBytes: within("compaction.smallBytes", smallBytes ?? segmentBytesMax >>> 2, 0, segmentBytesMax >>> 1),
+    window: window === undefined ? undefined : hours("compaction.window", window),
     compressBytesMin: compression === false
       ? Infinity
       : within("compression.bytesMin", compression.bytesMin ?? 1_024, 0, 2 ** 40),
@@ -141,6 +173,13 @@ function within(name: string, value: number, least: number, most: number): numbe
 function ratio(name: string, value: number): number {
   if (!(value > 0 && value <= 1)) throw new RangeError(`Cannot open with ${name} ${value}: expected above 0, up to 1`);
   return value;
+}
+
+function hours(name: string, { start, end }: Hours): Hours {
+  if (!(start >= 0 && start < 24 && end > 0 && end <= 24 && start !== end)) {
+    throw new RangeError(`Cannot open with ${name} from ${start} to ${end}: expected two hours of a day`);
+  }
+  return { start, end };
 }
 
 function oneOf<Name extends string>(option: string, value: Name, names: readonly Name[]): Name {

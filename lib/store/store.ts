@@ -63,7 +63,11 @@ export class Store implements AsyncDisposable {
     return new Subscription(source, options);
   }
 
-  /** Figures: `keys`, `revision`, `segments`, `log.bytes`, `log.deadBytes`, ...; of a server also `server.*`. */
+  /**
+   * Figures: `keys`, `revision`, `segments`, `log.bytes`, `log.deadBytes`, ...; since the open `compaction.runs`,
+   * `compaction.readBytes`, `compaction.writtenBytes`, `compaction.reclaimedBytes`, and 1 or 0 in `compaction.running`;
+   * `reserve.bytes`, and 1 in `reserve.full` while sets are refused; of a server also `server.*`.
+   */
   async stats(): Promise<StoreStats> {
     return await this.engine.stats();
   }

@@ -6,8 +6,9 @@
 import { describe, expect, test } from "bun:test";
 import { FirkinError } from "../../lib/base/errors.ts";
 import type { EngineSubscription } from "../../lib/engine/engine.ts";
-import { type DiskCall, gate } from "../suites/disk.ts";
+import { gate } from "../suites/disk.ts";
 import { Cask, randomOf } from "../suites/embedded.ts";
+import { brief } from "../suites/engine_subject.ts";
 import { errorCode } from "../suites/fs.ts";
 
 const FILL = "f".repeat(1_000);
@@ -171,6 +172,158 @@ describe("Compaction", () => {
     }
   });
 
+  test("is right in every turn while the keydir moves: reads, listings, deadlines, subscribers", async () => {
+    let turns = 0;
+    for (let seed = 1; seed <= 30; seed++) {
+      const random = randomOf(seed);
+      const cask = await Cask.open({ tombstoneRetentionMs: 1, movesPerSlice: 1 + random(3) });
+      const model = new Map<string, string>();
+      const key = (): string => `k${10 + random(30)}`;
+      for (let index = 0; index < 60; index++) {
+        const [name, value] = [key(), `${index}`.repeat(100)];
+        model.set(name, value);
+        await cask.set(name, value, random(5) === 0 ? { deadline: { ttl: 1_000_000 } } : {});
+      }
+      await cask.advance(10);
+      const heard: string[] = [];
+      const subscription = cask.engine.subscribe({ snapshot: random(2) === 0 });
+      const reading = (async () => {
+        for (let some = await subscription.next(); some !== undefined; some = await subscription.next()) {
+          heard.push(...some.map(brief));
+        }
+      })();
+      const expected: string[] = [];
+      const inFlight = new Set<string>();
+      const settled: Promise<unknown>[] = [];
+      let done = false;
+      const compaction = cask.engine.compact().then(() => done = true);
+      while (!done) {
+        turns++;
+        const name = key();
+        if (random(3) > 0 || inFlight.has(name)) {
+          // Nothing is written in this turn.
+        } else if (random(2) === 0) {
+          inFlight.add(name);
+          const value = `new${turns}`.repeat(10);
+          settled.push(
+            cask.set(name, value).then(() => {
+              model.set(name, value);
+              expected.push(`set ${name}=${value}`);
+              inFlight.delete(name);
+            }),
+          );
+        } else if (model.has(name)) {
+          inFlight.add(name);
+          settled.push(
+            cask.delete(name).then(() => {
+              model.delete(name);
+              expected.push(`delete ${name}`);
+              inFlight.delete(name);
+            }),
+          );
+        }
+        cask.clock.advance(0);
+        for (let turn = 0; turn < 3; turn++) await Promise.resolve();
+        for (const [name, value] of model) if (!inFlight.has(name)) expect(cask.get(name)).toBe(value);
+        const all = Array.from(model, ([name, value]) => `${name}=${value}`).sort().join(" ");
+        if (inFlight.size === 0) expect(`${seed}: ${await cask.all()}`).toBe(`${seed}: ${all}`);
+      }
+      await compaction;
+      await Promise.all(settled);
+      await cask.settle();
+      subscription.close();
+      await reading;
+      expect(heard.slice(heard.length - expected.length)).toEqual(expected);
+      await cask.advance(1_000_000);
+      const { length } = (await cask.engine.list("b", { limit: 100 })).entries;
+      expect((await cask.engine.stats())["keys"]).toBe(length);
+      const kept = await cask.all();
+      await cask.reopen();
+      expect(await cask.all()).toBe(kept);
+    }
+    expect(turns).toBeGreaterThan(500);
+  });
+
+  test("counts a copy whose key has moved on as dead", async () => {
+    const cask = await Cask.open({ movesPerSlice: 1 });
+    for (let index = 0; index < 40; index++) await cask.set(`k${index}`, FILL.slice(0, 300));
+    const renamed = cask.disk.count("rename");
+    const compaction = cask.engine.compact();
+    while (cask.disk.count("rename") < renamed + 1) {
+      cask.clock.advance(0);
+      await Promise.resolve();
+    }
+    await cask.delete("k39");
+    await cask.set("k38", "1");
+    await cask.finish(compaction);
+    const dead = (await cask.engine.stats())["log.deadBytes"]!;
+    await cask.reopen();
+    expect((await cask.engine.stats())["log.deadBytes"]! - dead).toBeLessThan(100);
+    expect(dead).toBeGreaterThan(600);
+  });
+
+  test("closed in the middle of the moves has its outputs, and leaves no file behind", async () => {
+    for (let turns = 0; turns < 60; turns++) {
+      const cask = await Cask.open({ movesPerSlice: 1 });
+      for (let index = 0; index < 30; index++) await cask.set(`k${index % 9}`, FILL + index);
+      const all = await cask.all();
+      const compaction = errorCode(() => cask.engine.compact());
+      for (let turn = 0; turn < turns * 3; turn++) {
+        cask.clock.advance(0);
+        await Promise.resolve();
+      }
+      await cask.close();
+      expect(["CLOSED", undefined]).toContain(await compaction);
+      const files = cask.disk.segments();
+      const manifest = JSON.parse(new TextDecoder().decode(cask.disk.bytes("manifest")).split("\n")[0]!);
+      expect(files.map((name) => Number.parseInt(name, 10))).toEqual(
+        manifest.segments.toSorted((left: number, right: number) => left - right),
+      );
+      await cask.open();
+      expect(await cask.all()).toBe(all);
+    }
+  });
+
+  test("tells how it goes, and counts", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 1024 * 1024 });
+    for (let index = 0; index < 12; index++) await cask.set(`k${index % 3}`, FILL.repeat(900));
+    const before = await logBytes(cask);
+    await cask.compact();
+    const events = cask.events.filter((event) => event.type === "compaction");
+    expect(events.map(({ phase }) => phase)).toEqual(["started", "progress", "done"]);
+    const [started, , done] = events;
+    expect(started).toMatchObject({ segments: 12, readBytes: 0, writtenBytes: 0, reclaimedBytes: 0 });
+    const after = await logBytes(cask);
+    expect(done!.reclaimedBytes).toBeGreaterThanOrEqual(before - after);
+    expect(done!.writtenBytes).toBe(after);
+    expect(await cask.engine.stats()).toMatchObject({
+      "compaction.running": 0,
+      "compaction.runs": 1,
+      "compaction.readBytes": done!.readBytes,
+      "compaction.writtenBytes": after,
+      "compaction.reclaimedBytes": done!.reclaimedBytes,
+    });
+    const compaction = cask.engine.compact();
+    await Promise.resolve();
+    expect((await cask.engine.stats())["compaction.running"]).toBe(1);
+    await cask.finish(compaction);
+  });
+
+  test("leaves a damaged segment as it is and compacts the others", async () => {
+    const cask = await Cask.open({ cacheBytesMax: 0 });
+    for (let index = 0; index < 30; index++) await cask.set(`k${index % 8}`, FILL + index);
+    const segments = cask.disk.segments();
+    const file = cask.disk.open(segments[2]!, "write");
+    file.write(Uint8Array.of(0xee), 200);
+    const before = await logBytes(cask);
+    expect(await errorCode(() => cask.compact())).toBe("CORRUPT");
+    expect(cask.disk.segments()).toContain(segments[2]!);
+    expect(await logBytes(cask)).toBeLessThan(before / 2);
+    for (let key = 0; key < 8; key++) expect(cask.get(`k${key}`)?.startsWith(FILL)).toBe(true);
+    const failed = cask.events.filter((event) => event.type === "compaction" && event.phase === "failed");
+    expect(failed.length).toBe(1);
+  });
+
   test("begins by itself when enough is dead", async () => {
     const cask = await Cask.open({ automatic: true, segmentBytesMax: 64 * 1024 });
     for (let index = 0; index < 2_000; index++) await cask.set("a", FILL);
@@ -238,7 +391,7 @@ describe("Compaction", () => {
     });
     await cask.finish(Promise.all(asked));
     await cask.settle();
-    expect(cask.events).toEqual([]);
+    expect(cask.events.filter((event) => event.type !== "compaction" || event.phase === "failed")).toEqual([]);
     await cask.reopen();
     expect(await cask.all()).toBe(`again=${FILL} ${all}`);
   });
@@ -247,11 +400,23 @@ describe("Compaction", () => {
 describe("Compaction, when the disk fails", () => {
   /** A store with something to compact, and what it says. */
   async function prepared(): Promise<{ cask: Cask; all: string }> {
-    const cask = await Cask.open({ tombstoneRetentionMs: 1 });
+    const cask = await Cask.open({ tombstoneRetentionMs: 1, movesPerSlice: 1 });
     for (let index = 0; index < 30; index++) await cask.set(`k${index % 4}`, FILL + index);
     await cask.delete("k1");
     await cask.advance(100);
     return { cask, all: await cask.all() };
+  }
+
+  /** Throws at the call after `skip` others, or from there on; each is then told to `after`. */
+  function failAfter(cask: Cask, skip: number, once: boolean, after: () => void = () => {}): void {
+    let left = skip;
+    cask.disk.before = (call) => {
+      const now = left-- === 0;
+      if (once ? !now : left >= 0) return;
+      after();
+      const sync = call.action.startsWith("sync");
+      throw new FirkinError(sync ? "DURABILITY" : "FULL", `Cannot ${call.action} ${call.name}: the test says so`);
+    };
   }
 
   for (const kind of ["fails once", "fails from there on", "loses power", "crashes"] as const) {
@@ -259,17 +424,8 @@ describe("Compaction, when the disk fails", () => {
       let ended = false;
       for (let skip = 0; !ended; skip++) {
         const { cask, all } = await prepared();
-        let left = skip;
-        const refuse = (call: DiskCall): void => {
-          const sync = call.action.startsWith("sync");
-          throw new FirkinError(sync ? "DURABILITY" : "FULL", `Cannot ${call.action} ${call.name}: the test says so`);
-        };
         const from = cask.disk.calls.length;
-        cask.disk.before = (call) => {
-          const now = left-- === 0;
-          if (kind === "fails once" ? !now : left >= 0) return;
-          refuse(call);
-        };
+        failAfter(cask, skip, kind === "fails once");
         await errorCode(() => cask.compact());
         ended = cask.disk.calls.length - from <= skip;
         expect(await cask.all()).toBe(all);
@@ -284,6 +440,103 @@ describe("Compaction, when the disk fails", () => {
       }
     });
   }
+
+  for (const writesStay of [false, true]) {
+    test(`at every call while deletes race, dead stays dead; unsynced ${writesStay ? "stays" : "goes"}`, async () => {
+      let ended = false;
+      for (let skip = 0; !ended; skip++) {
+        const cask = await Cask.open({ tombstoneRetentionMs: 1, movesPerSlice: 1 });
+        const keys = Array.from({ length: 12 }, (_, index) => `k${index}`);
+        for (const key of keys) for (let index = 0; index < 3; index++) await cask.set(key, FILL + index);
+        for (const key of keys.slice(0, 3)) await cask.delete(key);
+        await cask.advance(10);
+        const deleted = new Set(keys.slice(0, 3));
+        const asked = new Set(deleted);
+        const from = cask.disk.calls.length;
+        failAfter(cask, skip, false);
+        let done = false;
+        const compaction = errorCode(() => cask.engine.compact()).then(() => done = true);
+        const deletes: Promise<unknown>[] = [];
+        for (let turn = 0; !done; turn++) {
+          const key = turn % 8 === 0 ? keys[3 + turn / 8] : undefined;
+          if (key !== undefined && turn / 8 < 6) {
+            asked.add(key);
+            deletes.push(cask.delete(key).then(() => deleted.add(key), () => {}));
+          }
+          cask.clock.advance(0);
+          await Promise.resolve();
+        }
+        await compaction;
+        await Promise.all(deletes);
+        ended = cask.disk.calls.length - from <= skip;
+        cask.disk.cutPower(writesStay);
+        for (let life = 0; life < 2; life++) {
+          await cask.open();
+          for (const key of keys) {
+            if (deleted.has(key)) expect(`${skip}: ${key} ${cask.get(key)}`).toBe(`${skip}: ${key} undefined`);
+            else if (!asked.has(key)) expect(cask.get(key)).toBe(`${FILL}2`);
+            else expect([undefined, `${FILL}2`]).toContain(cask.get(key));
+          }
+          await cask.compact();
+          await cask.close();
+        }
+      }
+    });
+  }
+
+  test("at every call on a full disk, with a reserve and without, the store is whole", async () => {
+    for (const reserveBytes of [0, 6_000]) {
+      let ended = false;
+      for (let skip = 0; !ended; skip++) {
+        const cask = new Cask({ tombstoneRetentionMs: 1, reserveBytes });
+        cask.disk.capacity = 60_000;
+        await cask.open();
+        const acked = new Map<string, string>();
+        for (let index = 0; index < 80; index++) {
+          const [key, value] = [`k${index % 12}`, FILL + index];
+          if (await errorCode(() => cask.finish(cask.set(key, value))) === undefined) acked.set(key, value);
+          await cask.settle();
+        }
+        for (const key of ["k1", "k2", "k3"]) await cask.delete(key).then(() => acked.delete(key), () => {});
+        await cask.advance(10);
+        cask.disk.capacity -= cask.disk.room;
+        const from = cask.disk.calls.length;
+        failAfter(cask, skip, true);
+        await errorCode(() => cask.compact());
+        await cask.settle();
+        ended = cask.disk.calls.length - from <= skip;
+        const check = (): void => {
+          for (let key = 0; key < 12; key++) expect(cask.get(`k${key}`)).toBe(acked.get(`k${key}`));
+        };
+        check();
+        cask.disk.cutPower(skip % 2 === 0);
+        await cask.open();
+        check();
+        cask.disk.capacity += 30_000;
+        await cask.compact();
+        await cask.reopen();
+        check();
+      }
+    }
+  });
+
+  test("with too little room for a run, gives back the deadest segment and tells of both", async () => {
+    const cask = new Cask({ segmentBytesMax: 64 * 1024, reserveBytes: 24 * 1024 });
+    cask.disk.capacity = 300_000;
+    await cask.open();
+    // Half of each segment lives, but for one of which little does.
+    for (let index = 0; index < 180; index++) await cask.set(index % 2 === 0 ? `a${index}` : "x", FILL);
+    for (let index = 64; index < 120; index += 2) await cask.delete(`a${index}`);
+    cask.disk.capacity -= cask.disk.room;
+    const before = await logBytes(cask);
+    await errorCode(() => cask.compact());
+    const phases = cask.events.flatMap((event) => event.type === "compaction" ? [event.phase] : []);
+    expect(phases.slice(0, 4)).toEqual(["started", "failed", "started", "done"]);
+    expect(await logBytes(cask)).toBeLessThan(before - 30_000);
+    await cask.reopen();
+    expect(cask.get("a0")).toBe(FILL);
+    expect(cask.get("a64")).toBeUndefined();
+  });
 
   test("under os, drops no value whose successor is not on the platter", async () => {
     const cask = await Cask.open({ sync: "os", automatic: true, segmentBytesMax: 512 * 1024 });

@@ -343,6 +343,61 @@ describe("GroupCommit, when a write is refused", () => {
     expect(await cask.all()).toBe("a=2 b=3");
   });
 
+  for (const sync of ["always", "os"] as const) {
+    test(`under ${sync} does not come back after a power cut, whole or behind what was written over it`, async () => {
+      for (const over of ["", "x", "x".repeat(11)]) {
+        const cask = await Cask.open({ sync });
+        await cask.set("a", "1");
+        await cask.engine.sync();
+        // A refused write gets half way: two of the six records are whole on the disk.
+        cask.disk.before = failing("FULL", (call) => call.action === "write");
+        const writes = ["a", "b", "c", "d", "e", "f"].map((key) => cask.set(key, "2"));
+        for (const write of writes) expect(await errorCode(() => write)).toBe("FULL");
+        if (over !== "") await cask.set("a", over);
+        cask.disk.cutPower(true);
+        await cask.open();
+        expect(await cask.all()).toBe(`a=${over || "1"}`);
+      }
+    });
+  }
+
+  test("poisons when its undoing cannot be made durable", async () => {
+    const cask = await Cask.open();
+    await cask.set("a", "1");
+    cask.disk.before = (call) => {
+      if (call.action === "write") throw new FirkinError("FULL", "Cannot write: the test says so");
+      if (call.action === "sync") throw new FirkinError("DURABILITY", "Cannot sync: the test says so");
+    };
+    expect(await errorCode(() => cask.set("a", "2"))).toBe("DURABILITY");
+    cask.disk.before = () => {};
+    expect(await errorCode(() => cask.set("a", "3"))).toBe("DURABILITY");
+    expect(cask.get("a")).toBe("1");
+    expect(cask.events.map(({ type }) => type)).toEqual(["poisoned"]);
+  });
+
+  test("takes what is asked for during its undoing with it, and nothing later", async () => {
+    const cask = await Cask.open();
+    await cask.set("a", "1");
+    const held = gate();
+    let refused = false;
+    cask.disk.before = (call) => {
+      if (call.action === "sync" && refused) return held.wait;
+      if (call.action !== "write" || refused) return undefined;
+      refused = true;
+      throw new FirkinError("FULL", "Cannot write: the test says so");
+    };
+    const first = errorCode(() => cask.set("a", "2"));
+    await cask.settle();
+    const behind = errorCode(() => cask.set("b", "2"));
+    const judged = errorCode(() => cask.set("b", "3", { ifRevision: 0 }));
+    await cask.settle();
+    held.open();
+    expect(await Promise.all([first, behind, judged])).toEqual(["FULL", "FULL", "FULL"]);
+    await cask.set("c", "3");
+    await cask.reopen();
+    expect(await cask.all()).toBe("a=1 c=3");
+  });
+
   test("that cannot be undone poisons", async () => {
     const cask = await Cask.open();
     await cask.set("a", "1");

@@ -274,8 +274,10 @@ describe("An open by hints", () => {
         await cask.open();
         const found = await state(cask);
         expect(found).toBe(await state(byScan));
-        // Entries in the schedule that are stale go with a restart.
-        const deadlines = (stats: [string, number][]) => stats.filter(([figure]) => figure !== "deadlines");
+        // Entries in the schedule that are stale go with a restart, and so does what compaction has counted.
+        const deadlines = (stats: [string, number][]) => {
+          return stats.filter(([figure]) => figure !== "deadlines" && !figure.startsWith("compaction."));
+        };
         const [stats, told, lists] = JSON.parse(found);
         expect(`${seed} ${JSON.stringify(deadlines(stats))}`).toBe(`${seed} ${JSON.stringify(deadlines(before[0]))}`);
         expect(told).toEqual(before[1]);
@@ -444,7 +446,8 @@ describe("Hints of a store that is open", () => {
       expect(hints(cask.disk).filter((name) => name.endsWith(".hint"))).toEqual([]);
       cask.disk.before = () => {};
       await cask.reopen();
-      expect(hints(cask.disk).length).toBe(cask.disk.segments().length);
+      // The last one was begun for the clean mark.
+      expect(hints(cask.disk).length).toBe(cask.disk.segments().length - 1);
       expect(await cask.all()).toBe(all);
     }
   });

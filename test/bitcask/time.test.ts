@@ -186,16 +186,6 @@ describe("The store's time", () => {
     expect(again.get("a")).toBeUndefined();
   });
 
-  test("costs a close nothing where no deadline is pending", async () => {
-    const cask = await Cask.open();
-    await cask.set("a", "1");
-    await cask.compact();
-    const from = cask.disk.calls.length;
-    await cask.advance(MINUTE);
-    await cask.close();
-    expect(cask.disk.calls.slice(from)).toEqual([]);
-  });
-
   test("is tried again soon after the disk refused it, and fails nothing else", async () => {
     const cask = await Cask.open();
     await cask.set("a", "1", { deadline: { ttl: 60 * MINUTE } });

@@ -3,8 +3,9 @@
  *
  * Two states are kept of every file and of the folder: what the running system sees, and what is on the platter.
  * `sync` takes to the platter the parts of the file that were written since the last one; a `sync` that fails takes
- * nothing there and yet forgets which parts they were, as Linux does. `cutPower` leaves only the platter; `crash`
- * leaves what the system saw. Either way the files that were open answer no more.
+ * nothing there and yet forgets which parts they were, as Linux does. `cutPower` leaves only the platter, or also what
+ * the system may have written back by itself; `crash` leaves what the system saw. Either way the files that were open
+ * answer no more. With a `capacity` the disk can be full.
  *
  * @module
  */
@@ -30,8 +31,8 @@ export interface DiskCall {
 interface Node {
   seen: Uint8Array;
   kept: Uint8Array;
-  /** Parts written since the last sync: start, end. */
-  dirty: [number, number][];
+  /** What was written since the last sync. */
+  dirty: { readonly start: number; readonly bytes: Uint8Array }[];
 }
 
 /** The time from one crash to the next. */
@@ -48,6 +49,8 @@ export class Disk implements FileSystem {
   readonly calls: DiskCall[] = [];
   /** Throws, or returns a promise to hold a sync back, before a call does anything. */
   before: (call: DiskCall) => void | Promise<void> = () => {};
+  /** Bytes that all files together may have. What would go beyond is `FULL`, and got as far as there was room. */
+  capacity: number = Infinity;
   #seen = new Map<string, Node>();
   #kept = new Map<string, Node>();
   #life: Life = { owner: undefined, over: false };
@@ -87,13 +90,14 @@ export class Disk implements FileSystem {
     if (mode === "create") {
       if (node !== undefined) throw new FirkinError("IO", `Cannot create ${name}: the file exists`);
       void this.#call("create", name);
+      if (this.room <= 0) throw new FirkinError("FULL", `Cannot create ${name}: the disk is full`);
       node = { seen: new Uint8Array(0), kept: new Uint8Array(0), dirty: [] };
       this.#seen.set(name, node);
     } else if (node === undefined) {
       throw new FirkinError("IO", `Cannot open ${name}: there is no such file`);
     }
     const life = this.#life;
-    return new DiskFile(node, name, mode !== "read", life, (action) => this.#call(action, name));
+    return new DiskFile(node, name, mode !== "read", life, (action) => this.#call(action, name), () => this.room);
   }
 
   rename(source: string, target: string): void {
@@ -144,11 +148,24 @@ export class Disk implements FileSystem {
     this.#restart();
   }
 
-  /** The power goes: only the platter is left. */
-  cutPower(): void {
+  /**
+   * The power goes: only the platter is left. With `writesStay` the system had written back by itself what was written
+   * since the last sync, refused writes too, but no cut: nothing orders the two.
+   */
+  cutPower(writesStay = false): void {
     this.#seen = new Map(this.#kept);
-    for (const node of this.#seen.values()) Object.assign(node, { seen: node.kept.slice(), dirty: [] });
+    for (const node of this.#seen.values()) {
+      for (const { start, bytes } of writesStay ? node.dirty : []) node.kept = written(node.kept, bytes, start);
+      Object.assign(node, { seen: node.kept.slice(), dirty: [] });
+    }
     this.#restart();
+  }
+
+  /** Bytes that still fit. */
+  get room(): number {
+    let used = 0;
+    for (const { seen } of this.#seen.values()) used += seen.length;
+    return this.capacity - used;
   }
 
   /** A copy of a file's bytes, as the system sees them. */
@@ -201,14 +218,23 @@ class DiskFile implements File {
   readonly #writable: boolean;
   readonly #life: { readonly over: boolean };
   readonly #call: FileCall;
+  readonly #room: () => number;
   #closed = false;
 
-  constructor(node: Node, name: string, writable: boolean, life: { readonly over: boolean }, call: FileCall) {
+  constructor(
+    node: Node,
+    name: string,
+    writable: boolean,
+    life: { readonly over: boolean },
+    call: FileCall,
+    room: () => number,
+  ) {
     this.#node = node;
     this.#name = name;
     this.#writable = writable;
     this.#life = life;
     this.#call = call;
+    this.#room = room;
   }
 
   read(target: Uint8Array, position: number): number {
@@ -221,7 +247,6 @@ class DiskFile implements File {
   write(source: Uint8Array, position: number): void {
     this.#check(position, true);
     if (source.length === 0) return;
-    const node = this.#node;
     try {
       void this.#call("write");
     } catch (error) {
@@ -229,14 +254,16 @@ class DiskFile implements File {
       this.#put(source.subarray(0, source.length >> 1), position);
       throw error;
     }
-    this.#put(source, position);
-    node.dirty.push([position, position + source.length]);
+    const growth = position + source.length - this.#node.seen.length;
+    const missing = growth > 0 ? growth - this.#room() : 0;
+    this.#put(missing > 0 ? source.subarray(0, Math.max(source.length - missing, 0)) : source, position);
+    if (missing > 0) throw new FirkinError("FULL", `Cannot write ${this.#name}: the disk is full`);
   }
 
   #put(source: Uint8Array, position: number): void {
     const node = this.#node;
-    if (position + source.length > node.seen.length) node.seen = resized(node.seen, position + source.length);
-    node.seen.set(source, position);
+    node.seen = written(node.seen, source, position);
+    node.dirty.push({ start: position, bytes: source.slice() });
   }
 
   size(): number {
@@ -258,7 +285,9 @@ class DiskFile implements File {
     await this.#call("sync");
     if (this.#life.over) return;
     node.kept = resized(node.kept, seen.length);
-    for (const [start, end] of dirty) node.kept.set(seen.subarray(start, Math.min(end, seen.length)), start);
+    for (const { start, bytes } of dirty) {
+      if (start < seen.length) node.kept.set(seen.subarray(start, start + bytes.length), start);
+    }
   }
 
   close(): void {
@@ -272,6 +301,15 @@ class DiskFile implements File {
     }
     if (writes && !this.#writable) throw new FirkinError("IO", `Cannot write ${this.#name}: it was opened to read`);
   }
+}
+
+/** `bytes` with `source` at `position`, in place unless they must grow. */
+function written(bytes: Uint8Array, source: Uint8Array, position: number): Uint8Array {
+  if (source.length === 0) return bytes;
+  const end = position + source.length;
+  const other = end > bytes.length ? resized(bytes, end) : bytes;
+  other.set(source, position);
+  return other;
 }
 
 function resized(bytes: Uint8Array, length: number): Uint8Array {

@@ -31,8 +31,12 @@ const DEFAULTS: Omit<EmbeddedOptions, "fileSystem" | "clock" | "report"> = {
   batchOperationsMax: 1_000,
   batchBytesMax: 1_024 * 1_024,
   compressBytesMin: Infinity,
+  reserveBytes: 0,
   automatic: false,
   deadRatio: 0.5,
+  deadBytes: Infinity,
+  smallBytes: 0,
+  window: undefined,
   tombstoneRetentionMs: 3_600_000,
 };
 

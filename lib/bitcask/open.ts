@@ -1,0 +1,309 @@
+/**
+ * Opening a log.
+ *
+ * An open takes the folder's lock, reads the manifest and goes through the segments in order. Of a sealed one that has
+ * a hint it reads the hint, the header and the seal; one without is read, checked and replayed whole, and gets a hint.
+ * The last one is read whole and its end settled (`recovery.ts`). Before it serves anything it syncs what it found
+ * there: a record that was only in the system's memory when the process died must not be read today and gone tomorrow.
+ *
+ * An open to read takes no lock and changes nothing: it ends the log in memory where a real open would cut it, and
+ * what it shows may be gone after a power cut. It is refused while a process has the folder; one that takes it
+ * later is not held up, and may make reads fail, but never wrong: a segment's id has one meaning.
+ *
+ * @module
+ */
+import { toHex } from "../base/bytes.ts";
+import type { Clock } from "../base/clock.ts";
+import { FirkinError } from "../base/errors.ts";
+import type { File, FileSystem, Lock } from "../fs/fs.ts";
+import { checkHint, Hint, hintBinding, type HintContents, hintName } from "./hint.ts";
+import { Log, type LogOptions, readOnlyError } from "./log.ts";
+import { type Manifest, MANIFEST_NAME, readManifest, removeLeftovers } from "./manifest.ts";
+import {
+  checkRecord,
+  EMPTY,
+  encodeMark,
+  KIND,
+  kindAt,
+  NO_CONTENT,
+  readU32,
+  recordBytesAt,
+  revisionAt,
+  timeAt,
+} from "./record.ts";
+import { judgeTail, type SoundPart, soundPart } from "./recovery.ts";
+import { isFull } from "./reserve.ts";
+import { hasHeader, MARK_BYTES, SEAL_BYTES, type Segment, SEGMENT_HEADER_BYTES, segmentName } from "./segment.ts";
+
+/** Bytes of a torn tail that are kept aside. */
+const TORN_BYTES_MAX = 16 * 1024 * 1024;
+
+/** Opens the log of a folder, or starts one. @throws {FirkinError} LOCKED, CORRUPT, READ_ONLY, IO */
+export async function openLog(fileSystem: FileSystem, clock: Clock, options: LogOptions): Promise<Log> {
+  if (options.readOnly === true) return await openToRead(fileSystem, clock, options);
+  fileSystem.makeDirectory();
+  return await openWith(fileSystem, clock, options, fileSystem.lock({ force: options.forceUnlock === true }));
+}
+
+/** Opens the log that is there, without a lock: a process that takes the folder meanwhile is found out at the end. */
+async function openToRead(fileSystem: FileSystem, clock: Clock, options: LogOptions): Promise<Log> {
+  fileSystem.inspect();
+  const refuse = (): never => {
+    throw readOnlyError(fileSystem);
+  };
+  let log: Log;
+  try {
+    log = await openWith(fileSystem, clock, options, { check: refuse, release: () => {} });
+  } catch (error) {
+    // Whatever seems to be wrong with the files may be that they are being written.
+    fileSystem.inspect();
+    throw error;
+  }
+  try {
+    fileSystem.inspect();
+  } catch (error) {
+    log.close();
+    throw error;
+  }
+  return log;
+}
+
+async function openWith(fileSystem: FileSystem, clock: Clock, options: LogOptions, lock: Lock): Promise<Log> {
+  let log: Log | undefined;
+  try {
+    const found = readManifest(fileSystem);
+    const manifest = found ?? newManifest(fileSystem, clock, options);
+    log = new Log(fileSystem, clock, options, manifest, lock);
+    if (log.refusal === undefined) {
+      log.reserve.open();
+      removeLeftovers(fileSystem, new Set(manifest.segments.flatMap((id) => [segmentName(id), hintName(id)])));
+    }
+    let clean = true;
+    const names = new Set(fileSystem.list());
+    for (const [index, id] of manifest.segments.entries()) {
+      if (names.has(hintName(id)) && openHinted(log, id)) {
+        clean = true;
+      } else {
+        const segment = await openSegment(log, id, index === manifest.segments.length - 1, options);
+        clean = segment.clean;
+        await replaySegment(log, segment.segment);
+      }
+    }
+    if (log.refusal !== undefined) return log;
+    // Under `always` an unclean end loses nothing that anyone was told. Otherwise it may have, and revisions that
+    // somebody saw may come again with other contents: a new epoch makes every old cursor start afresh.
+    const epoch = clean || manifest.sync === "always" ? manifest.epoch : randomHex(clock, 8);
+    if (found === undefined || epoch !== manifest.epoch || options.sync !== manifest.sync) {
+      const opened = log;
+      await log.reserve.withRoom(() => opened.switchManifest({ epoch, sync: options.sync }));
+    }
+    log.reserve.want(log.segments.length);
+    if (clean && options.sync !== "always") await markOpen(log);
+    return log;
+  } catch (error) {
+    if (log === undefined) lock.release();
+    else log.close();
+    throw error;
+  }
+}
+
+/**
+ * Ends the log with a mark that is not clean. Without it a power cut that takes everything since would leave the clean
+ * mark of the last close, and the next open would believe that nothing was lost.
+ */
+async function markOpen(log: Log): Promise<void> {
+  const { active, revision, timeMax } = log;
+  if (active?.file === undefined || active.sealed) return;
+  const { file, tail: from } = active;
+  const value = encodeMark(from);
+  active.append({ kind: KIND.mark, bucket: 0, revision, at: timeMax, key: EMPTY, value, content: NO_CONTENT });
+  try {
+    await log.reserve.withRoom(() => file.write(active.bytes(from), from));
+    active.marked = from;
+  } catch (error) {
+    if (!isFull(error)) throw error;
+    // On a full disk the clean mark goes instead.
+    active.cut(from - MARK_BYTES);
+    file.truncate(active.tail);
+  }
+  await file.sync();
+  active.written = active.tail;
+  active.durable = active.tail;
+}
+
+function newManifest(fileSystem: FileSystem, clock: Clock, { sync, readOnly }: LogOptions): Manifest {
+  if (fileSystem.list().some((name) => name.endsWith(".segment"))) {
+    throw new FirkinError("CORRUPT", `Cannot open ${fileSystem.path}: it holds segments but no manifest`, {
+      detail: { path: MANIFEST_NAME },
+    });
+  }
+  if (readOnly === true) throw new FirkinError("IO", `Cannot open ${fileSystem.path} to read: there is no store`);
+  const store = randomHex(clock, 16);
+  return {
+    format: 1,
+    store,
+    epoch: randomHex(clock, 8),
+    sync,
+    segments: [],
+    nextSegment: 1,
+    buckets: [],
+    floor: 0,
+    revision: 0,
+    time: 0,
+  };
+}
+
+function randomHex(clock: Clock, bytes: number): string {
+  return toHex(clock.random(new Uint8Array(bytes)));
+}
+
+/** Opens a sealed segment by its hint; false when that, the header or the seal does not hold. */
+function openHinted(log: Log, id: number): boolean {
+  const segment = log.createSegment(0, id);
+  const file = log.openFile(segmentName(id));
+  const length = file.size();
+  const header = new Uint8Array(SEGMENT_HEADER_BYTES);
+  const seal = new Uint8Array(SEAL_BYTES);
+  const sealAt = length - SEAL_BYTES;
+  file.read(header, 0);
+  if (sealAt >= SEGMENT_HEADER_BYTES) file.read(seal, sealAt);
+  const sealed = hasHeader(header, segment) && kindAt(seal, 0) === KIND.seal &&
+    checkRecord(seal, 0, SEAL_BYTES, segment.seed, sealAt) === SEAL_BYTES;
+  const found = sealed ? readHint(log, id, hintBinding(header, length, readU32(seal, 0))) : undefined;
+  if (found === undefined) {
+    file.close();
+    return false;
+  }
+  segment.adopt(file, length, true);
+  segment.hint = new Hint(found.file, log.cache, found.contents);
+  admit(log, segment);
+  log.revision = Math.max(log.revision, revisionAt(seal, 0));
+  log.owner.replayHint(segment, found.contents);
+  return true;
+}
+
+/** The hint with this binding, undefined when there is none that holds. */
+function readHint(log: Log, id: number, binding: Uint8Array): { file: File; contents: HintContents } | undefined {
+  let file: File | undefined;
+  try {
+    file = log.openFile(hintName(id));
+    const bytes = new Uint8Array(file.size());
+    file.read(bytes, 0);
+    const contents = checkHint(bytes, binding);
+    if (contents !== undefined) return { file, contents };
+  } catch (error) {
+    // It cannot be read: the segment tells the same.
+    if (!(error instanceof FirkinError)) throw error;
+  }
+  file?.close();
+  return undefined;
+}
+
+function admit(log: Log, segment: Segment): void {
+  log.register(segment);
+  log.segments.push(segment);
+}
+
+/** Reads and checks one segment; `clean` when it ended with a clean mark or a seal. */
+async function openSegment(
+  log: Log,
+  id: number,
+  last: boolean,
+  options: LogOptions,
+): Promise<{ segment: Segment; clean: boolean }> {
+  const name = segmentName(id);
+  const file = last && log.refusal === undefined ? log.fileSystem.open(name, "write") : log.pool.file(name);
+  const fileBytes = file.size();
+  const segment = log.createSegment(0, id);
+  const bytes = new Uint8Array(fileBytes);
+  file.read(bytes, 0);
+  if (!hasHeader(bytes, segment)) {
+    file.close();
+    throw new FirkinError("CORRUPT", `Cannot open segment ${id}: its header fails its check`, {
+      detail: { segment: id, offset: 0 },
+    });
+  }
+  const sound = soundPart(bytes, segment.seed);
+  if (!last && !(sound.sealed && sound.end === fileBytes)) {
+    file.close();
+    throw segment.corrupt(sound.end);
+  }
+  try {
+    if (last) await settleEnd(log, segment, file, bytes, sound, options);
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+  segment.adopt(file, sound.end, sound.sealed, bytes.subarray(0, sound.end));
+  admit(log, segment);
+  return { segment, clean: sound.clean || sound.sealed };
+}
+
+/** Cuts what a crash left behind the last sound record, keeps it aside, and syncs what stays. */
+async function settleEnd(
+  log: Log,
+  segment: Segment,
+  file: File,
+  bytes: Uint8Array,
+  sound: SoundPart,
+  options: LogOptions,
+): Promise<void> {
+  const tail = judgeTail(bytes, sound, segment.seed);
+  if (tail === "rot") throw segment.corrupt(sound.end);
+  if (tail === "torn") {
+    const cut = bytes.subarray(sound.end);
+    const name = `${segmentName(segment.id)}.torn-${sound.end}`;
+    const kept = log.refusal === undefined ? await keepAside(log, name, cut.subarray(0, TORN_BYTES_MAX)) : 0;
+    options.report({ type: "torn", segment: segment.id, offset: sound.end, bytes: cut.length, kept });
+  }
+  if (log.refusal !== undefined) return;
+  if (bytes.length > sound.end) file.truncate(sound.end);
+  // After a failed sync the system may hold pages that it calls clean and never wrote: written anew, they count again.
+  if (!sound.clean) {
+    await log.reserve.withRoom(() => file.write(bytes.subarray(sound.durable, sound.end), sound.durable));
+  }
+  await file.sync();
+  await log.fileSystem.syncDirectory();
+}
+
+/**
+ * Puts bytes into a file beside the log; returns how many: none when a full disk, whose store must open, has no room.
+ */
+async function keepAside(log: Log, name: string, bytes: Uint8Array): Promise<number> {
+  try {
+    await log.reserve.withRoom(async () => {
+      // An open that did not get to the cut has left the same.
+      log.fileSystem.remove(name);
+      const aside = log.fileSystem.open(name, "create");
+      try {
+        aside.write(bytes, 0);
+        await aside.sync();
+      } finally {
+        aside.close();
+      }
+    });
+    return bytes.length;
+  } catch (error) {
+    if (!isFull(error)) throw error;
+    log.fileSystem.remove(name);
+    return 0;
+  }
+}
+
+/** Hands out the changes of a segment that is in memory; a sealed one then lets it go. */
+async function replaySegment(log: Log, segment: Segment): Promise<void> {
+  const bytes = segment.bytes(0);
+  for (let at = SEGMENT_HEADER_BYTES; at < segment.tail; at += recordBytesAt(bytes, at)) {
+    log.revision = Math.max(log.revision, revisionAt(bytes, at));
+    log.timeMax = Math.max(log.timeMax, timeAt(bytes, at));
+    if (segment.sealed) continue;
+    const kind = kindAt(bytes, at);
+    if (kind === KIND.mark) segment.countMark(recordBytesAt(bytes, at));
+    if (kind >= KIND.mark) continue;
+    segment.count(revisionAt(bytes, at));
+    log.owner.replay(segment, at);
+  }
+  if (!segment.sealed) return;
+  log.shelve(segment);
+  await log.owner.replaySealed(segment);
+}
