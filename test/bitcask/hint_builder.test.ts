@@ -131,7 +131,7 @@ describe("An open by hints", () => {
   });
 
   // Every single bit is flipped in the tests of checkHint().
-  test("with a bit of any byte flipped, cut at any byte, of another segment or store, is the open by a scan", async () => {
+  test("with a bad hint (a flipped bit, a cut, another segment's or store's) is the open by a scan", async () => {
     const cask = await Cask.open({ segmentBytesMax: 400 });
     for (let index = 0; index < 12; index++) await cask.set(`k${index % 5}`, "v".repeat(index * 5));
     await cask.delete("k1");
@@ -251,7 +251,10 @@ describe("Hints of a store that is open", () => {
     disk.open = (name, mode) => {
       const file = open(name, mode);
       const close = file.close.bind(file);
-      file.close = () => void (held.delete(file), close());
+      file.close = () => {
+        held.delete(file);
+        close();
+      };
       held.set(file, name);
       return file;
     };
@@ -340,7 +343,9 @@ describe("Hints of a store that is open", () => {
     for (const reverse of [false, true]) {
       for (let place = 0; place < 8; place++) {
         const cask = await Cask.open({ segmentBytesMax: 64 * 1024, cacheBytesMax: 0 });
-        for (let index = 0; index < 700; index++) cask.set(`key-${String(index).padStart(4, "0")}`, "v".repeat(60));
+        for (let index = 0; index < 700; index++) {
+          void cask.set(`key-${String(index).padStart(4, "0")}`, "v".repeat(60));
+        }
         await cask.set("key-end", "v".repeat(40_000));
         await cask.reopen();
         const name = hints(cask.disk)[0]!;
