@@ -30,12 +30,14 @@ async function logBytes(cask: Cask): Promise<number> {
 
 describe("Candidates, by what is dead", () => {
   test("deadRatio and deadBytes each make a segment worth it", async () => {
-    for (const [options, expected] of [
-      [{ deadRatio: 0.9 }, 0],
-      [{ deadRatio: 0.3 }, 1],
-      [{ deadRatio: 0.9, deadBytes: 4_000 }, 1],
-      [{ deadRatio: 0.9, deadBytes: 8_000 }, 0],
-    ] as const) {
+    for (
+      const [options, expected] of [
+        [{ deadRatio: 0.9 }, 0],
+        [{ deadRatio: 0.3 }, 1],
+        [{ deadRatio: 0.9, deadBytes: 4_000 }, 1],
+        [{ deadRatio: 0.9, deadBytes: 8_000 }, 0],
+      ] as const
+    ) {
       const cask = await opened({ automatic: false });
       for (let index = 0; index < 8; index++) await cask.set(`k${index}`, FILL);
       for (let index = 0; index < 7; index++) await cask.set("again", FILL);
@@ -148,6 +150,21 @@ describe("Candidates, by the hour", () => {
     expect(await runs(cask)).toBeGreaterThan(0);
   });
 
+  test("a run that ends after the window is the last", async () => {
+    const cask = await opened({ automatic: false, tombstoneRetentionMs: 100 * HOUR });
+    for (const part of ["a", "b"]) {
+      for (let index = 0; index < 30; index++) await cask.set(part, FILL);
+      for (let index = 0; index < 30; index++) await cask.set(`${part}${index}`, FILL);
+    }
+    cask.disk.before = ({ action }) => action === "rename" ? cask.clock.advance(2 * HOUR) : undefined;
+    await cask.reopen({ automatic: true, deadRatio: 0.5, window: { start: 22, end: 23 } });
+    await cask.settle();
+    expect(await runs(cask)).toBe(1);
+    // It ended at 00:13:20.
+    await cask.advance(21 * HOUR + 47 * 60_000);
+    expect(await runs(cask)).toBe(2);
+  });
+
   test("compact() does not wait for it, and nothing waits when nothing is worth it", async () => {
     const cask = await waiting({ start: 1, end: 5 });
     await cask.compact();
@@ -235,7 +252,9 @@ describe("Candidates, by old tombstones", () => {
       dropped += await runs(cask);
       cask.disk.crash();
       await cask.open({ automatic: false });
-      for (let key = 0; key < 80; key++) expect(`${seed}: ${cask.get(`k${key}`)}`).toBe(`${seed}: ${model.get(`k${key}`)}`);
+      for (let key = 0; key < 80; key++) {
+        expect(`${seed}: ${cask.get(`k${key}`)}`).toBe(`${seed}: ${model.get(`k${key}`)}`);
+      }
     }
     expect(dropped).toBeGreaterThan(40);
   });
