@@ -48,7 +48,7 @@ export interface CompactionOwner {
   seal(): Promise<void>;
   /** Resolves when everything that is visible is on stable storage. */
   sync(): Promise<void>;
-  /** True when the keydir points at this set record. */
+  /** True when the keydir points at this set record, which has just been checked. */
   isLive(segment: Segment, offset: number): boolean;
   /** The record at address `before` has a copy: follow it, unless its key has moved on. */
   moved(before: number, segment: Segment, offset: number): void;

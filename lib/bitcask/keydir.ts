@@ -97,18 +97,18 @@ export class Keydir {
     return before;
   }
 
+  /** True when some key with this hash stands at `address`; looks at no record. */
+  holds(hash: number, address: number): boolean {
+    return findAddress(this.#tables[hash >>> 24]!, hash, address) >= 0;
+  }
+
   /** Points whatever key stands at address `before` at `after`; false when nothing does any more. */
   move(hash: number, before: number, after: number): boolean {
-    const { words, capacity } = this.#tables[hash >>> 24]!;
-    const slot = Math.floor(before / ADDRESS_UNIT) + 1;
-    const offset = before % ADDRESS_UNIT;
-    for (let at = homeOf(hash, capacity) * WORDS; words[at + 1] !== 0; at = next(at, words.length)) {
-      if (words[at + 1] === slot && words[at + 2] === offset) {
-        writeAddress(words, at, after);
-        return true;
-      }
-    }
-    return false;
+    const table = this.#tables[hash >>> 24]!;
+    const at = findAddress(table, hash, before);
+    if (at < 0) return false;
+    writeAddress(table.words, at, after);
+    return true;
   }
 
   /** Where the key stands in its table's words, or the complement of where it would go. */
@@ -132,6 +132,16 @@ function homeOf(hash: number, capacity: number): number {
 function next(at: number, length: number): number {
   at += WORDS;
   return at === length ? 0 : at;
+}
+
+/** Where an address stands in a table's words, -1 when it does not. */
+function findAddress({ words, capacity }: Table, hash: number, address: number): number {
+  const slot = Math.floor(address / ADDRESS_UNIT) + 1;
+  const offset = address % ADDRESS_UNIT;
+  for (let at = homeOf(hash, capacity) * WORDS; words[at + 1] !== 0; at = next(at, words.length)) {
+    if (words[at + 1] === slot && words[at + 2] === offset) return at;
+  }
+  return -1;
 }
 
 function addressAt(words: Uint32Array, at: number): number {
