@@ -5,11 +5,11 @@
  *
  * 1. Neighbours that are each dead enough: `deadRatio` of the segment, or `deadBytes`. Old tombstones count as dead
  *    where they may go.
- * 2. Four or more neighbours below `smallBytes`, when their bytes fit in fewer segments. Each such run lowers the number
- *    of segments, so they come to an end.
- * 3. What stands before old tombstones and keeps them: from the first segment with a dead set record, so that everything
- *    before the run is clean, when the run as a whole is dead enough. A tombstone in the middle of the log so goes when
- *    as much is dead as must be copied for it.
+ * 2. Four or more neighbours below `smallBytes`, when their bytes fit in fewer segments. Each such run lowers the
+ *    number of segments, so they come to an end.
+ * 3. What stands before old tombstones and keeps them: from the first segment with a dead set record, so that
+ *    everything before the run is clean, when the run as a whole is dead enough. A tombstone in the middle of the log
+ *    so goes when as much is dead as must be copied for it.
  *
  * Everything a run writes is dead in no part, so none is chosen again before more dies.
  *
@@ -67,7 +67,7 @@ export function limited(segments: readonly Segment[]): Segment[] {
 }
 
 /**
- * No set record that a change up to this revision ended stands before `first`: tombstones up to it may go from there on.
+ * No set record that a change up to this revision ended stands before `first`: tombstones up to it may go from there.
  */
 export function cleanBefore(segments: readonly Segment[], first: Segment, committed: number): number {
   let revision = committed;

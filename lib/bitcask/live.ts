@@ -120,7 +120,8 @@ export class LiveRecords {
       bytes = recordBytesAt(segment.window, at);
       hadDeadline = (flagsAt(segment.window, at) & FLAG.deadline) !== 0;
     } catch {
-      // What came after it is committed, whatever has become of it. Its length is unknown: one byte says that it is there.
+      // What came after it is committed, whatever has become of it. Its length is unknown: one byte says that it is
+      // there.
       segment.deadBytes++;
       return;
     }

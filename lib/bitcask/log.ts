@@ -39,27 +39,37 @@ export type SyncPolicy = "always" | "interval" | "os";
 
 /** How a run of compaction goes; bytes and milliseconds are of this run so far. */
 export interface CompactionEvent {
+  /** What the event is about. */
   readonly type: "compaction";
   /** "failed" leaves the log as it was. */
   readonly phase: "started" | "progress" | "done" | "failed";
-  /** Segments that the run rewrites, and their bytes. */
+  /** Segments that the run rewrites. */
   readonly segments: number;
+  /** Their bytes, which are to be read. */
   readonly totalBytes: number;
+  /** Bytes read so far. */
   readonly readBytes: number;
+  /** Bytes written and synced so far. */
   readonly writtenBytes: number;
   /** What the log is smaller by; 0 until the run is done. */
   readonly reclaimedBytes: number;
+  /** Time since the run began. */
   readonly milliseconds: number;
   /** Why it failed. */
   readonly error?: unknown;
 }
 
-/** An end that a crash had left unfinished was cut off a segment: `kept` of its `bytes` are in a file beside it. */
+/** An end that a crash had left unfinished was cut off a segment. */
 export interface TornEvent {
+  /** What the event is about. */
   readonly type: "torn";
+  /** The segment's id. */
   readonly segment: number;
+  /** Where it ends now. */
   readonly offset: number;
+  /** Bytes that were cut off. */
   readonly bytes: number;
+  /** How many of them are in a file beside it. */
   readonly kept: number;
 }
 
@@ -442,7 +452,7 @@ async function settleEnd(
   await log.fileSystem.syncDirectory();
 }
 
-/** Puts bytes into a file beside the log; returns how many: none when a full disk, whose store must open, has no room. */
+/** Puts bytes into a file beside the log; returns how many: none on a full disk without room, for it must open. */
 async function keepAside(log: Log, name: string, bytes: Uint8Array): Promise<number> {
   try {
     await withRoom(log, async () => {

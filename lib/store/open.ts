@@ -57,8 +57,8 @@ export interface AutomaticCompaction {
   /** It is also rewritten when at least so many bytes of it are dead; never for that alone by default. */
   readonly deadBytes?: number;
   /**
-   * Four or more neighbours of fewer bytes are merged; a quarter of `segmentBytesMax` by default, at most half of it. 0:
-   * never.
+   * Four or more neighbours of fewer bytes are merged; a quarter of `segmentBytesMax` by default, at most half of it.
+   * 0: never.
    */
   readonly smallBytes?: number;
   /**

@@ -66,7 +66,8 @@ describe("Compaction, when the disk fails", () => {
   }
 
   for (const writesStay of [false, true]) {
-    test(`at every call while deletes race (what was not synced ${writesStay ? "stays" : "goes"}), dead stays dead`, async () => {
+    const rest = writesStay ? "stays" : "goes";
+    test(`at every call while deletes race (what was not synced ${rest}), dead stays dead`, async () => {
       let ended = false;
       for (let skip = 0; !ended; skip++) {
         const cask = await Cask.open({ tombstoneRetentionMs: 1, movesPerSlice: 1 });
