@@ -212,11 +212,16 @@ export class Log {
     segment.durable = SEGMENT_HEADER_BYTES;
   }
 
-  /** Closes a segment that is out of the manifest and removes its file. */
-  discard(segment: Segment): void {
+  /** Closes a segment that is out of the manifest; its file is left. */
+  retire(segment: Segment): void {
     segment.close();
     segment.gone = true;
     if (segment.slot !== -1) this.#slots[segment.slot] = undefined;
+  }
+
+  /** Closes a segment that is out of the manifest and removes its file. */
+  discard(segment: Segment): void {
+    this.retire(segment);
     this.fileSystem.remove(segmentName(segment.id));
   }
 
