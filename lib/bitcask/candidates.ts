@@ -67,8 +67,7 @@ export function limited(segments: readonly Segment[]): Segment[] {
 }
 
 /**
- * No set record that a change up to this revision ended stands before `first`: tombstones up to it may go from there
- * on.
+ * No set record that a change up to this revision ended stands before `first`: tombstones up to it may go from there.
  */
 export function cleanBefore(segments: readonly Segment[], first: Segment, committed: number): number {
   let revision = committed;

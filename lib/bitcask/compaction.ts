@@ -25,11 +25,12 @@
 import type { Clock, Timer } from "../base/clock.ts";
 import { FirkinError } from "../base/errors.ts";
 import { Candidates, type CandidatesOptions, cleanBefore, isRewritable, limited } from "./candidates.ts";
+import { hintName } from "./hint.ts";
 import { ADDRESS_UNIT } from "./keydir.ts";
 import type { CompactionEvent, Log } from "./log.ts";
 import { isTombstone, KIND, kindAt, recordBytesAt, revisionAt, timeAt } from "./record.ts";
 import { isFull } from "./reserve.ts";
-import { type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
+import { type Segment, SEGMENT_HEADER_BYTES, segmentName } from "./segment.ts";
 
 /** Options of {@link Compaction}. */
 export interface CompactionOptions extends CandidatesOptions {
@@ -48,7 +49,7 @@ export interface CompactionOwner {
   seal(): Promise<void>;
   /** Resolves when everything that is visible is on stable storage. */
   sync(): Promise<void>;
-  /** True when the keydir points at this set record. */
+  /** True when the keydir points at this set record, which has just been checked. */
   isLive(segment: Segment, offset: number): boolean;
   /** The record at address `before` has a copy: follow it, unless its key has moved on. */
   moved(before: number, segment: Segment, offset: number): void;
@@ -58,6 +59,9 @@ export interface CompactionOwner {
 /** A slice ends after so long, or after so many bytes: what a read may have to wait for. */
 const SLICE_MS = 1;
 const SLICE_BYTES = 256 * 1024;
+
+/** Bytes of an old file that are cut away in one call. */
+const CUT_BYTES = 1024 * 1024;
 
 /** Records between two looks at the clock. */
 const RECORDS_PER_LOOK = 16;
@@ -387,10 +391,27 @@ export class Compaction {
       this.#log.owner.sealed(segment);
     }
     for (const input of inputs) {
-      if (this.#isSliceOver()) await this.#pause();
       if (this.#closed) return;
-      this.#log.discard(input);
+      this.#log.retire(input);
+      if (!this.#log.owned) return;
+      this.#log.fileSystem.remove(hintName(input.id));
+      await this.#remove(segmentName(input.id), input.tail);
     }
+  }
+
+  /** Cuts a file away step by step, then removes it: 32 MiB at once took ext4 50 ms, in which nobody reads. */
+  async #remove(name: string, bytes: number): Promise<void> {
+    const { fileSystem } = this.#log;
+    const file = fileSystem.open(name, "write");
+    try {
+      for (let size = bytes - CUT_BYTES; size > 0 && !this.#closed; size -= CUT_BYTES) {
+        file.truncate(size);
+        if (this.#isSliceOver()) await this.#pause();
+      }
+    } finally {
+      file.close();
+    }
+    fileSystem.remove(name);
   }
 
   #abandon({ outputs }: Run): void {

@@ -97,15 +97,13 @@ export class LiveRecords implements LogOwner {
     return this.#keydir.get(hash, bucket, key);
   }
 
-  /** True while the keydir points at the record at `address`. */
-  isLive(address: number): boolean {
+  /** True while the keydir points at the record at `address`. `unchecked`: the caller has just checked its bytes. */
+  isLive(address: number, unchecked = false): boolean {
     const segment = this.#log.segmentIn(Math.floor(address / ADDRESS_UNIT));
     const offset = address % ADDRESS_UNIT;
     if (segment === undefined || offset >= segment.tail) return false;
-    const at = segment.seek(offset);
-    const bucket = bucketAt(segment.window, at);
-    const key = keyAt(segment.window, at);
-    return this.#keydir.pointsAt(this.hash(bucket, key), address);
+    const at = segment.seek(offset, unchecked);
+    return this.#keydir.pointsAt(this.hash(bucketAt(segment.window, at), keyAt(segment.window, at)), address);
   }
 
   /** The record at `offset`, a change of a key, has become visible. */

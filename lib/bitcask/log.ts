@@ -28,27 +28,37 @@ export type SyncPolicy = "always" | "interval" | "os";
 
 /** How a run of compaction goes; bytes and milliseconds are of this run so far. */
 export interface CompactionEvent {
+  /** What the event is about. */
   readonly type: "compaction";
   /** "failed" leaves the log as it was. */
   readonly phase: "started" | "progress" | "done" | "failed";
-  /** Segments that the run rewrites, and their bytes. */
+  /** Segments that the run rewrites. */
   readonly segments: number;
+  /** Their bytes, which are to be read. */
   readonly totalBytes: number;
+  /** Bytes read so far. */
   readonly readBytes: number;
+  /** Bytes written and synced so far. */
   readonly writtenBytes: number;
   /** What the log is smaller by; 0 until the run is done. */
   readonly reclaimedBytes: number;
+  /** Time since the run began. */
   readonly milliseconds: number;
   /** Why it failed. */
   readonly error?: unknown;
 }
 
-/** An end that a crash had left unfinished was cut off a segment: `kept` of its `bytes` are in a file beside it. */
+/** An end that a crash had left unfinished was cut off a segment. */
 export interface TornEvent {
+  /** What the event is about. */
   readonly type: "torn";
+  /** The segment's id. */
   readonly segment: number;
+  /** Where it ends now. */
   readonly offset: number;
+  /** Bytes that were cut off. */
   readonly bytes: number;
+  /** How many of them are in a file beside it. */
   readonly kept: number;
 }
 
@@ -232,11 +242,16 @@ export class Log {
     return this.pool.file(name);
   }
 
-  /** Closes a segment that is out of the manifest and removes its files. */
-  discard(segment: Segment): void {
+  /** Closes a segment that is out of the manifest; its file is left. */
+  retire(segment: Segment): void {
     segment.close();
     segment.gone = true;
     if (segment.slot !== -1) this.#slots[segment.slot] = undefined;
+  }
+
+  /** Closes a segment that is out of the manifest and removes its files. */
+  discard(segment: Segment): void {
+    this.retire(segment);
     if (!this.owned) return;
     this.fileSystem.remove(segmentName(segment.id));
     this.fileSystem.remove(hintName(segment.id));

@@ -84,7 +84,7 @@ export class Segment {
   listed = false;
   /** It left the log: compaction has put others in its place. It is read until the keydir points at no record of it. */
   replaced = false;
-  /** It is closed, and its file removed. */
+  /** It is closed, and its file removed or about to be. */
   gone = false;
   sealed = false;
   /** Bytes that nobody needs once the segment is sealed: records whose key has a newer one, and marks. */

@@ -159,7 +159,7 @@ export class EmbeddedEngine implements Engine {
       committed,
       seal: () => this.#group.rotate(),
       sync: () => this.#group.sync(),
-      isLive: (segment, offset) => this.#live.isLive(segment.slot * ADDRESS_UNIT + offset),
+      isLive: (segment, offset) => this.#live.isLive(segment.slot * ADDRESS_UNIT + offset, true),
       moved: (before, segment, offset) => {
         if (this.#live.move(before, segment, offset) && this.#schedule(segment, offset)) this.#expiry.noteStale();
       },

@@ -150,6 +150,23 @@ describe("Candidates, by the hour", () => {
     expect(await runs(cask)).toBeGreaterThan(0);
   });
 
+  test("a run that ends after the window is the last", async () => {
+    const cask = await opened({ automatic: false, tombstoneRetentionMs: 100 * HOUR });
+    for (const part of ["a", "b"]) {
+      for (let index = 0; index < 30; index++) await cask.set(part, FILL);
+      for (let index = 0; index < 30; index++) await cask.set(`${part}${index}`, FILL);
+    }
+    cask.disk.before = ({ action, name }) => {
+      if (action === "rename" && name === "manifest.new") cask.clock.advance(2 * HOUR);
+    };
+    await cask.reopen({ automatic: true, deadRatio: 0.5, window: { start: 22, end: 23 } });
+    await cask.settle();
+    expect(await runs(cask)).toBe(1);
+    // It ended at 00:13:20.
+    await cask.advance(21 * HOUR + 47 * 60_000);
+    expect(await runs(cask)).toBe(2);
+  });
+
   test("compact() does not wait for it, and nothing waits when nothing is worth it", async () => {
     const cask = await waiting({ start: 1, end: 5 });
     await cask.compact();

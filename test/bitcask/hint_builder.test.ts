@@ -271,7 +271,7 @@ describe("Hints of a store that is open", () => {
     for (const name of heldHints()) expect(hints(disk)).toContain(name);
     disk.put(hints(disk)[0]!, Uint8Array.of(1, 2, 3));
     await cask.reopen();
-    expect(heldHints()).toEqual(hints(disk));
+    for (const name of heldHints()) expect(hints(disk)).toContain(name);
     await cask.close();
     expect([...held.values()]).toEqual([]);
   });

@@ -114,6 +114,7 @@ describe("A full disk", () => {
       const { cask, keys } = await full({ sync });
       expect(told(cask)).toEqual(["full"]);
       expect((await cask.engine.stats())["reserve.full"]).toBe(1);
+      expect(reserved(cask)).toBe(8 * KIB);
       const calls = cask.disk.calls.length;
       expect(await errorCode(() => cask.set("k", "1"))).toBe("FULL");
       expect(await errorCode(() => cask.set(keys[0]!, "1"))).toBe("FULL");
@@ -204,6 +205,26 @@ describe("A full disk", () => {
     cask.disk.capacity = 0;
     expect(await errorCode(() => cask.compact())).toBe("FULL");
     expect(await errorCode(() => cask.compact())).toBe("FULL");
+  });
+
+  test("is no reason for compact() to pass over the active segment either", async () => {
+    const cask = await Cask.open({ reserveBytes: 0 });
+    await cask.set("a", "1");
+    cask.disk.capacity = 1;
+    expect(await errorCode(() => cask.compact())).toBe("FULL");
+    cask.disk.capacity = Infinity;
+    await cask.compact();
+    await cask.reopen();
+    expect(cask.get("a")).toBe("1");
+  });
+
+  test("is closed cleanly with the reserve's room: cursors go on", async () => {
+    const { cask } = await full({ sync: "os" });
+    cask.disk.capacity -= cask.disk.room;
+    const { cursor } = cask.engine.subscribe({});
+    await cask.close();
+    await cask.open();
+    expect(await cask.told(cask.engine.subscribe({ from: cursor }))).toEqual([]);
   });
 
   test("opens a torn end with no byte left: with the reserve's room, and without any", async () => {

@@ -244,6 +244,12 @@ describe("open()", () => {
       { valueBytesMax: NaN },
       { compaction: { deadRatio: 0 } },
       { compaction: { deadRatio: 1.5 } },
+      { compaction: { deadBytes: 0 } },
+      { compaction: { smallBytes: 17 * 1024 * 1024 } },
+      { compaction: { window: { start: 5, end: 5 } } },
+      { compaction: { window: { start: 24, end: 5 } } },
+      { compaction: { window: { start: 1, end: NaN } } },
+      { reserveBytes: -1 },
       { tombstoneRetention: "long" },
     ];
     for (const options of wrong) {
