@@ -197,8 +197,8 @@ export class EmbeddedEngine implements Engine {
     // All are read before any is taken: should one be bad, no value is lost.
     const entries = keys.map((key) => this.getSync(bucket, key));
     if (!entries.some((entry) => entry?.once === true)) return entries;
-    return await Promise.all(entries.map((entry, index) => {
-      return entry?.once === true ? this.#writer.takeOnce(bucket, keys[index]!) : entry;
+    return await Promise.all(entries.map(async (entry, index) => {
+      return entry?.once === true ? await this.#writer.takeOnce(bucket, keys[index]!) : entry;
     }));
   }
 

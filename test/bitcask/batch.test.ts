@@ -9,7 +9,7 @@ import { FirkinError } from "../../lib/base/errors.ts";
 import { FLAG, flagsAt, keyAt, KIND, kindAt, recordBytesAt } from "../../lib/bitcask/record.ts";
 import { SEGMENT_HEADER_BYTES } from "../../lib/bitcask/segment.ts";
 import type { ChangeEvent, EngineSubscription } from "../../lib/engine/engine.ts";
-import { Disk, gate } from "../suites/disk.ts";
+import { type Disk, gate } from "../suites/disk.ts";
 import { Cask, type TestOptions } from "../suites/embedded.ts";
 import { brief, bytesOf, textOf } from "../suites/engine_subject.ts";
 import { errorCode } from "../suites/fs.ts";
