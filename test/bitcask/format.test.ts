@@ -94,10 +94,10 @@ describe("docs/FORMAT.md", () => {
       for (let step = 0; step < 150; step++) {
         const key = `k${random(15)}`;
         const deadline = random(3) === 0 ? { deadline: { ttl: 1 + random(50) } } : {};
-        if (random(4) === 0) await cask.delete(key);
-        else if (random(4) === 0) {
-          await cask.atomic(`set ${key}=${step}`, `delete k${random(15)}`, `set k${random(15)}=`);
-        } else if (random(6) === 0) await cask.take(key);
+        const kind = random(8);
+        if (kind < 2) await cask.delete(key);
+        else if (kind === 2) await cask.atomic(`set ${key}=${step}`, `delete k${random(15)}`, `set k${random(15)}=`);
+        else if (kind === 3) await cask.take(key);
         else await cask.set(key, `${step} `.repeat(random(80)), deadline);
         await cask.advance(random(3));
         if (random(50) === 0) await cask.compact();
