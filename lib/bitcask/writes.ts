@@ -1,5 +1,5 @@
 /**
- * The writer: what a change is judged by, and its record at the end of the log.
+ * Writes: what a change is judged by, and its record at the end of the log.
  *
  * 1. The key's newest record is found, those that wait counted, in the order of the calls. One that is due is expired
  *    on the way, so no expiry goes untold.
@@ -47,8 +47,8 @@ import {
   valueAt,
 } from "./record.ts";
 
-/** What the writer asks of its owner. */
-export interface WriterOwner {
+/** What writing asks of its owner. */
+export interface WritesOwner {
   /** The store's time in epoch milliseconds, with fractions. */
   now(): number;
   /** The expire record of the set record at `address` could not be written. */
@@ -70,13 +70,13 @@ interface Written {
 /** Largest deadline that a record can hold, epoch milliseconds. */
 const DEADLINE_MAX = 2 ** 48 - 1;
 
-/** Writes of one log. */
-export class Writer {
+/** What writes to one log. */
+export class Writes {
   readonly #log: Log;
   readonly #live: LiveRecords;
   readonly #pending: PendingChanges;
   readonly #group: GroupCommit<Note>;
-  readonly #owner: WriterOwner;
+  readonly #owner: WritesOwner;
   readonly #compressBytesMin: number;
 
   /** Writes to the end of `log` through `group`; values of `compressBytesMin` bytes or more are compressed. */
@@ -85,7 +85,7 @@ export class Writer {
     live: LiveRecords,
     pending: PendingChanges,
     group: GroupCommit<Note>,
-    owner: WriterOwner,
+    owner: WritesOwner,
     compressBytesMin: number,
   ) {
     this.#log = log;
@@ -128,13 +128,15 @@ export class Writer {
     const number = this.#log.bucketNumber(bucket) ?? this.#log.createBucket(bucket);
     const hash = this.#live.hash(number, key);
     const current = this.#current(number, key, hash);
-    if (current !== undefined && isOnceAt(current.segment.window, current.at)) {
-      throw new FirkinError("INVALID", "Cannot increment a single-read key: its sum would show its value");
+    let next: ReturnType<typeof incremented>;
+    try {
+      next = incremented(current, by);
+    } catch (error) {
+      // What is no number may still wait to be committed: so does the answer.
+      await this.#refuse(current);
+      throw error;
     }
-    const content = current === undefined ? CONTENT.cbor : contentAt(current.segment.window, current.at);
-    const expiresAt = current === undefined ? undefined : expiresAtAt(current.segment.window, current.at);
-    const before = current === undefined ? undefined : valueAt(current.segment.window, current.at);
-    const { sum, bytes } = addToValue(before, content, by);
+    const { sum, bytes, content, expiresAt } = next;
     const { revision } = await this.#write(this.#setRecord(number, key, bytes, expiresAt, { content }), hash);
     return { value: sum, revision };
   }
@@ -309,6 +311,22 @@ function tombstone(kind: Kind, bucket: number, key: Uint8Array): NewRecord {
     rawBytes: undefined,
     flags: undefined,
   };
+}
+
+/** What a number becomes; a missing one counts as 0. @throws {FirkinError} INVALID, CORRUPT */
+function incremented(
+  current: Found | undefined,
+  by: number,
+): { sum: number; bytes: Uint8Array; content: Content; expiresAt: number | undefined } {
+  if (current === undefined) {
+    return { ...addToValue(undefined, CONTENT.cbor, by), content: CONTENT.cbor, expiresAt: undefined };
+  }
+  const { segment: { window }, at } = current;
+  if (isOnceAt(window, at)) {
+    throw new FirkinError("INVALID", "Cannot increment a single-read key: its sum would show its value");
+  }
+  const content = contentAt(window, at);
+  return { ...addToValue(valueAt(window, at), content, by), content, expiresAt: expiresAtAt(window, at) };
 }
 
 /** The writes of a batch in order; of several to one key only the last. */
