@@ -13,7 +13,7 @@ export type { Key } from "./lib/base/bytes.ts";
 export { type Clock, ManualClock, systemClock, type Timer } from "./lib/base/clock.ts";
 export type { ContentName } from "./lib/base/codec.ts";
 export { type ErrorCode, type ErrorDetail, FirkinError, type FirkinErrorOptions } from "./lib/base/errors.ts";
-export type { File, FileMode, FileSystem } from "./lib/fs/fs.ts";
+export type { File, FileMode, FileSystem, Lock, LockOptions } from "./lib/fs/fs.ts";
 export { MemoryFileSystem } from "./lib/fs/memory.ts";
 export { NodeFileSystem } from "./lib/fs/node.ts";
 export type { LogEvent, SyncPolicy } from "./lib/bitcask/log.ts";

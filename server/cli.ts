@@ -35,6 +35,7 @@ interface ServeFlags {
   readonly listen: { readonly hostname: string; readonly port: number };
   readonly sync: SyncPolicy;
   readonly syncIntervalMs: number;
+  readonly forceUnlock: "yes" | "no";
   readonly allowOrigin: string[];
   readonly allowHost: string[];
   readonly transport?: TransportName;
@@ -74,6 +75,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
     sync: flags.sync,
     syncIntervalMs: flags.syncIntervalMs,
     valueBytesMax: 1024 * 1024,
+    forceUnlock: flags.forceUnlock === "yes",
     onEvent: report,
   });
   try {
@@ -278,6 +280,12 @@ function collect(text: string, before: string[]): string[] {
   return [...before, ...text.split(",").filter((part) => part !== "")];
 }
 
+/** Says yes or no, so that a variable that says "false" is no yes. */
+function forceUnlock(): Option {
+  return new Option("--force-unlock [yes|no]", "take the folder from an owner that may be alive: be sure it is not")
+    .env("FIRKIN_FORCE_UNLOCK").choices(["yes", "no"]).preset("yes").default("no");
+}
+
 function target(command: Command): Command {
   return command
     .addOption(
@@ -311,6 +319,7 @@ function program(exit: (code: number) => void): Command {
       new Option("--sync-interval-ms <ms>", "time between syncs under interval").env("FIRKIN_SYNC_INTERVAL_MS")
         .argParser(parseWhole).default(1_000),
     )
+    .addOption(forceUnlock())
     .addOption(
       new Option("--allow-origin <origin>", "let this site's pages connect").env("FIRKIN_ALLOW_ORIGIN").argParser(
         collect,

@@ -175,7 +175,7 @@ export class Compaction {
       throw error;
     }
     this.#owner.moved(moves);
-    for (const output of outputs) output.release();
+    for (const output of outputs) this.#log.owner.sealed(output);
     for (const segment of run) this.#log.discard(segment);
   }
 
@@ -248,6 +248,7 @@ export class Compaction {
     await output.file!.sync();
     output.written = output.tail;
     output.durable = output.tail;
+    this.#log.shelve(output);
   }
 
   #abandon(outputs: readonly Segment[]): void {

@@ -56,6 +56,11 @@ export class Expiry {
     return this.#count;
   }
 
+  /** True while the record of some entry still is its key's. */
+  get pending(): boolean {
+    return this.#count > Math.max(this.#stale, 0);
+  }
+
   /** Bytes of the heap. */
   get bytes(): number {
     return this.#deadlines.byteLength + this.#addresses.byteLength;

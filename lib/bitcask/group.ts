@@ -14,7 +14,7 @@
  * - A write that the system refuses (no space) is undone: the file is cut back, everything that waits fails, the log
  *   goes on.
  * - A sync that fails poisons the log: the kernel may have dropped the pages and call them clean. Nothing more is
- *   acknowledged and nothing is retried; reads go on.
+ *   acknowledged and nothing is retried; reads go on. So does a folder that another process has taken (`Log.fence`).
  *
  * The records of a batch are appended in one go, to one segment and one group, each but the last with a flag that says
  * that more follows: an open that does not find the last counts none of them. A group with a take in it is synced under
@@ -39,7 +39,7 @@ export interface GroupOwner<Note> {
   now(): number;
   /** These are as durable as the policy says. */
   committed(notes: readonly Note[]): void;
-  /** These did not happen, or (`DURABILITY`) nobody can say. */
+  /** These did not happen, or (`DURABILITY`, `LOCKED`) nobody can say. */
   failed(notes: readonly Note[], error: FirkinError): void;
   report(event: LogEvent): void;
 }
@@ -64,6 +64,8 @@ interface Group<Note> {
 export class GroupCommit<Note> {
   /** The last revision that is visible. */
   committed: number;
+  /** The highest time of a record that is committed, marks included. */
+  timeCommitted: number;
 
   readonly #log: Log;
   readonly #clock: Clock;
@@ -86,6 +88,9 @@ export class GroupCommit<Note> {
     this.#policy = policy;
     this.#syncIntervalMs = syncIntervalMs;
     this.committed = log.revision;
+    this.timeCommitted = log.timeMax;
+    this.#failure = log.refusal;
+    log.onLost = (error) => this.#poison(error);
   }
 
   /** True while something waits to be committed. */
@@ -124,6 +129,21 @@ export class GroupCommit<Note> {
     this.#schedule();
   }
 
+  /** Writes a mark for the sake of its time, unless another record waits to be written. Failures are for the next. */
+  keepTime(): void {
+    if (this.#failure !== undefined || this.busy) return;
+    let segment = this.#log.active;
+    if (segment === undefined || !segment.hasRoom(0)) {
+      if (segment !== undefined) this.#seal(segment);
+      segment = this.#log.begin(0);
+    }
+    const from = segment.tail;
+    this.#open(segment);
+    if (segment.tail === from) this.#mark(segment, Math.max(segment.marked, segment.durable), 0);
+    this.#log.timeMax = this.#owner.now();
+    this.#schedule();
+  }
+
   /** Seals the active segment, if it holds anything. */
   async rotate(): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
@@ -151,14 +171,22 @@ export class GroupCommit<Note> {
     if (last !== undefined) await new Promise<void>((resolve) => last.waiting.push(resolve));
   }
 
-  /** Commits what waits, syncs, and ends the log with a clean mark. Later appends fail with `CLOSED`. */
-  async close(): Promise<void> {
+  /**
+   * Commits what waits, syncs, and ends the log with a clean mark. Later appends fail with `CLOSED`. `keepTime`: the
+   * time is kept also where there is no place for a mark.
+   */
+  async close(keepTime: boolean): Promise<void> {
     await this.#settle();
     this.#syncTimer?.cancel();
     const failure = this.#failure;
     this.#failure = new FirkinError("CLOSED", `Cannot write to ${this.#log.fileSystem.path}: the store is closed`);
     const { active } = this.#log;
-    if (failure !== undefined || active?.file === undefined || active.sealed) return;
+    if (failure !== undefined || active?.file === undefined || !this.#log.owned) return;
+    if (active.sealed) {
+      if (!keepTime) return;
+      this.#log.timeMax = this.#owner.now();
+      return await this.#log.switchManifest();
+    }
     await this.#syncFile(active, active.file);
     const from = active.tail;
     this.#mark(active, from + MARK_BYTES, FLAG.clean);
@@ -271,6 +299,7 @@ export class GroupCommit<Note> {
     const { sealed } = segment;
     let failure: unknown;
     try {
+      if (sealed) this.#log.fence();
       if (!segment.listed && segment.file === undefined) await this.#log.createFile(segment);
       if (!segment.listed || this.#log.hasNewBucket) await this.#log.switchManifest();
       write(segment, group.from, end);
@@ -289,7 +318,10 @@ export class GroupCommit<Note> {
     this.#flushing = undefined;
     if (failure === undefined) {
       this.#commit(group, revision);
-      if (sealed) segment.release();
+      if (sealed) {
+        this.#log.shelve(segment);
+        this.#log.owner.sealed(segment);
+      }
     } else if (failure instanceof FirkinError && failure.code === "DURABILITY") {
       this.#poison(failure, group);
     } else {
@@ -300,6 +332,8 @@ export class GroupCommit<Note> {
 
   #commit(group: Group<Note>, revision: number): void {
     this.committed = revision;
+    // What was appended while the group was written counts a moment early.
+    if (group.segment !== undefined) this.timeCommitted = this.#log.timeMax;
     this.#owner.committed(group.notes);
     for (const resolve of group.waiting) resolve();
   }
@@ -316,6 +350,7 @@ export class GroupCommit<Note> {
     const error = cause instanceof FirkinError ? cause : new FirkinError("IO", messageOf(cause), { cause });
     const groups = [group, ...this.#queue];
     this.#queue = [];
+    if (!this.#log.owned) return this.#poison(this.#failure!, ...groups);
     try {
       for (const { segment, from } of groups.reverse()) {
         if (segment?.listed) {
@@ -349,8 +384,10 @@ export class GroupCommit<Note> {
     this.#syncTimer = this.#clock.after(this.#syncIntervalMs, () => {
       this.#syncTimer = undefined;
       const { active } = this.#log;
+      // One that was sealed meanwhile is synced, and its file is the pool's.
+      if (active?.file === undefined || (active.sealed && active.durable === active.tail)) return;
       // A failure has poisoned the log and been reported: nobody waits for this sync.
-      if (active?.file !== undefined) this.#syncFile(active, active.file).catch(() => {});
+      this.#syncFile(active, active.file).catch(() => {});
     });
   }
 

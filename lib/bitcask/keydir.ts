@@ -74,12 +74,26 @@ export class Keydir {
       return before;
     }
     // `at` is the complement of the empty slot that ended the search.
-    table.words[~at] = hash;
-    writeAddress(table.words, ~at, address);
-    table.count++;
-    this.#count++;
-    if (table.count * 5 > table.capacity * 4) resize(table, Math.ceil(table.capacity * 1.5));
+    this.#insert(table, ~at, hash, address);
     return -1;
+  }
+
+  /** Points a key at `address` if no key with this hash is there; else it is false, and the key has to be compared. */
+  add(hash: number, address: number): boolean {
+    const table = this.#tables[hash >>> 24]!;
+    const { words } = table;
+    let at = homeOf(hash, table.capacity) * WORDS;
+    for (; words[at + 1] !== 0; at = next(at, words.length)) {
+      if (words[at] === hash) return false;
+    }
+    this.#insert(table, at, hash, address);
+    return true;
+  }
+
+  /** True when some key with this hash stands at `address`. */
+  pointsAt(hash: number, address: number): boolean {
+    const { words, capacity } = this.#tables[hash >>> 24]!;
+    return indexOfAddress(words, homeOf(hash, capacity), address) !== -1;
   }
 
   /** Removes a key; returns the address it had, -1 when it was not there. */
@@ -100,15 +114,18 @@ export class Keydir {
   /** Points whatever key stands at address `before` at `after`; false when nothing does any more. */
   move(hash: number, before: number, after: number): boolean {
     const { words, capacity } = this.#tables[hash >>> 24]!;
-    const slot = Math.floor(before / ADDRESS_UNIT) + 1;
-    const offset = before % ADDRESS_UNIT;
-    for (let at = homeOf(hash, capacity) * WORDS; words[at + 1] !== 0; at = next(at, words.length)) {
-      if (words[at + 1] === slot && words[at + 2] === offset) {
-        writeAddress(words, at, after);
-        return true;
-      }
-    }
-    return false;
+    const at = indexOfAddress(words, homeOf(hash, capacity), before);
+    if (at === -1) return false;
+    writeAddress(words, at, after);
+    return true;
+  }
+
+  #insert(table: Table, at: number, hash: number, address: number): void {
+    table.words[at] = hash;
+    writeAddress(table.words, at, address);
+    table.count++;
+    this.#count++;
+    if (table.count * 5 > table.capacity * 4) resize(table, Math.ceil(table.capacity * 1.5));
   }
 
   /** Where the key stands in its table's words, or the complement of where it would go. */
@@ -132,6 +149,16 @@ function homeOf(hash: number, capacity: number): number {
 function next(at: number, length: number): number {
   at += WORDS;
   return at === length ? 0 : at;
+}
+
+/** Where an address stands in the words, looked for from slot `home` on; -1 when it does not. */
+function indexOfAddress(words: Uint32Array, home: number, address: number): number {
+  const slot = Math.floor(address / ADDRESS_UNIT) + 1;
+  const offset = address % ADDRESS_UNIT;
+  for (let at = home * WORDS; words[at + 1] !== 0; at = next(at, words.length)) {
+    if (words[at + 1] === slot && words[at + 2] === offset) return at;
+  }
+  return -1;
 }
 
 function addressAt(words: Uint32Array, at: number): number {

@@ -3,37 +3,75 @@
  *
  * A record lives while the keydir points at it. This file is the only one that changes the keydir, and keeps the rest
  * in step: an overwritten or deleted record counts as dead in its segment, a new one joins its segment's order, a
- * copied one takes the place of its original.
+ * copied one takes the place of its original. A segment that is sealed gets a hint, which then is its order.
  *
  * @module
  */
 import { hashKey } from "../base/bytes.ts";
+import type { Clock } from "../base/clock.ts";
+import {
+  entryBucketAt,
+  entryDeadlineAt,
+  entryHashAt,
+  entryKeyAt,
+  entryKindAt,
+  entryOffsetAt,
+  type Hint,
+  type HintContents,
+  hintHas,
+  HintReader,
+} from "./hint.ts";
+import { HintBuilder } from "./hint_builder.ts";
 import { ADDRESS_UNIT, Keydir } from "./keydir.ts";
-import type { Log } from "./log.ts";
-import { type KeyRange, listInOrder, type Place, SegmentOrder } from "./order.ts";
-import { bucketAt, FLAG, flagsAt, isKeyAt, keyAt, KIND, kindAt, recordBytesAt, timeAt } from "./record.ts";
-import type { Segment } from "./segment.ts";
+import type { Log, LogOwner } from "./log.ts";
+import { type KeyRange, listInOrder, type Place, rangeAfter, SegmentOrder } from "./order.ts";
+import {
+  bucketAt,
+  expiresAtAt,
+  FLAG,
+  flagsAt,
+  isKeyAt,
+  isTombstone,
+  keyAt,
+  KIND,
+  kindAt,
+  recordBytesAt,
+  timeAt,
+} from "./record.ts";
+import { soundPart } from "./recovery.ts";
+import { type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
+import { recordsIn } from "./sort.ts";
 
 /** A hash of a bucket's key. */
 export type KeyHash = (bucket: number, key: Uint8Array) => number;
 
+/** What the live records tell their owner. */
+export interface LiveOwner {
+  /** A record of this length has died, and had a deadline or not. */
+  noteDead(bytes: number, hadDeadline: boolean): void;
+  /** At open: the record at `address` has a deadline. */
+  schedule(deadline: number, address: number): void;
+}
+
 /** The live records of a log. */
-export class LiveRecords {
+export class LiveRecords implements LogOwner {
   readonly hash: KeyHash;
   readonly #log: Log;
+  readonly #owner: LiveOwner;
   readonly #keydir: Keydir;
-  readonly #orders = new Map<Segment, SegmentOrder>();
-  readonly #noteDead: (bytes: number, hadDeadline: boolean) => void;
+  readonly #hints: HintBuilder;
+  /** Every segment that may hold keys; undefined for one whose order is its hint. */
+  readonly #orders = new Map<Segment, SegmentOrder | undefined>();
   #storing = false;
 
-  /**
-   * None yet. `hash` is replaced in tests that force false matches; `noteDead` is told the length of each record that
-   * has died, and whether it had a deadline.
-   */
-  constructor(log: Log, hash: KeyHash | undefined, noteDead: (bytes: number, hadDeadline: boolean) => void) {
+  /** None yet. `hash` is replaced in tests that force false matches. */
+  constructor(log: Log, clock: Clock, owner: LiveOwner, hash?: KeyHash) {
     this.#log = log;
+    this.#owner = owner;
     this.hash = hash ?? ((bucket, key) => hashKey(log.hashSeed, bucket, key));
-    this.#noteDead = noteDead;
+    this.#hints = new HintBuilder(log, clock, (bucket, bytes, start, end) => {
+      return hash?.(bucket, bytes.subarray(start, end)) ?? hashKey(log.hashSeed, bucket, bytes, start, end);
+    });
     this.#keydir = new Keydir((slot, offset, bucket, key) => this.#isKey(slot, offset, bucket, key));
   }
 
@@ -50,7 +88,7 @@ export class LiveRecords {
   /** Bytes of the key order. */
   get orderBytes(): number {
     let bytes = 0;
-    for (const order of this.#orders.values()) bytes += order.bytes;
+    for (const [, source] of this.#sources()) bytes += source.bytes;
     return bytes;
   }
 
@@ -67,7 +105,7 @@ export class LiveRecords {
     const at = segment.seek(offset);
     const bucket = bucketAt(segment.window, at);
     const key = keyAt(segment.window, at);
-    return this.#keydir.get(this.hash(bucket, key), bucket, key) === address;
+    return this.#keydir.pointsAt(this.hash(bucket, key), address);
   }
 
   /** The record at `offset`, a change of a key, has become visible. */
@@ -81,12 +119,12 @@ export class LiveRecords {
     let before: number;
     if (kindAt(window, at) === KIND.set) {
       before = this.#keydir.set(hash, bucket, key, segment.slot * ADDRESS_UNIT + offset);
-      this.#order(segment).add(offset);
+      this.#addToOrder(segment, offset);
     } else {
       before = this.#keydir.delete(hash, bucket, key);
       const bytes = recordBytesAt(window, at);
       segment.countTombstone(bytes, timeAt(window, at));
-      this.#noteDead(bytes, false);
+      this.#owner.noteDead(bytes, false);
     }
     this.#storing = false;
     if (before !== -1) this.#bury(before);
@@ -96,20 +134,136 @@ export class LiveRecords {
   move(before: number, segment: Segment, offset: number): boolean {
     const at = segment.seek(offset);
     const hash = this.hash(bucketAt(segment.window, at), keyAt(segment.window, at));
-    this.#order(segment).add(offset);
+    this.#addToOrder(segment, offset);
     const after = segment.slot * ADDRESS_UNIT + offset;
     const moved = this.#keydir.move(hash, before, after);
     if (!moved) segment.deadBytes += recordBytesAt(segment.window, at);
     return moved;
   }
 
-  /** The live records of a range, in key order. The store must not change while this runs. */
-  *list(range: KeyRange): Generator<Place, void> {
-    for (const segment of this.#orders.keys()) {
-      if (segment.gone) this.#orders.delete(segment);
+  // --- segments at open ---
+
+  /** See {@link LogOwner.replay}. */
+  replay(segment: Segment, offset: number): void {
+    this.apply(segment, offset);
+    const at = segment.seek(offset);
+    const deadline = expiresAtAt(segment.window, at);
+    if (deadline !== undefined) this.#owner.schedule(deadline, segment.slot * ADDRESS_UNIT + offset);
+  }
+
+  /** See {@link LogOwner.replayHint}. */
+  replayHint(segment: Segment, hint: HintContents): void {
+    const { deadBytes, tombstoneBytes, tombstoneTime, firstRevision, lastRevision, time } = hint.figures;
+    Object.assign(segment, { deadBytes, tombstoneBytes, tombstoneTime, firstRevision, lastRevision });
+    this.#log.timeMax = Math.max(this.#log.timeMax, time);
+    this.#orders.set(segment, undefined);
+    this.#owner.noteDead(deadBytes + tombstoneBytes, false);
+    const { bytes } = hint;
+    const reader = new HintReader(hint);
+    this.#storing = true;
+    while (reader.next()) {
+      const { at } = reader;
+      const hash = entryHashAt(bytes, at);
+      const address = segment.slot * ADDRESS_UNIT + entryOffsetAt(bytes, at);
+      let before = -1;
+      if (isTombstone(entryKindAt(bytes, at))) {
+        before = this.#keydir.delete(hash, entryBucketAt(bytes, at), entryKeyAt(bytes, at));
+      } else {
+        if (!this.#keydir.add(hash, address)) {
+          before = this.#keydir.set(hash, entryBucketAt(bytes, at), entryKeyAt(bytes, at), address);
+        }
+        const deadline = entryDeadlineAt(bytes, at);
+        if (deadline !== undefined) this.#owner.schedule(deadline, address);
+      }
+      if (before !== -1) this.#bury(before);
     }
-    for (const place of listInOrder(this.#orders, range)) {
-      if (this.isLive(place.segment.slot * ADDRESS_UNIT + place.offset)) yield place;
+    this.#storing = false;
+  }
+
+  /** See {@link LogOwner.replaySealed}. */
+  async replaySealed(segment: Segment): Promise<void> {
+    await this.#hints.make(segment, segment.bytes(0), (contents, hint) => {
+      this.replayHint(segment, contents);
+      if (hint === undefined) this.#orders.set(segment, new SegmentOrder(segment, setsOf(contents)));
+      else segment.hint = hint;
+    });
+    segment.release();
+  }
+
+  // --- hints ---
+
+  /** See {@link LogOwner.sealed}. */
+  sealed(segment: Segment): void {
+    this.#index(segment, segment.bytes(0));
+    segment.release();
+  }
+
+  /** Makes the last hints. */
+  async close(): Promise<void> {
+    await this.#hints.close();
+  }
+
+  /** Lists a segment from its bytes until it has a hint. */
+  #index(segment: Segment, bytes: Uint8Array): void {
+    this.#orders.get(segment)?.readThrough(recordsIn(bytes));
+    this.#hints.add(segment, bytes, (_, hint) => {
+      this.#orders.get(segment)?.readThrough(segment);
+      if (hint === undefined) return;
+      segment.hint = hint;
+      this.#orders.set(segment, undefined);
+    });
+  }
+
+  /** Puts an order made of the segment's bytes in the place of each damaged hint. False when no hint is. */
+  #replaceDamaged(): boolean {
+    let some = false;
+    for (const segment of this.#orders.keys()) {
+      if (segment.hint?.damaged !== true) continue;
+      some = true;
+      const bytes = segment.read();
+      const { end } = soundPart(bytes, segment.seed);
+      if (end !== segment.tail) throw segment.corrupt(end);
+      segment.dropHint();
+      const order = new SegmentOrder(recordsIn(bytes));
+      for (let at = SEGMENT_HEADER_BYTES; at < end; at += recordBytesAt(bytes, at)) {
+        if (kindAt(bytes, at) === KIND.set) order.add(at);
+      }
+      this.#orders.set(segment, order);
+      this.#index(segment, bytes);
+    }
+    return some;
+  }
+
+  // --- listings ---
+
+  /**
+   * The live records of a range, in key order. The store must not change while this runs.
+   * @throws {FirkinError} CORRUPT
+   */
+  *list(range: KeyRange): Generator<Place, void> {
+    for (let rest: KeyRange | undefined = range; rest !== undefined;) {
+      let last: Uint8Array | undefined;
+      try {
+        for (const place of listInOrder(this.#sources(), rest)) {
+          const hash = place.hash ?? this.hash(range.bucket, place.key);
+          if (!this.#keydir.pointsAt(hash, place.segment.slot * ADDRESS_UNIT + place.offset)) continue;
+          last = place.key;
+          yield place;
+        }
+        return;
+      } catch (error) {
+        if (!this.#replaceDamaged()) throw error;
+        if (last !== undefined) rest = rangeAfter(rest, last);
+      }
+    }
+  }
+
+  /** What each segment is listed from. */
+  *#sources(): Generator<readonly [Segment, SegmentOrder | Hint], void> {
+    for (const [segment, order] of this.#orders) {
+      const source = segment.hint ?? order;
+      if (this.#log.segmentIn(segment.slot) !== segment) this.#orders.delete(segment);
+      else if (source !== undefined) yield [segment, source];
     }
   }
 
@@ -126,13 +280,14 @@ export class LiveRecords {
       return;
     }
     segment.deadBytes += bytes;
-    this.#noteDead(bytes, hadDeadline);
+    this.#owner.noteDead(bytes, hadDeadline);
   }
 
-  #order(segment: Segment): SegmentOrder {
+  #addToOrder(segment: Segment, offset: number): void {
+    if (segment.hint !== undefined) return;
     let order = this.#orders.get(segment);
     if (order === undefined) this.#orders.set(segment, order = new SegmentOrder(segment));
-    return order;
+    order.add(offset);
   }
 
   #isKey(slot: number, offset: number, bucket: number, key: Uint8Array): boolean {
@@ -141,11 +296,31 @@ export class LiveRecords {
     try {
       at = segment.seek(offset);
     } catch (error) {
-      // What is stored is committed and must not fail over a record that cannot be read: 32 bits of its hash are equal,
-      // so it is taken for the key's own, and the damage is gone with it.
-      if (this.#storing) return true;
-      throw error;
+      return this.#isKeyOfDamaged(segment, offset, bucket, key, error);
     }
     return isKeyAt(segment.window, at, bucket, key);
   }
+
+  /** Whose record it was that cannot be read: the segment's hint knows. */
+  #isKeyOfDamaged(segment: Segment, offset: number, bucket: number, key: Uint8Array, error: unknown): boolean {
+    try {
+      if (segment.hint !== undefined) return hintHas(segment.hint, bucket, key, offset);
+    } catch {
+      // The hint is damaged too.
+    }
+    // What is stored is committed and must not fail over a record that cannot be read: 32 bits of its hash are equal,
+    // so it is taken for the key's own, and the damage is gone with it.
+    if (this.#storing) return true;
+    throw error;
+  }
+}
+
+/** The set records of a hint, in order of their keys. */
+function setsOf(contents: HintContents): Uint32Array {
+  const offsets: number[] = [];
+  const reader = new HintReader(contents);
+  while (reader.next()) {
+    if (entryKindAt(contents.bytes, reader.at) === KIND.set) offsets.push(entryOffsetAt(contents.bytes, reader.at));
+  }
+  return Uint32Array.from(offsets);
 }

@@ -8,20 +8,38 @@
  * it (`group.ts`), in this order: the segment before it is synced, seal and all; the new file and its header are
  * synced; the manifest that names it is switched; only then a record in it is acknowledged.
  *
- * An open takes the folder's lock, reads the manifest, checks and replays every segment, and settles the end of the
- * last one (`recovery.ts`). Before it serves anything it syncs what it found: a record that was only in the system's
- * memory when the process died must not be read today and gone tomorrow.
+ * An open takes the folder's lock, reads the manifest and goes through the segments in order. Of a sealed one that has
+ * a hint it reads the hint, the header and the seal; one without is read, checked and replayed whole, and gets a hint.
+ * The last one is read whole and its end settled (`recovery.ts`). Before it serves anything it syncs what it found
+ * there: a record that was only in the system's memory when the process died must not be read today and gone tomorrow.
+ *
+ * An open to read takes no lock and changes nothing: it ends the log in memory where a real open would cut it, and
+ * what it shows may be gone after a power cut. It is refused while a process has the folder; one that takes it
+ * later is not held up, and may make reads fail, but never wrong: a segment's id has one meaning.
  *
  * @module
  */
 import { fromHex, toHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { assert, FirkinError } from "../base/errors.ts";
-import type { File, FileSystem } from "../fs/fs.ts";
+import type { File, FileSystem, Lock } from "../fs/fs.ts";
+import { FilePool } from "../fs/pool.ts";
 import { BlockCache } from "./cache.ts";
+import { checkHint, Hint, hintBinding, type HintContents, hintName } from "./hint.ts";
 import { ADDRESS_UNIT } from "./keydir.ts";
 import { type Manifest, MANIFEST_NAME, readManifest, removeLeftovers, writeManifest } from "./manifest.ts";
-import { KIND, kindAt, readU32, recordBytesAt, revisionAt, timeAt } from "./record.ts";
+import {
+  checkRecord,
+  EMPTY,
+  encodeMark,
+  KIND,
+  kindAt,
+  NO_CONTENT,
+  readU32,
+  recordBytesAt,
+  revisionAt,
+  timeAt,
+} from "./record.ts";
 import { judgeTail, type SoundPart, soundPart } from "./recovery.ts";
 import {
   hasHeader,
@@ -47,11 +65,26 @@ export interface LogOptions {
   readonly sync: SyncPolicy;
   readonly cacheBytesMax: number;
   readonly segmentBytesMax: number;
-  /**
-   * Called when the log is there, before its segments are read; what it returns is called for each change, in order.
-   */
-  readonly attach: (log: Log) => (segment: Segment, offset: number) => void;
+  readonly filesMax: number;
+  /** Take the folder also from an owner that may be alive but is not seen to be. */
+  readonly forceUnlock?: boolean;
+  /** Take no lock and write nothing. */
+  readonly readOnly?: boolean;
+  /** Called when the log is there, before its segments are read. */
+  readonly attach: (log: Log) => LogOwner;
   readonly report: (event: LogEvent) => void;
+}
+
+/** What the log tells its owner of its segments. At open, it is told of all of them in order. */
+export interface LogOwner {
+  /** At open: a change in a segment that is not sealed; all of them come, in order. */
+  replay(segment: Segment, offset: number): void;
+  /** At open: what a sealed segment has to say. */
+  replayHint(segment: Segment, hint: HintContents): void;
+  /** At open: a sealed segment, in memory and checked, has no hint. Resolves when it has been replayed all the same. */
+  replaySealed(segment: Segment): Promise<void>;
+  /** A segment is sealed, synced and visible to its end: it may leave memory, and have a hint. */
+  sealed(segment: Segment): void;
 }
 
 /** Buckets a store may have: their names stand in the manifest, which is rewritten whole. */
@@ -76,35 +109,51 @@ export interface ManifestChanges {
 export class Log {
   readonly fileSystem: FileSystem;
   readonly cache: BlockCache;
+  /** Sealed segments, and what else never changes again. */
+  readonly pool: FilePool;
   /** In order of revision; the last is the active one. */
   readonly segments: Segment[] = [];
   /** The last revision given. */
   revision = 0;
   /** The highest time of any record: the store's time never falls behind it. */
   timeMax = 0;
+  /** Why nothing may be written: the log was opened to read. */
+  readonly refusal: FirkinError | undefined;
+  /** Told once, when the folder turns out to be no longer this process's. */
+  onLost: (error: FirkinError) => void = () => {};
 
+  readonly #owner: LogOwner;
   readonly #segmentBytesMax: number;
   readonly #home: SegmentHome;
   readonly #slots: (Segment | undefined)[] = [];
   readonly #bucketNumbers = new Map<string, number>();
   readonly #bucketNames: string[] = [];
-  readonly #unlock: () => void;
+  readonly #lock: Lock;
+  #lost: FirkinError | undefined;
   #manifest: Manifest;
   #nextSegment: number;
   #switching: Promise<void> = Promise.resolve();
 
   /** For {@link openLog}. */
-  constructor(fileSystem: FileSystem, options: LogOptions, manifest: Manifest, unlock: () => void) {
+  constructor(fileSystem: FileSystem, options: LogOptions, manifest: Manifest, lock: Lock) {
     this.fileSystem = fileSystem;
     this.cache = new BlockCache(options.cacheBytesMax);
+    this.pool = new FilePool(fileSystem, options.filesMax);
     this.#segmentBytesMax = options.segmentBytesMax;
     this.#home = { storeId: fromHex(manifest.store)!, cache: this.cache };
-    this.#unlock = unlock;
+    this.#lock = lock;
+    this.refusal = options.readOnly === true ? readOnlyError(fileSystem) : undefined;
     this.#manifest = manifest;
     this.#nextSegment = manifest.nextSegment;
     this.revision = manifest.revision;
     this.timeMax = manifest.time;
     for (const name of manifest.buckets) this.#name(name);
+    this.#owner = options.attach(this);
+  }
+
+  /** Who is told of its segments. */
+  get owner(): LogOwner {
+    return this.#owner;
   }
 
   // --- segments and addresses ---
@@ -161,6 +210,7 @@ export class Log {
 
   /** Makes the file of a segment that begins in memory, and makes it and its header durable. */
   async createFile(segment: Segment): Promise<void> {
+    this.fence();
     const name = segmentName(segment.id);
     this.fileSystem.remove(name);
     segment.file = this.fileSystem.open(name, "create");
@@ -170,12 +220,51 @@ export class Log {
     segment.durable = SEGMENT_HEADER_BYTES;
   }
 
-  /** Closes a segment that is out of the manifest and removes its file. */
+  /** A segment is sealed and synced, and so never written again: its file goes to the pool. */
+  shelve(segment: Segment): void {
+    assert(segment.sealed && segment.durable === segment.tail, "a segment that is shelved is on stable storage");
+    segment.file?.close();
+    segment.file = this.pool.file(segmentName(segment.id));
+  }
+
+  /** A file that is never written again, to read: a sealed segment's, or a hint's. */
+  openFile(name: string): File {
+    return this.pool.file(name);
+  }
+
+  /** Closes a segment that is out of the manifest and removes its files. */
   discard(segment: Segment): void {
     segment.close();
     segment.gone = true;
     if (segment.slot !== -1) this.#slots[segment.slot] = undefined;
+    if (!this.owned) return;
     this.fileSystem.remove(segmentName(segment.id));
+    this.fileSystem.remove(hintName(segment.id));
+  }
+
+  /**
+   * Throws when the folder is no longer this process's: called before anything that changes which files are the log. A
+   * process that was believed dead must not undo what the next one did.
+   * @throws {FirkinError} LOCKED
+   */
+  fence(): void {
+    if (this.#lost !== undefined) throw this.#lost;
+    try {
+      this.#lock.check();
+    } catch (error) {
+      if (error instanceof FirkinError && error.code === "LOCKED") this.onLost(this.#lost = error);
+      throw error;
+    }
+  }
+
+  /** False when no file of the folder may be changed: the log was opened to read, or another process has the folder. */
+  get owned(): boolean {
+    try {
+      this.fence();
+    } catch {
+      return this.#lost === undefined && this.refusal === undefined;
+    }
+    return true;
   }
 
   // --- manifest ---
@@ -214,6 +303,7 @@ export class Log {
         revision: this.revision,
         time: this.timeMax,
       };
+      this.fence();
       await writeManifest(this.fileSystem, manifest);
       this.#manifest = manifest;
       for (const segment of segments) segment.listed = true;
@@ -271,7 +361,8 @@ export class Log {
   /** Closes every file and gives the folder back. */
   close(): void {
     for (const segment of this.#slots) segment?.close();
-    this.#unlock();
+    this.pool.close();
+    this.#lock.release();
   }
 }
 
@@ -279,41 +370,93 @@ export class Log {
 
 /** Opens the log of a folder, or starts one. @throws {FirkinError} LOCKED, CORRUPT, READ_ONLY, IO */
 export async function openLog(fileSystem: FileSystem, clock: Clock, options: LogOptions): Promise<Log> {
+  if (options.readOnly === true) return await openToRead(fileSystem, clock, options);
   fileSystem.makeDirectory();
-  const unlock = fileSystem.lock();
+  return await openWith(fileSystem, clock, options, fileSystem.lock({ force: options.forceUnlock === true }));
+}
+
+/** Opens the log that is there, without a lock: a process that takes the folder meanwhile is found out at the end. */
+async function openToRead(fileSystem: FileSystem, clock: Clock, options: LogOptions): Promise<Log> {
+  fileSystem.inspect();
+  const refuse = (): never => {
+    throw readOnlyError(fileSystem);
+  };
+  let log: Log;
+  try {
+    log = await openWith(fileSystem, clock, options, { check: refuse, release: () => {} });
+  } catch (error) {
+    // Whatever seems to be wrong with the files may be that they are being written.
+    fileSystem.inspect();
+    throw error;
+  }
+  try {
+    fileSystem.inspect();
+  } catch (error) {
+    log.close();
+    throw error;
+  }
+  return log;
+}
+
+async function openWith(fileSystem: FileSystem, clock: Clock, options: LogOptions, lock: Lock): Promise<Log> {
   let log: Log | undefined;
   try {
     const found = readManifest(fileSystem);
-    const manifest = found ?? newManifest(fileSystem, clock, options.sync);
-    log = new Log(fileSystem, options, manifest, unlock);
-    const replay = options.attach(log);
-    removeLeftovers(fileSystem, new Set(manifest.segments.map(segmentName)));
-    let clean = true;
-    for (const [index, id] of manifest.segments.entries()) {
-      const segment = await openSegment(log, id, index === manifest.segments.length - 1, options);
-      clean = segment.clean;
-      replaySegment(log, segment.segment, replay);
+    const manifest = found ?? newManifest(fileSystem, clock, options);
+    log = new Log(fileSystem, options, manifest, lock);
+    if (log.refusal === undefined) {
+      removeLeftovers(fileSystem, new Set(manifest.segments.flatMap((id) => [segmentName(id), hintName(id)])));
     }
+    let clean = true;
+    const names = new Set(fileSystem.list());
+    for (const [index, id] of manifest.segments.entries()) {
+      if (names.has(hintName(id)) && openHinted(log, id)) {
+        clean = true;
+      } else {
+        const segment = await openSegment(log, id, index === manifest.segments.length - 1, options);
+        clean = segment.clean;
+        await replaySegment(log, segment.segment);
+      }
+    }
+    if (log.refusal !== undefined) return log;
     // Under `always` an unclean end loses nothing that anyone was told. Otherwise it may have, and revisions that
     // somebody saw may come again with other contents: a new epoch makes every old cursor start afresh.
     const epoch = clean || manifest.sync === "always" ? manifest.epoch : randomHex(clock, 8);
     if (found === undefined || epoch !== manifest.epoch || options.sync !== manifest.sync) {
       await log.switchManifest({ epoch, sync: options.sync });
     }
+    if (clean && options.sync !== "always") await markOpen(log);
     return log;
   } catch (error) {
-    if (log === undefined) unlock();
+    if (log === undefined) lock.release();
     else log.close();
     throw error;
   }
 }
 
-function newManifest(fileSystem: FileSystem, clock: Clock, sync: SyncPolicy): Manifest {
+/**
+ * Ends the log with a mark that is not clean. Without it a power cut that takes everything since would leave the clean
+ * mark of the last close, and the next open would believe that nothing was lost.
+ */
+async function markOpen({ active, revision, timeMax }: Log): Promise<void> {
+  if (active?.file === undefined || active.sealed) return;
+  const from = active.tail;
+  const value = encodeMark(from);
+  active.append({ kind: KIND.mark, bucket: 0, revision, at: timeMax, key: EMPTY, value, content: NO_CONTENT });
+  active.file.write(active.bytes(from, active.tail), from);
+  active.written = active.tail;
+  await active.file.sync();
+  active.durable = active.tail;
+  active.marked = from;
+}
+
+function newManifest(fileSystem: FileSystem, clock: Clock, { sync, readOnly }: LogOptions): Manifest {
   if (fileSystem.list().some((name) => name.endsWith(".segment"))) {
     throw new FirkinError("CORRUPT", `Cannot open ${fileSystem.path}: it holds segments but no manifest`, {
       detail: { path: MANIFEST_NAME },
     });
   }
+  if (readOnly === true) throw new FirkinError("IO", `Cannot open ${fileSystem.path} to read: there is no store`);
   const store = randomHex(clock, 16);
   return {
     format: 1,
@@ -329,6 +472,10 @@ function newManifest(fileSystem: FileSystem, clock: Clock, sync: SyncPolicy): Ma
   };
 }
 
+function readOnlyError(fileSystem: FileSystem): FirkinError {
+  return new FirkinError("READ_ONLY", `Cannot write to ${fileSystem.path}: it was opened to read`);
+}
+
 function randomHex(clock: Clock, bytes: number): string {
   return toHex(clock.random(new Uint8Array(bytes)));
 }
@@ -338,6 +485,53 @@ function replaceRun(all: readonly Segment[], inputs: readonly Segment[], outputs
   return [...all.slice(0, start), ...outputs, ...all.slice(start + inputs.length)];
 }
 
+/** Opens a sealed segment by its hint; false when that, the header or the seal does not hold. */
+function openHinted(log: Log, id: number): boolean {
+  const segment = log.createSegment(0, id);
+  const file = log.openFile(segmentName(id));
+  const length = file.size();
+  const header = new Uint8Array(SEGMENT_HEADER_BYTES);
+  const seal = new Uint8Array(SEAL_BYTES);
+  const sealAt = length - SEAL_BYTES;
+  file.read(header, 0);
+  if (sealAt >= SEGMENT_HEADER_BYTES) file.read(seal, sealAt);
+  const sealed = hasHeader(header, segment) && kindAt(seal, 0) === KIND.seal &&
+    checkRecord(seal, 0, SEAL_BYTES, segment.seed, sealAt) === SEAL_BYTES;
+  const found = sealed ? readHint(log, id, hintBinding(header, length, readU32(seal, 0))) : undefined;
+  if (found === undefined) {
+    file.close();
+    return false;
+  }
+  segment.adopt(file, length, true);
+  segment.hint = new Hint(found.file, log.cache, found.contents);
+  admit(log, segment);
+  log.revision = Math.max(log.revision, revisionAt(seal, 0));
+  log.owner.replayHint(segment, found.contents);
+  return true;
+}
+
+/** The hint with this binding, undefined when there is none that holds. */
+function readHint(log: Log, id: number, binding: Uint8Array): { file: File; contents: HintContents } | undefined {
+  let file: File | undefined;
+  try {
+    file = log.openFile(hintName(id));
+    const bytes = new Uint8Array(file.size());
+    file.read(bytes, 0);
+    const contents = checkHint(bytes, binding);
+    if (contents !== undefined) return { file, contents };
+  } catch (error) {
+    // It cannot be read: the segment tells the same.
+    if (!(error instanceof FirkinError)) throw error;
+  }
+  file?.close();
+  return undefined;
+}
+
+function admit(log: Log, segment: Segment): void {
+  log.register(segment);
+  log.segments.push(segment);
+}
+
 /** Reads and checks one segment; `clean` when it ended with a clean mark or a seal. */
 async function openSegment(
   log: Log,
@@ -345,7 +539,8 @@ async function openSegment(
   last: boolean,
   options: LogOptions,
 ): Promise<{ segment: Segment; clean: boolean }> {
-  const file = log.fileSystem.open(segmentName(id), "write");
+  const name = segmentName(id);
+  const file = last && log.refusal === undefined ? log.fileSystem.open(name, "write") : log.pool.file(name);
   const fileBytes = file.size();
   const segment = log.createSegment(0, id);
   const bytes = new Uint8Array(fileBytes);
@@ -367,9 +562,8 @@ async function openSegment(
     file.close();
     throw error;
   }
-  segment.adopt(file, bytes.subarray(0, sound.end), sound.sealed);
-  log.register(segment);
-  log.segments.push(segment);
+  segment.adopt(file, sound.end, sound.sealed, bytes.subarray(0, sound.end));
+  admit(log, segment);
   return { segment, clean: sound.clean || sound.sealed };
 }
 
@@ -386,15 +580,10 @@ async function settleEnd(
   if (tail === "rot") throw segment.corrupt(sound.end);
   if (tail === "torn") {
     const cut = bytes.subarray(sound.end);
-    const name = `${segmentName(segment.id)}.torn-${sound.end}`;
-    // An open that did not get to the cut has left the same.
-    log.fileSystem.remove(name);
-    const aside = log.fileSystem.open(name, "create");
-    aside.write(cut.subarray(0, TORN_BYTES_MAX), 0);
-    await aside.sync();
-    aside.close();
+    if (log.refusal === undefined) await keepAside(log, segment, sound.end, cut);
     options.report({ type: "torn", segment: segment.id, offset: sound.end, bytes: cut.length });
   }
+  if (log.refusal !== undefined) return;
   if (bytes.length > sound.end) file.truncate(sound.end);
   // After a failed sync the system may hold pages that it calls clean and never wrote: written anew, they count again.
   if (!sound.clean) file.write(bytes.subarray(sound.durable, sound.end), sound.durable);
@@ -402,17 +591,30 @@ async function settleEnd(
   await log.fileSystem.syncDirectory();
 }
 
-/** Hands out the changes of a segment while its bytes are in memory; a sealed one then lets them go. */
-function replaySegment(log: Log, segment: Segment, replay: (segment: Segment, offset: number) => void): void {
+async function keepAside(log: Log, segment: Segment, offset: number, cut: Uint8Array): Promise<void> {
+  const name = `${segmentName(segment.id)}.torn-${offset}`;
+  // An open that did not get to the cut has left the same.
+  log.fileSystem.remove(name);
+  const aside = log.fileSystem.open(name, "create");
+  aside.write(cut.subarray(0, TORN_BYTES_MAX), 0);
+  await aside.sync();
+  aside.close();
+}
+
+/** Hands out the changes of a segment that is in memory; a sealed one then lets it go. */
+async function replaySegment(log: Log, segment: Segment): Promise<void> {
   const bytes = segment.bytes(0);
   for (let at = SEGMENT_HEADER_BYTES; at < segment.tail; at += recordBytesAt(bytes, at)) {
     log.revision = Math.max(log.revision, revisionAt(bytes, at));
     log.timeMax = Math.max(log.timeMax, timeAt(bytes, at));
+    if (segment.sealed) continue;
     const kind = kindAt(bytes, at);
     if (kind === KIND.mark) segment.deadBytes += recordBytesAt(bytes, at);
     if (kind >= KIND.mark) continue;
     segment.count(revisionAt(bytes, at));
-    replay(segment, at);
+    log.owner.replay(segment, at);
   }
-  if (segment.sealed) segment.release();
+  if (!segment.sealed) return;
+  log.shelve(segment);
+  await log.owner.replaySealed(segment);
 }

@@ -73,10 +73,14 @@ export async function writeManifest(fileSystem: FileSystem, manifest: Manifest):
   await fileSystem.syncDirectory();
 }
 
-/** Removes what the manifest does not name: segments of a crashed compaction or rotation, half-written manifests. */
+/**
+ * Removes what the manifest does not name: segments of a crashed compaction or rotation, hints of segments that are
+ * gone, half-written manifests and hints.
+ */
 export function removeLeftovers(fileSystem: FileSystem, keep: ReadonlySet<string>): void {
   for (const name of fileSystem.list()) {
-    if (name === MANIFEST_NEW_NAME || (name.endsWith(".segment") && !keep.has(name))) fileSystem.remove(name);
+    const ours = /\.(?:segment|hint|hint\.new)$/.test(name);
+    if (name === MANIFEST_NEW_NAME || (ours && !keep.has(name))) fileSystem.remove(name);
   }
 }
 

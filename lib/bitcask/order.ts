@@ -1,58 +1,159 @@
 /**
  * Addresses in key order, for listings.
  *
- * Each segment keeps the offsets of its set records, 4 bytes each, as a few sorted runs: new offsets are sorted into a
- * run when a listing next asks, and runs of similar length are merged, so that their number stays logarithmic and
- * sorting costs O(n log n) over all listings together. A listing merges the runs of all segments, beginning each at its
- * own lower bound, and so yields keys in order of bucket and key without a key in memory. Older versions of a key come
- * up too, next to the newest: the caller asks the keydir which one lives.
+ * A segment that has a hint is listed from that (`hint.ts`). One that has none yet, the active one above all, keeps the
+ * offsets of its set records, 4 bytes each, in sorted chunks of up to 4,096: a chunk is sorted when it is full, so no
+ * turn sorts more, and chunks are never merged. What is not yet a chunk is sorted into a few short runs when a listing
+ * asks. Within a chunk only the newest record of a key is kept.
+ *
+ * A listing merges the chunks and hints of all segments, beginning each at its own lower bound, and so yields keys in
+ * order of bucket and key, and costs what it yields. Older versions of a key come up too, next to the newest: the
+ * caller asks the keydir which one lives.
  *
  * @module
  */
 import { compareBytes, prefixEnd } from "../base/bytes.ts";
 import type { ListQuery } from "../engine/engine.ts";
+import { type Hint, HintCursor } from "./hint.ts";
 import { bucketAt, compareKeyAt, EMPTY, keyAt } from "./record.ts";
 import type { Segment } from "./segment.ts";
+import { CHUNK_MAX, type Records, sortNewest } from "./sort.ts";
 
-/** The sorted runs of one segment. */
+// --- a segment without a hint ---
+
+/** The sorted chunks of one segment that has no hint. */
 export class SegmentOrder {
-  readonly #segment: Segment;
-  #fresh: number[] = [];
+  readonly #chunks: Uint32Array[] = [];
+  /** Sorted runs of what is not yet a chunk, long ones first, and what came since a listing asked. */
   #runs: Uint32Array[] = [];
+  #fresh: number[] = [];
+  /** Offsets that are not in a chunk. */
+  #loose = 0;
+  #records: Records;
 
-  /** No offsets yet. */
-  constructor(segment: Segment) {
-    this.#segment = segment;
+  /** No offsets yet, or some that are in order. */
+  constructor(records: Records, sorted?: Uint32Array) {
+    this.#records = records;
+    if (sorted !== undefined) this.#chunks.push(sorted);
   }
 
-  /** Adds the offset of a set record. */
+  /** Adds the offset of a set record; those of one key come in ascending order. */
   add(offset: number): void {
     this.#fresh.push(offset);
+    if (++this.#loose < CHUNK_MAX) return;
+    this.#chunks.push(sortNewest(this.#records, this.#takeLoose(() => true)));
+    this.#loose = 0;
+  }
+
+  /** Looks at the records through `records` from here on. */
+  readThrough(records: Records): void {
+    this.#records = records;
   }
 
   /** Bytes of the offsets. */
   get bytes(): number {
-    return this.#runs.reduce((bytes, run) => bytes + run.byteLength, this.#fresh.length * 4);
+    return [...this.#chunks, ...this.#runs].reduce((bytes, run) => bytes + run.byteLength, this.#fresh.length * 4);
   }
 
-  /** Every offset, in a few runs that are each sorted by bucket and key. */
-  runs(): readonly Uint32Array[] {
-    if (this.#fresh.length === 0) return this.#runs;
+  /** A cursor for each chunk and run. */
+  cursors(): Cursor[] {
+    if (this.#fresh.length > 0) {
+      // Runs of similar length are joined, so that their number stays logarithmic.
+      const run = sortNewest(this.#records, this.#takeLoose((last, length) => last.length <= length * 2));
+      this.#runs.push(run);
+      this.#loose = this.#runs.reduce((count, { length }) => count + length, 0);
+    }
+    return [...this.#chunks, ...this.#runs].map((run) => new RunCursor(this.#records, run));
+  }
+
+  /** Takes the fresh offsets, and the last runs while `joins`: those of one key in ascending order. */
+  #takeLoose(joins: (last: Uint32Array, length: number) => boolean): number[] {
     let offsets = this.#fresh;
     this.#fresh = [];
-    while (this.#runs.length > 0 && this.#runs[this.#runs.length - 1]!.length <= offsets.length * 2) {
-      // Sorting two runs that are each in order is a merge: the runtimes' sort finds the runs.
-      offsets = [...this.#runs.pop()!, ...offsets];
+    for (let last = this.#runs.at(-1); last !== undefined && joins(last, offsets.length); last = this.#runs.at(-1)) {
+      this.#runs.pop();
+      offsets = [...last, ...offsets];
     }
-    this.#runs.push(sortByKey(this.#segment, offsets));
-    return this.#runs;
+    return offsets;
   }
 }
 
-/** One item of a listing: where the record is. */
+/** A place in keys that are in order, of a hint or of a chunk. */
+export interface Cursor {
+  /** False in front of the first and behind the last. */
+  readonly valid: boolean;
+  readonly bucket: number;
+  /** A view. */
+  readonly key: Uint8Array;
+  readonly offset: number;
+  /** The key's hash, where it is known without a look at the key. */
+  readonly hash: number | undefined;
+  /** Moves to the first one that is not below this key. */
+  seek(bucket: number, key: Uint8Array): void;
+  next(): void;
+  /** Also from behind the last one. */
+  previous(): void;
+}
+
+class RunCursor implements Cursor {
+  readonly hash = undefined;
+  readonly #records: Records;
+  readonly #run: Uint32Array;
+  #index = -1;
+
+  constructor(records: Records, run: Uint32Array) {
+    this.#records = records;
+    this.#run = run;
+  }
+
+  get valid(): boolean {
+    return this.#index >= 0 && this.#index < this.#run.length;
+  }
+
+  get bucket(): number {
+    const at = this.#records.seek(this.offset);
+    return bucketAt(this.#records.window, at);
+  }
+
+  get key(): Uint8Array {
+    const at = this.#records.seek(this.offset);
+    return keyAt(this.#records.window, at);
+  }
+
+  get offset(): number {
+    return this.#run[this.#index]!;
+  }
+
+  seek(bucket: number, key: Uint8Array): void {
+    let low = 0;
+    let high = this.#run.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const at = this.#records.seek(this.#run[middle]!);
+      if (compareKeyAt(this.#records.window, at, bucket, key) < 0) low = middle + 1;
+      else high = middle;
+    }
+    this.#index = low;
+  }
+
+  next(): void {
+    this.#index++;
+  }
+
+  previous(): void {
+    this.#index--;
+  }
+}
+
+// --- listings ---
+
+/** One item of a listing: where the record is. To be read before the next one is asked for. */
 export interface Place {
   readonly segment: Segment;
   readonly offset: number;
+  readonly key: Uint8Array;
+  /** The key's hash, where it is known without a look at the key. */
+  readonly hash: number | undefined;
 }
 
 /** Which keys of one bucket to list: `start` inclusive, `end` exclusive. */
@@ -70,16 +171,23 @@ export function rangeOf(bucket: number, query: ListQuery): KeyRange | undefined 
   let start = later(prefix, query.start) ?? EMPTY;
   let end = earlier(prefix === undefined ? undefined : prefixEnd(prefix), query.end);
   if (query.after !== undefined) {
-    if (reverse) {
-      end = earlier(query.after, end);
-    } else {
-      // The first key after `after` is `after` and a zero byte.
-      const next = new Uint8Array(query.after.length + 1);
-      next.set(query.after);
-      start = later(next, start)!;
-    }
+    if (reverse) end = earlier(query.after, end);
+    else start = later(following(query.after), start)!;
   }
   return end !== undefined && compareBytes(start, end) >= 0 ? undefined : { bucket, start, end, reverse };
+}
+
+/** What is left of a range behind `key`, which was the last one listed; undefined when nothing can be. */
+export function rangeAfter(range: KeyRange, key: Uint8Array): KeyRange | undefined {
+  const rest = range.reverse ? { ...range, end: key } : { ...range, start: following(key) };
+  return rest.end !== undefined && compareBytes(rest.start, rest.end) >= 0 ? undefined : rest;
+}
+
+/** The first key after `key`: that and a zero byte. */
+function following(key: Uint8Array): Uint8Array {
+  const next = new Uint8Array(key.length + 1);
+  next.set(key);
+  return next;
 }
 
 function later(left: Uint8Array | undefined, right: Uint8Array | undefined): Uint8Array | undefined {
@@ -92,39 +200,75 @@ function earlier(left: Uint8Array | undefined, right: Uint8Array | undefined): U
   return compareBytes(left, right) <= 0 ? left : right;
 }
 
-/** A run and how far a listing has come in it. */
-interface Head {
+/** A cursor, and the key it stands at. */
+class Head implements Place {
   readonly segment: Segment;
-  readonly run: Uint32Array;
-  index: number;
-  key: Uint8Array;
+  key: Uint8Array = EMPTY;
+  readonly #cursor: Cursor;
+  readonly #range: KeyRange;
+
+  constructor(segment: Segment, cursor: Cursor, range: KeyRange) {
+    this.segment = segment;
+    this.#cursor = cursor;
+    this.#range = range;
+  }
+
+  get offset(): number {
+    return this.#cursor.offset;
+  }
+
+  get hash(): number | undefined {
+    return this.#cursor.hash;
+  }
+
+  /** Moves to the first key of the range; false when there is none. */
+  begin(): boolean {
+    const { bucket, start, end, reverse } = this.#range;
+    if (!reverse) {
+      this.#cursor.seek(bucket, start);
+    } else {
+      if (end === undefined) this.#cursor.seek(bucket + 1, EMPTY);
+      else this.#cursor.seek(bucket, end);
+      this.#cursor.previous();
+    }
+    return this.#look();
+  }
+
+  /** Moves on; false when the range is over. */
+  advance(): boolean {
+    if (this.#range.reverse) this.#cursor.previous();
+    else this.#cursor.next();
+    return this.#look();
+  }
+
+  #look(): boolean {
+    const { bucket, start, end, reverse } = this.#range;
+    if (!this.#cursor.valid || this.#cursor.bucket !== bucket) return false;
+    this.key = this.#cursor.key;
+    return reverse ? compareBytes(this.key, start) >= 0 : end === undefined || compareBytes(this.key, end) < 0;
+  }
 }
 
-/** The records of a range in key order, all versions of a key next to one another. */
-export function* listInOrder(orders: Iterable<[Segment, SegmentOrder]>, range: KeyRange): Generator<Place, void> {
+/**
+ * The records of a range in key order, all versions of a key next to one another, and the tombstones of hints.
+ * @throws {FirkinError} CORRUPT — a hint is damaged, or a record of a segment without one
+ */
+export function* listInOrder(
+  sources: Iterable<readonly [Segment, SegmentOrder | Hint]>,
+  range: KeyRange,
+): Generator<Place, void> {
   const heap = new HeadHeap(range.reverse);
-  for (const [segment, order] of orders) {
-    for (const run of order.runs()) {
-      const first = lowerBound(segment, run, range.bucket, range.start);
-      const end = range.end === undefined
-        ? lowerBound(segment, run, range.bucket + 1, new Uint8Array(0))
-        : lowerBound(segment, run, range.bucket, range.end);
-      if (first >= end) continue;
-      const part = run.subarray(first, end);
-      const index = range.reverse ? part.length - 1 : 0;
-      heap.push({ segment, run: part, index, key: keyOf(segment, part[index]!) });
+  for (const [segment, source] of sources) {
+    const cursors = source instanceof SegmentOrder ? source.cursors() : [new HintCursor(source)];
+    for (const cursor of cursors) {
+      const head = new Head(segment, cursor, range);
+      if (head.begin()) heap.push(head);
     }
   }
   for (let head = heap.first(); head !== undefined; head = heap.first()) {
-    yield { segment: head.segment, offset: head.run[head.index]! };
-    head.index += range.reverse ? -1 : 1;
-    const offset = head.run[head.index];
-    if (offset === undefined) {
-      heap.removeFirst();
-    } else {
-      head.key = keyOf(head.segment, offset);
-      heap.settleFirst();
-    }
+    yield head;
+    if (head.advance()) heap.settleFirst();
+    else heap.removeFirst();
   }
 }
 
@@ -178,31 +322,4 @@ class HeadHeap {
     this.#heads[left] = this.#heads[right]!;
     this.#heads[right] = head;
   }
-}
-
-/** The first index of `run` whose key is not below `key`. */
-function lowerBound(segment: Segment, run: Uint32Array, bucket: number, key: Uint8Array): number {
-  let low = 0;
-  let high = run.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const at = segment.seek(run[middle]!);
-    if (compareKeyAt(segment.window, at, bucket, key) < 0) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-function keyOf(segment: Segment, offset: number): Uint8Array {
-  const at = segment.seek(offset);
-  return keyAt(segment.window, at);
-}
-
-function sortByKey(segment: Segment, offsets: readonly number[]): Uint32Array {
-  const items = offsets.map((offset) => {
-    const at = segment.seek(offset);
-    return { offset, bucket: bucketAt(segment.window, at), key: keyAt(segment.window, at) };
-  });
-  items.sort((left, right) => left.bucket - right.bucket || compareBytes(left.key, right.key));
-  return Uint32Array.from(items, (item) => item.offset);
 }

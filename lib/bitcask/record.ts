@@ -241,7 +241,8 @@ export function checkRecord(bytes: Uint8Array, at: number, end: number, seed: nu
   return checksum(bytes, at, at + length, seed, offset) === readU32(bytes, at) ? length : 0;
 }
 
-function checksum(bytes: Uint8Array, at: number, end: number, seed: number, offset: number): number {
+/** The checksum of what stands from behind its own four bytes at `at` to `end`, bound to `seed` and `offset`. */
+export function checksum(bytes: Uint8Array, at: number, end: number, seed: number, offset: number): number {
   // The offset goes through a multiplication so that neighbouring offsets differ in many bits of the seed.
   const place = Math.imul(offset, 0x9e3779b1) ^ Math.floor(offset / 0x100000000);
   return crc32(bytes.subarray(at + 4, end), seed ^ place);
@@ -255,6 +256,17 @@ export function segmentSeed(storeId: Uint8Array, segment: number): number {
 }
 
 // --- numbers ---
+
+/** A little-endian unsigned 16-bit number. */
+export function readU16(bytes: Uint8Array, at: number): number {
+  return bytes[at]! | (bytes[at + 1]! << 8);
+}
+
+/** Writes a little-endian unsigned 16-bit number. */
+export function writeU16(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value;
+  bytes[at + 1] = value >>> 8;
+}
 
 /** A little-endian unsigned 32-bit number. */
 export function readU32(bytes: Uint8Array, at: number): number {
@@ -270,11 +282,13 @@ export function writeU32(bytes: Uint8Array, at: number, value: number): number {
   return at + 4;
 }
 
-function readU48(bytes: Uint8Array, at: number): number {
+/** A little-endian unsigned 48-bit number. */
+export function readU48(bytes: Uint8Array, at: number): number {
   return readU32(bytes, at) + (bytes[at + 4]! | (bytes[at + 5]! << 8)) * 0x100000000;
 }
 
-function writeU48(bytes: Uint8Array, at: number, value: number): number {
+/** Writes a little-endian unsigned 48-bit number and returns its end. */
+export function writeU48(bytes: Uint8Array, at: number, value: number): number {
   writeU32(bytes, at, value);
   const high = Math.floor(value / 0x100000000);
   bytes[at + 4] = high;

@@ -20,6 +20,7 @@ import { assert, FirkinError } from "../base/errors.ts";
 import { crc32 } from "../base/checksum.ts";
 import type { File } from "../fs/fs.ts";
 import { type Block, BLOCK_BYTES, type BlockCache } from "./cache.ts";
+import type { Hint } from "./hint.ts";
 import {
   checkRecord,
   copyRecord,
@@ -92,6 +93,8 @@ export class Segment {
   /** The revisions of its records; `first` is 0 while there is none. */
   firstRevision = 0;
   lastRevision = 0;
+  /** Its index on disk; undefined while there is none. */
+  hint: Hint | undefined;
   /** The bytes that `seek` found its record in. */
   window: Uint8Array = MAGIC;
 
@@ -114,12 +117,15 @@ export class Segment {
     writeU32(this.#resident, 28, crc32(this.#resident.subarray(0, 28)));
   }
 
-  /** Takes over a file that exists and its bytes, which become the segment's memory. */
-  adopt(file: File, bytes: Uint8Array, sealed: boolean): void {
+  /**
+   * Takes over a file that exists, of which `length` bytes are the segment's; with `bytes`, which become its memory, or
+   * without them when it is sealed.
+   */
+  adopt(file: File, length: number, sealed: boolean, bytes?: Uint8Array): void {
     this.file = file;
-    this.tail = bytes.length;
-    this.written = bytes.length;
-    this.durable = bytes.length;
+    this.tail = length;
+    this.written = length;
+    this.durable = length;
     this.listed = true;
     this.sealed = sealed;
     this.#resident = bytes;
@@ -266,9 +272,23 @@ export class Segment {
     return this.file;
   }
 
-  /** Closes the file and leaves the cache. */
+  /** All its bytes, from the file. */
+  read(): Uint8Array {
+    const bytes = new Uint8Array(this.tail);
+    this.#file().read(bytes, 0);
+    return bytes;
+  }
+
+  /** Lets go of the hint; its file stays. */
+  dropHint(): void {
+    this.hint?.close();
+    this.hint = undefined;
+  }
+
+  /** Closes the file and the hint, and leaves the cache. */
   close(): void {
     this.#home.cache.drop(this.#blocks);
+    this.dropHint();
     this.file?.close();
     this.file = undefined;
     this.#resident = undefined;

@@ -128,17 +128,33 @@ export class Writes {
     const number = this.#log.bucketNumber(bucket) ?? this.#log.createBucket(bucket);
     const hash = this.#live.hash(number, key);
     const current = this.#current(number, key, hash);
-    let next: ReturnType<typeof incremented>;
+    let sum: number;
+    let record: NewRecord;
     try {
-      next = incremented(current, by);
+      ({ sum, record } = this.#incremented(number, key, current, by));
     } catch (error) {
-      // What is no number may still wait to be committed: so does the answer.
-      await this.#refuse(current);
+      // The value it was judged by may still be on its way: so is the error then.
+      await this.#answer(() => {});
       throw error;
     }
-    const { sum, bytes, content, expiresAt } = next;
-    const { revision } = await this.#write(this.#setRecord(number, key, bytes, expiresAt, { content }), hash);
+    const { revision } = await this.#write(record, hash);
     return { value: sum, revision };
+  }
+
+  #incremented(
+    bucket: number,
+    key: Uint8Array,
+    current: Found | undefined,
+    by: number,
+  ): { sum: number; record: NewRecord } {
+    if (current !== undefined && isOnceAt(current.segment.window, current.at)) {
+      throw new FirkinError("INVALID", "Cannot increment a single-read key: its sum would show its value");
+    }
+    const content = current === undefined ? CONTENT.cbor : contentAt(current.segment.window, current.at);
+    const expiresAt = current === undefined ? undefined : expiresAtAt(current.segment.window, current.at);
+    const before = current === undefined ? undefined : valueAt(current.segment.window, current.at);
+    const { sum, bytes } = addToValue(before, content, by);
+    return { sum, record: this.#setRecord(bucket, key, bytes, expiresAt, { content }) };
   }
 
   /** See `Engine.take`. */
@@ -311,22 +327,6 @@ function tombstone(kind: Kind, bucket: number, key: Uint8Array): NewRecord {
     rawBytes: undefined,
     flags: undefined,
   };
-}
-
-/** What a number becomes; a missing one counts as 0. @throws {FirkinError} INVALID, CORRUPT */
-function incremented(
-  current: Found | undefined,
-  by: number,
-): { sum: number; bytes: Uint8Array; content: Content; expiresAt: number | undefined } {
-  if (current === undefined) {
-    return { ...addToValue(undefined, CONTENT.cbor, by), content: CONTENT.cbor, expiresAt: undefined };
-  }
-  const { segment: { window }, at } = current;
-  if (isOnceAt(window, at)) {
-    throw new FirkinError("INVALID", "Cannot increment a single-read key: its sum would show its value");
-  }
-  const content = contentAt(window, at);
-  return { ...addToValue(valueAt(window, at), content, by), content, expiresAt: expiresAtAt(window, at) };
 }
 
 /** The writes of a batch in order; of several to one key only the last. */

@@ -23,11 +23,12 @@ import { changeAt, Feed } from "../bitcask/feed.ts";
 import { GroupCommit } from "../bitcask/group.ts";
 import { ADDRESS_UNIT } from "../bitcask/keydir.ts";
 import { type KeyHash, LiveRecords } from "../bitcask/live.ts";
-import { type Log, type LogEvent, openLog, type SyncPolicy } from "../bitcask/log.ts";
+import { type Log, type LogOptions, type LogOwner, openLog } from "../bitcask/log.ts";
 import { rangeOf } from "../bitcask/order.ts";
 import { type Found, type Note, PendingChanges } from "../bitcask/pending.ts";
 import { bucketAt, entryAt, expiresAtAt, keyAt } from "../bitcask/record.ts";
 import type { Segment } from "../bitcask/segment.ts";
+import { StoreTime } from "../bitcask/time.ts";
 import { Writes } from "../bitcask/writes.ts";
 import type { FileSystem } from "../fs/fs.ts";
 import {
@@ -55,16 +56,12 @@ import {
 } from "./engine.ts";
 
 /** Options of {@link openEmbedded}, all given; `open` has the defaults. */
-export interface EmbeddedOptions extends EngineLimits, CompactionOptions {
+export interface EmbeddedOptions extends EngineLimits, CompactionOptions, Omit<LogOptions, "attach"> {
   readonly fileSystem: FileSystem;
   readonly clock: Clock;
-  readonly sync: SyncPolicy;
   readonly syncIntervalMs: number;
-  readonly cacheBytesMax: number;
-  readonly segmentBytesMax: number;
   /** Values of at least this many bytes are stored compressed when that is smaller. Infinity: never. */
   readonly compressBytesMin: number;
-  readonly report: (event: LogEvent) => void;
   /** For tests that force false matches. */
   readonly hash?: KeyHash;
 }
@@ -78,9 +75,8 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedEn
   await openLog(options.fileSystem, options.clock, {
     ...options,
     attach: (log) => {
-      const made = new EmbeddedEngine(options, log);
-      engine = made;
-      return (segment, offset) => made.replay(segment, offset);
+      engine = new EmbeddedEngine(options, log);
+      return engine.logOwner;
     },
   });
   engine!.start();
@@ -101,8 +97,7 @@ export class EmbeddedEngine implements Engine {
   readonly #expiry: Expiry;
   readonly #feed: Feed;
   readonly #compaction: Compaction;
-  #wallAtOpen = 0;
-  readonly #monotonicAtOpen: number;
+  readonly #time: StoreTime;
   #closed = false;
   #closing: Promise<void> | undefined;
 
@@ -113,16 +108,20 @@ export class EmbeddedEngine implements Engine {
     this.#log = log;
     const { keyBytesMax, valueBytesMax, batchOperationsMax, batchBytesMax } = options;
     this.limits = { keyBytesMax, valueBytesMax, batchOperationsMax, batchBytesMax };
-    // The first look at the monotonic clock may take a millisecond, by which the store's time would stay behind.
-    this.#clock.monotonic();
-    this.#wallAtOpen = this.#clock.wall();
-    this.#monotonicAtOpen = this.#clock.monotonic();
-    const now = (): number => this.#now();
-    const committed = (): number => this.#group.committed;
-    this.#live = new LiveRecords(log, options.hash, (bytes, hadDeadline) => {
-      this.#compaction.noteDead(bytes);
-      if (hadDeadline) this.#expiry.noteStale();
+    this.#time = new StoreTime(this.#clock, {
+      pending: () => this.#expiry.pending,
+      kept: () => this.#group.timeCommitted,
+      keep: () => this.#group.keepTime(),
     });
+    const now = (): number => this.#time.now();
+    const committed = (): number => this.#group.committed;
+    this.#live = new LiveRecords(log, this.#clock, {
+      noteDead: (bytes, hadDeadline) => {
+        this.#compaction.noteDead(bytes);
+        if (hadDeadline) this.#expiry.noteStale();
+      },
+      schedule: (deadline, address) => this.#expiry.add(deadline, address),
+    }, options.hash);
     this.#pending = new PendingChanges(log, this.#live);
     this.#expiry = new Expiry(this.#clock, {
       now,
@@ -133,7 +132,7 @@ export class EmbeddedEngine implements Engine {
       log,
       this.#clock,
       {
-        now: () => Math.floor(this.#now()),
+        now: () => Math.floor(this.#time.now()),
         committed: (notes) => this.#committed(notes),
         failed: (notes, error) => this.#failed(notes, error),
         report: options.report,
@@ -164,17 +163,19 @@ export class EmbeddedEngine implements Engine {
     }, options);
   }
 
-  /** A record of the log at open, in order of revision. */
-  replay(segment: Segment, offset: number): void {
-    this.#live.apply(segment, offset);
-    this.#schedule(segment, offset);
+  /** Who the log tells of its segments. */
+  get logOwner(): LogOwner {
+    return this.#live;
   }
 
   /** The log is replayed: time goes on from where the store last saw it. */
   start(): void {
-    this.#wallAtOpen = Math.max(this.#wallAtOpen, this.#log.timeMax);
+    this.#time.resume(this.#log.timeMax);
     this.#group.committed = this.#log.revision;
+    this.#group.timeCommitted = this.#log.timeMax;
+    if (this.#log.refusal !== undefined) return;
     this.#expiry.start();
+    this.#time.start();
     this.#compaction.start();
   }
 
@@ -216,7 +217,7 @@ export class EmbeddedEngine implements Engine {
     if (address === -1) return undefined;
     const found = this.#pending.found(address);
     const expiresAt = expiresAtAt(found.segment.window, found.at);
-    return expiresAt !== undefined && expiresAt <= this.#now() ? undefined : found;
+    return expiresAt !== undefined && expiresAt <= this.#time.now() ? undefined : found;
   }
 
   /** See {@link Engine.list}. */
@@ -236,7 +237,7 @@ export class EmbeddedEngine implements Engine {
     const range = number === undefined ? undefined : rangeOf(number, query);
     if (range === undefined) return { entries, more: false };
     const limit = Math.min(query.limit, PAGE_ENTRIES_MAX);
-    const now = this.#now();
+    const now = this.#time.now();
     let bytes = 0;
     for (const { segment, offset } of this.#live.list(range)) {
       const at = segment.seek(offset);
@@ -266,39 +267,39 @@ export class EmbeddedEngine implements Engine {
 
   /** See {@link Engine.set}. */
   async set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult> {
-    this.#check(key);
+    this.#checkWrite(key);
     checkValue(value, this.limits);
     return await this.#writes.set(bucket, key, value, options);
   }
 
   /** See {@link Engine.delete}. */
   async delete(bucket: string, key: Uint8Array, options: DeleteOptions = {}): Promise<WriteResult> {
-    this.#check(key);
+    this.#checkWrite(key);
     return await this.#writes.delete(bucket, key, options);
   }
 
   /** See {@link Engine.take}. */
   async take(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
-    this.#check(key);
+    this.#checkWrite(key);
     return await this.#writes.take(bucket, key);
   }
 
   /** See {@link Engine.atomic}. */
   async atomic(operations: readonly Operation[]): Promise<AtomicResult> {
-    this.#checkOpen();
+    this.#checkWrite();
     checkBatch(operations, this.limits);
     return await this.#writes.atomic(operations);
   }
 
   /** See {@link Engine.touch}. */
   async touch(bucket: string, key: Uint8Array, deadline: Deadline | undefined): Promise<WriteResult> {
-    this.#check(key);
+    this.#checkWrite(key);
     return await this.#writes.touch(bucket, key, deadline);
   }
 
   /** See {@link Engine.increment}. */
   async increment(bucket: string, key: Uint8Array, by: number): Promise<{ value: number; revision: number }> {
-    this.#check(key);
+    this.#checkWrite(key);
     return await this.#writes.increment(bucket, key, by);
   }
 
@@ -334,6 +335,7 @@ export class EmbeddedEngine implements Engine {
     const expiresAt = expiresAtAt(segment.window, at);
     if (expiresAt === undefined) return false;
     this.#expiry.add(expiresAt, segment.slot * ADDRESS_UNIT + offset);
+    this.#time.watch();
     return true;
   }
 
@@ -352,7 +354,7 @@ export class EmbeddedEngine implements Engine {
       const { segment, at } = this.#pending.found(address);
       const { window } = segment;
       // After an undone write, another record may stand where the deadline's stood.
-      if ((expiresAtAt(window, at) ?? Infinity) > this.#now()) return true;
+      if ((expiresAtAt(window, at) ?? Infinity) > this.#time.now()) return true;
       const bucket = bucketAt(window, at);
       const key = keyAt(window, at);
       const hash = this.#live.hash(bucket, key);
@@ -366,7 +368,9 @@ export class EmbeddedEngine implements Engine {
   }
 
   #expireLater(address: number): void {
-    if (!this.#closed) this.#expiry.add(this.#now() + EXPIRE_RETRY_MS, address);
+    if (this.#closed) return;
+    this.#expiry.add(this.#time.now() + EXPIRE_RETRY_MS, address);
+    this.#time.watch();
   }
 
   // --- feed, upkeep ---
@@ -401,12 +405,12 @@ export class EmbeddedEngine implements Engine {
   /** See {@link Engine.sync}. */
   async sync(): Promise<void> {
     this.#checkOpen();
-    await this.#group.sync();
+    if (this.#log.refusal === undefined) await this.#group.sync();
   }
 
   /** Seals the active segment and rewrites every sealed one without its dead records. */
   async compact(): Promise<void> {
-    this.#checkOpen();
+    this.#checkWrite();
     await this.#group.rotate();
     await this.#compaction.compactAll();
   }
@@ -422,10 +426,12 @@ export class EmbeddedEngine implements Engine {
   async #close(): Promise<void> {
     this.#closed = true;
     this.#expiry.close();
+    this.#time.close();
     await this.#compaction.close();
     try {
-      await this.#group.close();
+      await this.#group.close(this.#expiry.pending);
     } finally {
+      await this.#live.close();
       this.#feed.close();
       this.#log.close();
     }
@@ -437,15 +443,16 @@ export class EmbeddedEngine implements Engine {
     }
   }
 
-  /** The store's time: it follows the monotonic clock and never falls behind what a record already says. */
-  #now(): number {
-    return this.#wallAtOpen + this.#clock.monotonic() - this.#monotonicAtOpen;
-  }
-
   #checkOpen(): void {
     if (this.#closed) {
       throw new FirkinError("CLOSED", `Cannot use ${this.#options.fileSystem.path}: the store is closed`);
     }
+  }
+
+  #checkWrite(key?: Uint8Array): void {
+    this.#checkOpen();
+    if (this.#log.refusal !== undefined) throw this.#log.refusal;
+    if (key !== undefined) this.#check(key);
   }
 
   #check(key: Uint8Array): void {

@@ -36,14 +36,30 @@ export interface File {
 /** How a file is opened: to read, to read and write what is there, or as a new file that must not exist. */
 export type FileMode = "read" | "write" | "create";
 
+/** How a folder is taken. */
+export interface LockOptions {
+  /** Take it also from an owner of whom nobody can tell whether it lives; never from one that is seen to live. */
+  readonly force?: boolean;
+}
+
+/** A process's hold on a folder. */
+export interface Lock {
+  /** Looks whether the folder still is this process's. @throws {FirkinError} LOCKED — it is not */
+  check(): void;
+  /** Gives the folder back, if it still is this process's; later calls change nothing. */
+  release(): void;
+}
+
 /** One folder of files with one writer. */
 export interface FileSystem {
   /** What to call the folder in messages. */
   readonly path: string;
   /** Makes the folder (mode 0700) and its parents when they are missing. */
   makeDirectory(): void;
-  /** Takes the folder for this process. Returns its release. @throws {FirkinError} LOCKED — another owner lives */
-  lock(): () => void;
+  /** Takes the folder for this process. @throws {FirkinError} LOCKED — another owner lives, or may */
+  lock(options?: LockOptions): Lock;
+  /** Looks whether `lock` would be refused, and writes nothing. @throws {FirkinError} LOCKED — it would */
+  inspect(): void;
   /** Names of the files in the folder, in no promised order. */
   list(): string[];
   /** Opens a file (mode 0600 when created). @throws {FirkinError} IO — "create" found one, or the others none */

@@ -12,7 +12,7 @@
  */
 
 import { assert, FirkinError } from "../base/errors.ts";
-import type { File, FileMode, FileSystem } from "./fs.ts";
+import type { File, FileMode, FileSystem, Lock } from "./fs.ts";
 
 /** What a small file costs at least, against map entries per MiB of a large one. */
 const CHUNK_BYTES = 64 * 1024;
@@ -108,13 +108,22 @@ export class MemoryFileSystem implements FileSystem {
 
   makeDirectory(): void {}
 
-  lock(): () => void {
-    if (this.#locked) throw failure("LOCKED", "lock", this.path, "it is open already");
+  lock(): Lock {
+    this.inspect();
     this.#locked = true;
     let held = true;
-    return () => {
-      if (held) this.#locked = held = false;
+    return {
+      check: () => {
+        if (!held) throw failure("LOCKED", "write to", this.path, "it was given back");
+      },
+      release: () => {
+        if (held) this.#locked = held = false;
+      },
     };
+  }
+
+  inspect(): void {
+    if (this.#locked) throw failure("LOCKED", "lock", this.path, "it is open already");
   }
 
   list(): string[] {

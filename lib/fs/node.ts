@@ -24,8 +24,8 @@ import * as nodeFs from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import process from "node:process";
 import { assert, type ErrorCode, FirkinError, messageOf } from "../base/errors.ts";
-import type { File, FileMode, FileSystem } from "./fs.ts";
-import { acquire, type Calls, codeOf, isLockName } from "./process.ts";
+import type { File, FileMode, FileSystem, Lock, LockOptions } from "./fs.ts";
+import { acquire, type Calls, codeOf, inspect, isLockName } from "./process.ts";
 
 /** One call moves at most this much: macOS refuses 2 GiB, and the loops do the rest. */
 const CALL_BYTES_MAX = 1024 ** 3;
@@ -34,7 +34,10 @@ const CALL_BYTES_MAX = 1024 ** 3;
 type Action =
   | "make"
   | "lock"
+  | "look at the lock of"
   | "list"
+  | "open"
+  | "open to write"
   | "read"
   | "write"
   | "create"
@@ -55,12 +58,15 @@ const CODES: ReadonlyMap<unknown, ErrorCode> = new Map<unknown, ErrorCode>([
 /** Without a code: what Deno throws for a path that its flags do not allow. */
 const REFUSALS: ReadonlySet<unknown> = new Set(["EACCES", "EPERM", undefined]);
 
+/** What changes nothing. */
+const LOOKS: ReadonlySet<Action> = new Set<Action>(["look at the lock of", "list", "open", "read"]);
+
 /** What the system says, in our words: the only translation there is. */
 function translate(error: unknown, action: Action, place: string): FirkinError {
   if (error instanceof FirkinError) return error;
   let code = action === "sync" ? "DURABILITY" : CODES.get(codeOf(error)) ?? "IO";
   // A refusal to read does not say that writes are refused.
-  if (code === "READ_ONLY" && (action === "read" || action === "list")) code = "IO";
+  if (code === "READ_ONLY" && LOOKS.has(action)) code = "IO";
   return new FirkinError(code, `Cannot ${action} ${place}: ${messageOf(error)}`, {
     cause: error,
     detail: { path: place },
@@ -204,9 +210,16 @@ export class NodeFileSystem implements FileSystem {
     });
   }
 
-  lock(): () => void {
-    const release = attempt("lock", this.path, () => acquire(this.path, this.#calls));
-    return () => attempt("lock", this.path, release);
+  lock(options: LockOptions = {}): Lock {
+    const lock = attempt("lock", this.path, () => acquire(this.path, this.#calls, options.force));
+    return {
+      check: () => attempt("lock", this.path, () => lock.check()),
+      release: () => attempt("lock", this.path, () => lock.release()),
+    };
+  }
+
+  inspect(): void {
+    attempt("look at the lock of", this.path, () => inspect(this.path, this.#calls));
   }
 
   list(): string[] {
@@ -217,9 +230,10 @@ export class NodeFileSystem implements FileSystem {
   open(name: string, mode: FileMode): File {
     const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = this.#calls.constants;
     const flags = { read: O_RDONLY, write: O_RDWR, create: O_RDWR | O_CREAT | O_EXCL }[mode];
+    const action: Action = mode === "create" ? "create" : mode === "read" ? "open" : "open to write";
     const place = this.#at(name);
     // Without O_NOFOLLOW (Windows) the flag is undefined, which counts as 0.
-    const fd = attempt(mode, place, () => this.#calls.openSync(place, flags | O_NOFOLLOW, 0o600));
+    const fd = attempt(action, place, () => this.#calls.openSync(place, flags | O_NOFOLLOW, 0o600));
     return new NodeFile(this.#calls, place, fd);
   }
 

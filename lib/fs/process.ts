@@ -9,8 +9,18 @@
  * 2. Same host name, boot and pid namespace: its pid is absent, a zombie, or was started at another time
  *    (a reused pid). Dead.
  * 3. A lock without an owner (empty or garbage) that was written more than five seconds before now. Dead.
- * 4. All else may be alive: `LOCKED`. Two containers on one folder cannot see each other's pids, so a bare
- *    pid proves nothing. A fact that the system does not give is an empty string, which proves nothing.
+ * 4. Same host name, boot, pid namespace and start of its pid, or all facts those of this very process (which
+ *    has the folder open already). Alive.
+ * 5. All else may be alive. Two containers on one folder cannot see each other's pids, so a bare pid proves
+ *    nothing. A fact that the system does not give is an empty string, which proves nothing.
+ *
+ * An owner that is or may be alive is `LOCKED`. With `force`, one that may be (5) counts as dead, on the word of the
+ * person who asks for it; one that is alive (4) never does, so that a flag that was left behind does no harm where
+ * processes see one another.
+ *
+ * A lock may be taken from a process that lives after all: one that was stopped for long, or in a container that
+ * nobody could see into. Therefore the owner looks at its lock again (`check`) before each step that changes which
+ * files are the store, and ends its writing when the lock is not its own any more.
  *
  * Two processes may judge the same lock dead at once; only one may replace it, and not one that the other has
  * put there meanwhile. Therefore the right to replace a lock is a lock itself: a *claim*, named after the
@@ -21,9 +31,10 @@
  *
  * Left out: an abstract unix socket as a second witness (the kernel frees it at death), because listening is
  * asynchronous on every runtime and seen in one network namespace only. Known limits, where somebody has to
- * remove the lock of a dead owner: a container that was killed and started again may come back in another pid
- * namespace, and Deno without leave to read /proc, to ask for the host name and to signal sees no facts at all.
- * Machines that share a folder must differ in host name.
+ * force the lock of a dead owner: a container that was killed and started again with the same host name may come
+ * back in another pid namespace, and no fact that can be read in there tells that the former one is gone (its number
+ * may be given again, and its processes are not to be seen from beside it); and Deno without leave to read /proc, to
+ * ask for the host name and to signal sees no facts at all. Machines that share a folder must differ in host name.
  *
  * @module
  */
@@ -33,6 +44,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { FirkinError } from "../base/errors.ts";
+import type { Lock } from "./fs.ts";
 
 /** The functions of `node:fs`; a test passes its own to fail, stop or interleave them. */
 export type Calls = typeof nodeFs;
@@ -49,7 +61,7 @@ interface Owner {
 }
 
 /** A lock as found. */
-interface Lock {
+interface FoundLock {
   /** Undefined when the file holds none that can be read. */
   readonly owner: Owner | undefined;
   /** The owner's nonce; without an owner, the time of writing. Tells this lock from any that replaces it. */
@@ -74,29 +86,43 @@ export function isLockName(name: string): boolean {
   return LOCK_NAME.test(name);
 }
 
+/** What the facts say of an owner. */
+type Verdict = "dead" | "alive" | "unknown";
+
 /**
- * Takes `folder` for this process and returns the release, which may be called more than once.
+ * Takes `folder` for this process; with `force` also from an owner that is not seen to live.
  *
- * @throws {FirkinError} LOCKED — the owner may be alive. What the system says comes through as it is.
+ * @throws {FirkinError} LOCKED — the owner is or may be alive. What the system says comes through as it is.
  */
-export function acquire(folder: string, calls: Calls): () => void {
-  const lock = new FolderLock(folder, calls);
+export function acquire(folder: string, calls: Calls, force = false): Lock {
+  const lock = new FolderLock(folder, calls, force);
   lock.take();
-  return () => lock.release();
+  return lock;
 }
 
-class FolderLock {
+/**
+ * Looks whether {@link acquire} would be refused, and writes nothing.
+ *
+ * @throws {FirkinError} LOCKED — the owner is or may be alive. What the system says comes through as it is.
+ */
+export function inspect(folder: string, calls: Calls): void {
+  new FolderLock(folder, calls, false).inspect();
+}
+
+class FolderLock implements Lock {
   readonly #folder: string;
   readonly #path: string;
   readonly #calls: Calls;
   readonly #self: Owner;
   readonly #line: Uint8Array;
   readonly #draft: string;
-  /** By the folder's own clock, which on a network may differ from ours. */
-  #draftedAtMs = 0;
+  readonly #force: boolean;
+  /** By the folder's own clock, which on a network may differ from ours, once there is a draft. */
+  #nowMs: number = Date.now();
 
-  constructor(folder: string, calls: Calls) {
+  constructor(folder: string, calls: Calls, force: boolean) {
     this.#folder = folder;
+    this.#force = force;
     this.#path = join(folder, "lock");
     this.#calls = calls;
     this.#self = describe(calls);
@@ -107,19 +133,31 @@ class FolderLock {
   take(): void {
     try {
       this.#create(this.#draft);
-      this.#draftedAtMs = readLock(this.#draft, this.#calls)?.writtenAtMs ?? 0;
+      this.#nowMs = readLock(this.#draft, this.#calls)?.writtenAtMs ?? 0;
       this.#win(this.#path);
     } finally {
       unlink(this.#draft, this.#calls);
     }
     try {
       const lock = readLock(this.#path, this.#calls);
-      if (lock?.id !== this.#self.nonce) throw this.#locked(lock?.owner);
+      if (lock?.id !== this.#self.nonce) throw this.#locked(lock);
       this.#sweep();
     } catch (error) {
       this.release();
       throw error;
     }
+  }
+
+  inspect(): void {
+    const lock = readLock(this.#path, this.#calls);
+    if (lock !== undefined && this.#judge(lock) !== "dead") throw this.#locked(lock);
+  }
+
+  check(): void {
+    const lock = readLock(this.#path, this.#calls);
+    if (lock?.id === this.#self.nonce) return;
+    const state = lock === undefined ? "its lock is gone" : `${ownerOf(lock)} has taken it`;
+    throw this.#error(`Cannot write to ${this.#folder}: ${state}`);
   }
 
   release(): void {
@@ -133,7 +171,9 @@ class FolderLock {
       if (lock === undefined) continue; // Released meanwhile.
       // A network file system may have linked and lost the reply.
       if (lock.id === this.#self.nonce) return;
-      if (!this.#isStale(lock)) throw this.#locked(lock.owner);
+      const verdict = this.#judge(lock);
+      const forced = this.#force && lock.owner !== undefined && verdict === "unknown";
+      if (verdict !== "dead" && !forced) throw this.#locked(lock);
       const claim = `${this.#path}.${lock.id}`;
       this.#win(claim);
       try {
@@ -180,27 +220,36 @@ class FolderLock {
       if (name === "lock" || !isLockName(name)) continue;
       const path = join(this.#folder, name);
       const lock = readLock(path, this.#calls);
-      if (lock !== undefined && this.#isStale(lock)) unlink(path, this.#calls);
+      if (lock !== undefined && this.#judge(lock) === "dead") unlink(path, this.#calls);
     }
   }
 
-  #isStale(lock: Lock): boolean {
-    if (lock.owner !== undefined) return isDead(lock.owner, this.#self, this.#calls);
-    return this.#draftedAtMs - lock.writtenAtMs > OWNERLESS_MS_MAX;
+  #judge(lock: FoundLock): Verdict {
+    if (lock.owner !== undefined) return judge(lock.owner, this.#self, this.#calls);
+    return this.#nowMs - lock.writtenAtMs > OWNERLESS_MS_MAX ? "dead" : "unknown";
   }
 
-  #locked(owner: Owner | undefined): FirkinError {
-    const state = owner === undefined
-      ? "another process is taking it"
-      : `process ${owner.pid} on ${owner.hostname} may be alive (its lock is ${this.#path})`;
-    return new FirkinError("LOCKED", `Cannot lock ${this.#folder}: ${state}`, { detail: { path: this.#folder } });
+  #locked(lock: FoundLock | undefined): FirkinError {
+    const action = `Cannot lock ${this.#folder}`;
+    if (lock?.owner === undefined) return this.#error(`${action}: another process is taking it`);
+    const alive = this.#judge(lock) === "alive";
+    const state = alive ? "has it open" : `may be alive (its lock is ${this.#path}; to force it, be sure it is not)`;
+    return this.#error(`${action}: ${ownerOf(lock)} ${state}`);
   }
+
+  #error(message: string): FirkinError {
+    return new FirkinError("LOCKED", message, { detail: { path: this.#folder } });
+  }
+}
+
+function ownerOf({ owner }: FoundLock): string {
+  return owner === undefined ? "another process" : `process ${owner.pid} on ${owner.hostname}`;
 }
 
 // --- locks on disk ---
 
 /** The lock at `path`, or undefined when there is none. */
-function readLock(path: string, calls: Calls): Lock | undefined {
+function readLock(path: string, calls: Calls): FoundLock | undefined {
   let fd: number;
   try {
     // Without O_NOFOLLOW (Windows) the flag is undefined, which counts as 0.
@@ -258,17 +307,30 @@ function describe(calls: Calls): Owner {
   };
 }
 
-/** Whether `owner` is proven dead, as far as `self` can see. */
-function isDead(owner: Owner, self: Owner, calls: Calls): boolean {
-  if (self.hostname === "" || owner.hostname !== self.hostname) return false;
-  if (owner.bootId !== self.bootId) return owner.bootId !== "" && self.bootId !== "";
+/** What `self` makes of `owner`: one that cannot be seen is alive when it is this very process. */
+function judge(owner: Owner, self: Owner, calls: Calls): Verdict {
+  const verdict = look(owner, self, calls);
+  return verdict === "unknown" && isSame(owner, self) ? "alive" : verdict;
+}
+
+/** What `self` can see of `owner`. */
+function look(owner: Owner, self: Owner, calls: Calls): Verdict {
+  if (self.hostname === "" || owner.hostname !== self.hostname) return "unknown";
+  if (owner.bootId !== self.bootId) return owner.bootId !== "" && self.bootId !== "" ? "dead" : "unknown";
   // Where pids have namespaces, one must be known before an absent pid means anything.
-  if (process.platform === "linux" && self.pidNamespace === "") return false;
-  if (owner.pidNamespace !== self.pidNamespace) return false;
-  if (isAbsent(owner.pid)) return true;
+  if (process.platform === "linux" && self.pidNamespace === "") return "unknown";
+  if (owner.pidNamespace !== self.pidNamespace) return "unknown";
+  if (isAbsent(owner.pid)) return "dead";
   const { state, startTicks } = readStat(owner.pid, calls);
-  if (state === "Z" || state === "X") return true;
-  return startTicks !== "" && owner.startTicks !== "" && startTicks !== owner.startTicks;
+  if (state === "Z" || state === "X") return "dead";
+  if (startTicks === "" || owner.startTicks === "") return "unknown";
+  return startTicks === owner.startTicks ? "alive" : "dead";
+}
+
+/** True when `owner` is this very process, as far as the facts go. */
+function isSame(owner: Owner, self: Owner): boolean {
+  return owner.pid === self.pid && owner.startTicks === self.startTicks && owner.bootId === self.bootId &&
+    owner.pidNamespace === self.pidNamespace && owner.hostname === self.hostname;
 }
 
 function isAbsent(pid: number): boolean {

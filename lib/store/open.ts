@@ -26,6 +26,24 @@ export interface OpenOptions {
   readonly cacheBytesMax?: number;
   /** Size of a segment, and memory for the active one; 32 MiB by default, 4 KiB to 1 GiB. */
   readonly segmentBytesMax?: number;
+  /**
+   * Sealed segments whose files are kept open; 256 by default, at least 8. Others are opened when they are read; a read
+   * for which the system has no descriptor fails with `IO`.
+   */
+  readonly filesMax?: number;
+  /**
+   * Take the folder also when nobody can tell whether its owner lives: after a container was started again with the
+   * same host name, or a machine's disk was moved. Only when you know that it does not: two owners at once damage
+   * the store. An owner that is seen to live stays `LOCKED`.
+   */
+  readonly forceUnlock?: boolean;
+  /**
+   * Take no lock and change nothing in the folder, which may be one that cannot be written to. There must be a store,
+   * and no process that has it open. Writes are refused with `READ_ONLY`; keys whose deadline has come are hidden, and
+   * nobody is told; the unfinished end of a store that was killed is left out and reported. A process that opens the
+   * store to write meanwhile is not held up: after that, reads may fail with `IO`.
+   */
+  readonly readOnly?: boolean;
   /** Longest key; 1,024 by default, at most 65,535. */
   readonly keyBytesMax?: number;
   /** Longest value; 64 MiB by default. */
@@ -56,6 +74,17 @@ const MIB = 1024 * 1024;
  * @param target The folder, `":memory:"`, or {@link OpenOptions}.
  * @throws {FirkinError} LOCKED — another process has it; CORRUPT — stored bytes fail their check; READ_ONLY, FULL, IO
  *
+ * @example Look into a store without changing it
+ * ```ts
+ * import { MemoryFileSystem, open } from "firkin";
+ *
+ * const fileSystem = new MemoryFileSystem(); // in place of the folder
+ * await (await open({ path: "./data", fileSystem })).close();
+ * const store = await open({ path: "./data", fileSystem, readOnly: true });
+ * await store.bucket("users").set("ada", 1).catch((error) => console.log(error.code)); // READ_ONLY
+ * await store.close();
+ * ```
+ *
  * @example Keep a value on disk
  * ```ts
  * import { open } from "firkin";
@@ -80,6 +109,9 @@ export async function open(target: string | OpenOptions): Promise<Store> {
     syncIntervalMs: within("syncIntervalMs", options.syncIntervalMs ?? 1_000, 1, 3_600_000),
     cacheBytesMax: within("cacheBytesMax", options.cacheBytesMax ?? 64 * MIB, 0, 2 ** 40),
     segmentBytesMax: within("segmentBytesMax", options.segmentBytesMax ?? 32 * MIB, 4_096, 1_024 * MIB),
+    filesMax: within("filesMax", options.filesMax ?? 256, 8, 2 ** 20),
+    forceUnlock: options.forceUnlock === true,
+    readOnly: options.readOnly === true,
     keyBytesMax: within("keyBytesMax", options.keyBytesMax ?? 1_024, 1, 65_535),
     valueBytesMax: within("valueBytesMax", options.valueBytesMax ?? 64 * MIB, 1, 1_024 * MIB),
     batchOperationsMax: within("batchOperationsMax", options.batchOperationsMax ?? 1_000, 1, 1_000_000),

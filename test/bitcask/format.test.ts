@@ -86,7 +86,119 @@ function readStore(disk: Disk, now: number): Map<string, string> {
   return new Map(live.map(([key, { value }]) => [key, value] as const));
 }
 
+/** Section 9: the hash of a key. */
+function hashOf(store: Uint8Array, bucket: number, key: Uint8Array): number {
+  const times = (left: number, right: number): number => Number((BigInt(left) * BigInt(right)) & 0xffffffffn);
+  let hash = times((new DataView(store.buffer).getUint32(0, true) ^ bucket) >>> 0, 0x01000193);
+  for (const byte of key) hash = times((hash ^ byte) >>> 0, 0x01000193);
+  hash = times((hash ^ (hash >>> 16)) >>> 0, 0x85ebca6b);
+  hash = times((hash ^ (hash >>> 13)) >>> 0, 0xc2b2ae35);
+  return (hash ^ (hash >>> 16)) >>> 0;
+}
+
+/** Section 9: checks the hint of a segment against the segment, byte by byte. */
+function checkHintFile(disk: Disk, id: number, store: Uint8Array): void {
+  const name = String(id).padStart(10, "0");
+  const segment = disk.bytes(`${name}.segment`);
+  const log = new DataView(segment.buffer);
+  const bytes = disk.bytes(`${name}.hint`);
+  const view = new DataView(bytes.buffer);
+  const u48In = (from: DataView, at: number): number =>
+    from.getUint32(at, true) + from.getUint16(at + 4, true) * 2 ** 32;
+  const u48 = (at: number): number => u48In(view, at);
+  const newest = new Map<string, number>();
+  const sizes = new Map<number, number>();
+  const figures = { dead: 0, tombstones: 0, tombstoneTime: 0, first: 0, last: 0, time: 0 };
+  let seal = 0;
+  for (let at = 32; at < segment.length;) {
+    const kind = segment[at + 4]!;
+    const keyStart = at + 26 + (segment[at + 5]! & 4 ? 6 : 0) + (segment[at + 5]! & 8 ? 4 : 0);
+    const keyEnd = keyStart + log.getUint16(at + 6, true);
+    const length = keyEnd + log.getUint32(at + 8, true) - at;
+    figures.time = Math.max(figures.time, u48In(log, at + 18));
+    if (kind === 6) figures.dead += length;
+    if (kind === 7) seal = at;
+    if (kind <= 5) {
+      figures.first ||= u48In(log, at + 12);
+      figures.last = u48In(log, at + 12);
+      const key = `${log.getUint16(at + 24, true)}:${segment.subarray(keyStart, keyEnd).join()}`;
+      figures.dead += sizes.get(newest.get(key) ?? 0) ?? 0;
+      newest.set(key, at);
+      if (kind === 1) sizes.set(at, length);
+      else figures.tombstones += length;
+      if (kind !== 1) figures.tombstoneTime = u48In(log, at + 18);
+    }
+    at += length;
+  }
+  expect(new TextDecoder().decode(bytes.subarray(0, 6))).toBe("fihint");
+  expect(view.getUint16(6, true)).toBe(1);
+  expect(bytes.slice(8, 28)).toEqual(segment.slice(8, 28));
+  expect(u48(28)).toBe(segment.length);
+  expect(view.getUint32(34, true)).toBe(log.getUint32(seal, true));
+  expect([38, 44, 50, 56, 62, 68].map(u48)).toEqual(Object.values(figures));
+  expect(view.getUint32(74, true)).toBe(newest.size);
+  const blocks = view.getUint32(78, true);
+  const end = view.getUint32(82, true);
+  const bind = crc(0, bytes.subarray(0, 38));
+  expect(view.getUint32(86, true)).toBe(crc(bind, bytes.subarray(end)));
+  expect(view.getUint32(90, true)).toBe(crc(0, bytes.subarray(0, 90)));
+  const items = Array.from({ length: blocks }, (_, number) => end + view.getUint32(end + 4 * number, true));
+  const found: string[] = [];
+  let before = "";
+  for (const [number, item] of items.entries()) {
+    const start = view.getUint32(item, true);
+    const stop = number + 1 < blocks ? view.getUint32(items[number + 1]!, true) : end;
+    expect(view.getUint32(start, true)).toBe(crc(bind ^ Math.imul(start, 0x9e3779b1), bytes.subarray(start + 4, stop)));
+    const sortKey = (bucket: number, from: number, to: number): string => {
+      const hex = Array.from(bytes.subarray(from, to), (byte) => byte.toString(16).padStart(2, "0"));
+      return String(bucket).padStart(5, "0") + hex.join("");
+    };
+    const separator = sortKey(view.getUint16(item + 4, true), item + 8, item + 8 + view.getUint16(item + 6, true));
+    expect(separator > before).toBe(true);
+    for (let at = start + 4; at < stop;) {
+      const deadline = bytes[at + 9] === 4;
+      const bucket = view.getUint16(at + 10, true);
+      const keyStart = at + (deadline ? 20 : 14);
+      const key = bytes.subarray(keyStart, keyStart + view.getUint16(at + 12, true));
+      const offset = view.getUint32(at + 4, true);
+      expect(view.getUint32(at, true)).toBe(hashOf(store, bucket, key));
+      expect(newest.get(`${bucket}:${key.join()}`)).toBe(offset);
+      expect(bytes[at + 8]).toBe(segment[offset + 4]);
+      expect(bytes[at + 9]! & ~4).toBe(0);
+      expect(deadline).toBe((segment[offset + 5]! & 4) !== 0);
+      if (deadline) expect(u48(at + 14)).toBe(u48In(log, offset + 26));
+      const place = sortKey(bucket, keyStart, keyStart + key.length);
+      expect(place > before).toBe(true);
+      if (at === start + 4) expect(place.startsWith(separator)).toBe(true);
+      before = place;
+      found.push(place);
+      at = keyStart + key.length;
+    }
+  }
+  expect(found.length).toBe(newest.size);
+}
+
 describe("docs/FORMAT.md", () => {
+  test("is enough to read a hint", async () => {
+    for (let seed = 1; seed <= 8; seed++) {
+      const random = randomOf(seed);
+      const cask = await Cask.open({ segmentBytesMax: seed % 2 === 0 ? 1_000 : 60_000 });
+      for (let step = 0; step < 400; step++) {
+        const key = `key-${random(seed % 2 === 0 ? 15 : 400)}`.padEnd(4 + random(60), "-");
+        const deadline = random(3) === 0 ? { deadline: { ttl: 1 + random(5_000) } } : {};
+        if (random(5) === 0) await cask.delete(key);
+        else await cask.set(key, `${step} `.repeat(random(20)), deadline);
+        if (random(40) === 0) await cask.advance(random(30));
+        if (random(200) === 0) await cask.compact();
+      }
+      await cask.compact();
+      await cask.close();
+      const { store, segments } = readManifest(cask.disk);
+      expect(segments.length).toBeGreaterThan(0);
+      for (const id of segments) checkHintFile(cask.disk, id, store);
+    }
+  });
+
   test("is enough to read a store", async () => {
     for (let seed = 1; seed <= 12; seed++) {
       const random = randomOf(seed);

@@ -4,10 +4,11 @@
  * @module
  */
 import { describe, expect, test } from "bun:test";
+import { CONTENT } from "../../lib/base/codec.ts";
 import { FirkinError } from "../../lib/base/errors.ts";
-import { type DiskCall, gate } from "../suites/disk.ts";
+import { type Disk, type DiskCall, gate } from "../suites/disk.ts";
 import { Cask } from "../suites/embedded.ts";
-import { revisionOf } from "../suites/engine_subject.ts";
+import { bytesOf, revisionOf } from "../suites/engine_subject.ts";
 import { errorCode } from "../suites/fs.ts";
 
 /** Throws for the first call that `matches`, or for every one. */
@@ -196,8 +197,10 @@ describe("GroupCommit, when a sync fails", () => {
     await cask.settle();
     const second = cask.set("a", "3");
     const refused = cask.set("a", "4", { ifRevision: 0 });
+    // Invalid if the text before it happens, and nobody will know.
+    const increment = cask.engine.increment("b", bytesOf("a"), 1);
     held.open();
-    for (const write of [first, second, refused]) expect(await errorCode(() => write)).toBe("DURABILITY");
+    for (const write of [first, second, refused, increment]) expect(await errorCode(() => write)).toBe("DURABILITY");
     expect(await cask.told(subscription)).toEqual([]);
   });
 
@@ -381,5 +384,84 @@ describe("Revisions", () => {
     cask.disk.crash();
     await cask.open();
     await next();
+  });
+});
+
+describe("GroupCommit, when another process has taken the folder", () => {
+  const all = (disk: Disk): string[] => disk.list().sort().map((name) => `${name} ${disk.bytes(name).join()}`);
+
+  test("acknowledges nothing from the next segment on, and touches no file", async () => {
+    const cask = await Cask.open();
+    await cask.set("a", "1");
+    await cask.set("big", "x".repeat(3_800));
+    cask.disk.steal();
+    const before = all(cask.disk);
+    const writes = [cask.set("b", "x".repeat(500)), cask.set("c", "2")];
+    for (const write of writes) expect(await errorCode(() => write)).toBe("LOCKED");
+    expect(await errorCode(() => cask.set("a", "2"))).toBe("LOCKED");
+    expect(cask.events.map((event) => event.type === "poisoned" && event.error.code)).toEqual(["LOCKED"]);
+    expect(cask.get("a")).toBe("1");
+    await cask.close();
+    expect(all(cask.disk)).toEqual(before);
+  });
+
+  test("acknowledges nothing from the next manifest on", async () => {
+    const cask = await Cask.open();
+    await cask.set("a", "1");
+    cask.disk.steal();
+    const before = all(cask.disk);
+    expect(await errorCode(() => cask.engine.set("new", bytesOf("k"), bytesOf("1"), { content: CONTENT.text }))).toBe(
+      "LOCKED",
+    );
+    expect(await errorCode(() => cask.set("a", "2"))).toBe("LOCKED");
+    expect(all(cask.disk)).toEqual(before);
+  });
+
+  test("does not cut back what the other may have written when a write of its own fails", async () => {
+    const cask = await Cask.open();
+    await cask.set("a", "1");
+    cask.disk.steal();
+    cask.disk.before = ({ action }) => {
+      if (action === "write") throw new FirkinError("FULL", "Cannot write: the test says so");
+      if (action === "truncate") throw new Error("A file of another process was cut");
+    };
+    expect(await errorCode(() => cask.set("b", "1"))).toBe("LOCKED");
+    expect(await errorCode(() => cask.set("b", "1"))).toBe("LOCKED");
+    expect(cask.disk.count("truncate")).toBe(0);
+  });
+
+  test("removes nothing when it comes in the middle of a compaction", async () => {
+    const cask = await Cask.open();
+    await cask.set("a", "1");
+    await cask.compact();
+    const before = cask.disk.list();
+    cask.disk.before = ({ action, name }) => {
+      if (action === "write" && !before.includes(name)) cask.disk.steal();
+    };
+    expect(await errorCode(() => cask.compact())).toBe("LOCKED");
+    // What it has written is left: by now a file of that name may be the other's.
+    expect(cask.disk.list().length).toBe(before.length + 1);
+    expect(cask.disk.list()).toEqual(expect.arrayContaining(before));
+    expect(await errorCode(() => cask.set("a", "2"))).toBe("LOCKED");
+  });
+
+  test("begins no file of a compaction", async () => {
+    const cask = await Cask.open();
+    await cask.set("a", "1");
+    await cask.compact();
+    cask.disk.steal();
+    const from = cask.disk.calls.length;
+    expect(await errorCode(() => cask.compact())).toBe("LOCKED");
+    expect(cask.disk.calls.slice(from)).toEqual([]);
+  });
+
+  test("does not say of the other's log that it was closed", async () => {
+    const cask = await Cask.open();
+    await cask.set("a", "1");
+    cask.disk.steal();
+    const before = all(cask.disk);
+    await cask.close();
+    expect(all(cask.disk)).toEqual(before);
+    expect(await errorCode(() => cask.open())).toBe("LOCKED");
   });
 });

@@ -6,7 +6,7 @@
 import { describe, expect, test } from "bun:test";
 import { KIND } from "../../lib/bitcask/record.ts";
 import { judgeTail, soundPart } from "../../lib/bitcask/recovery.ts";
-import { SEGMENT_HEADER_BYTES } from "../../lib/bitcask/segment.ts";
+import { SEAL_BYTES, SEGMENT_HEADER_BYTES } from "../../lib/bitcask/segment.ts";
 import { Disk } from "../suites/disk.ts";
 import { Cask } from "../suites/embedded.ts";
 import { bytesOf } from "../suites/engine_subject.ts";
@@ -151,13 +151,14 @@ describe("Open after a crash", () => {
     expect(await cask.all()).toBe(`${states.at(-2)} new=1`);
   });
 
-  test("damage in a sealed segment is CORRUPT at open, and so is a cut", async () => {
+  test("damage in a sealed segment without a hint is CORRUPT at open, and so is a cut", async () => {
     const { cask } = await written({ segmentBytesMax: 4_096 });
     while (cask.disk.segments().length < 3) await cask.set("fill", FILL);
     await cask.close();
     const whole = cask.disk.bytes(FIRST);
     for (let at = 0; at < whole.length; at += 7) {
       const disk = cask.disk.clone();
+      disk.remove("0000000001.hint");
       const bytes = whole.slice();
       bytes[at]! ^= 0x10;
       disk.put(FIRST, bytes);
@@ -170,6 +171,40 @@ describe("Open after a crash", () => {
     expect((await opened(disk)).found).toBe("CORRUPT");
     disk.put(FIRST, whole);
     expect((await opened(disk)).found).not.toBe("CORRUPT");
+  });
+
+  test("damage in a sealed segment with a hint is CORRUPT at open in header and seal, else for its key", async () => {
+    const { cask } = await written({ segmentBytesMax: 4_096 });
+    await cask.delete("b");
+    while (cask.disk.segments().length < 3) await cask.set("fill", FILL);
+    const keys = ["a", "b", "c", "fill"];
+    const values = keys.map((key) => cask.get(key));
+    await cask.close();
+    const whole = cask.disk.bytes(FIRST);
+    const seen = new Map<string, number>();
+    for (let at = 0; at < whole.length; at++) {
+      const disk = cask.disk.clone();
+      const bytes = whole.slice();
+      bytes[at]! ^= 0x10;
+      disk.put(FIRST, bytes);
+      const again = new Cask({}, disk);
+      const strict = at < SEGMENT_HEADER_BYTES || at >= whole.length - SEAL_BYTES;
+      expect(`${at} ${await errorCode(() => again.open())}`).toBe(`${at} ${strict ? "CORRUPT" : undefined}`);
+      if (strict) continue;
+      const found = await Promise.all(keys.map(async (key, index) => {
+        const code = await errorCode(() => again.engine.get("b", bytesOf(key)));
+        if (code === undefined) expect(again.get(key)).toBe(values[index]);
+        return code ?? "";
+      }));
+      const code = found.some((one) => one !== "") ? "CORRUPT" : undefined;
+      expect(await errorCode(() => again.engine.list("b", { limit: 10 }))).toBe(code);
+      seen.set(found.join(), (seen.get(found.join()) ?? 0) + 1);
+      expect((await again.set("a", "new")).ok).toBe(true);
+      expect(again.get("a")).toBe("new");
+    }
+    // The records of "a" and "c", each with its header, and what nobody needs any more.
+    expect([...seen.keys()].toSorted()).toEqual([",,,", ",,CORRUPT,", "CORRUPT,,,"]);
+    expect(seen.get("CORRUPT,,,")).toBe(28);
   });
 
   test("a segment in another's place, or from another store, is CORRUPT", async () => {
@@ -216,6 +251,20 @@ describe("Open after a crash", () => {
         const told = await cask.told(cask.engine.subscribe({ from: cursor }));
         expect(told).toEqual([clean || sync === "always" ? "set a=2" : "resync"]);
       }
+    }
+  });
+
+  test("a new epoch follows a power cut that leaves what the last close left", async () => {
+    for (const sync of ["interval", "os"] as const) {
+      const cask = await Cask.open({ sync });
+      await cask.set("a", "1");
+      await cask.reopen();
+      await cask.set("a", "lost");
+      const { cursor } = cask.engine.subscribe({});
+      cask.disk.cutPower();
+      await cask.open();
+      await cask.set("a", "2");
+      expect(await cask.told(cask.engine.subscribe({ from: cursor }))).toEqual(["resync"]);
     }
   });
 

@@ -16,6 +16,7 @@ runEngineSuite("EmbeddedEngine", async (clock) => {
     syncIntervalMs: 1_000,
     cacheBytesMax: 1024 * 1024,
     segmentBytesMax: 64 * 1024,
+    filesMax: 8,
     keyBytesMax: 1_024,
     valueBytesMax: 64 * 1024,
     batchOperationsMax: 1_000,

@@ -4,9 +4,13 @@
  * @module
  */
 import { MemoryFileSystem } from "../../lib/fs/memory.ts";
-import { runFileSystemSuite } from "../suites/fs.ts";
+import { type FileSystemUnderTest, runFileSuite } from "../suites/fs.ts";
+import { runFolderSuite } from "../suites/fs_folder.ts";
 
-runFileSystemSuite("MemoryFileSystem", () => {
+function open(): FileSystemUnderTest {
   const fileSystem = new MemoryFileSystem();
   return { fileSystem, reopen: () => fileSystem, cleanup: () => {} };
-});
+}
+
+runFileSuite("MemoryFileSystem's files", open);
+runFolderSuite("MemoryFileSystem", open);

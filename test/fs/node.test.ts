@@ -4,6 +4,7 @@
  * @module
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import * as nodeFs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,7 +12,9 @@ import process from "node:process";
 import type { ErrorCode } from "../../lib/base/errors.ts";
 import { NodeFileSystem } from "../../lib/fs/node.ts";
 import type { Calls } from "../../lib/fs/process.ts";
-import { errorCode, pattern, runFileSystemSuite, thrown } from "../suites/fs.ts";
+import { errorCode, type FileSystemUnderTest, pattern, runFileSuite, thrown } from "../suites/fs.ts";
+import { runFolderSuite } from "../suites/fs_folder.ts";
+import { moduleCommand } from "../suites/tools.ts";
 
 const windows = process.platform === "win32";
 
@@ -37,14 +40,17 @@ function callsFlushing(flush: (done: (error: Error | null) => void) => void, oth
   return callsWith({ ...others, fsync: sync as Calls["fsync"], fdatasync: sync as Calls["fdatasync"] });
 }
 
-runFileSystemSuite("NodeFileSystem", () => {
+function openFolder(): FileSystemUnderTest {
   const folder = makeFolder();
   return {
     fileSystem: new NodeFileSystem(folder),
     reopen: () => new NodeFileSystem(folder),
     cleanup: () => nodeFs.rmSync(folder, { recursive: true }),
   };
-});
+}
+
+runFileSuite("NodeFileSystem's files", openFolder);
+runFolderSuite("NodeFileSystem", openFolder);
 
 describe("NodeFileSystem on disk", () => {
   let folder: string;
@@ -172,6 +178,144 @@ describe("NodeFileSystem on disk", () => {
     expect(await errorCode(() => file.write(pattern(3), 0))).toBe("IO");
     file.close();
   });
+
+  /** What a process says that runs under a limit of the shell. */
+  function limited(limit: string, what: string): string {
+    const command = moduleCommand("test/fs/limited.ts", folder, what);
+    // The signal that a limit sends is not the answer of the write.
+    const script = `trap '' XFSZ; ulimit ${limit} && exec "$@"`;
+    const { stdout, stderr } = spawnSync("bash", ["-c", script, "bash", ...command], { encoding: "utf8" });
+    return stdout.trim() === "" ? stderr : stdout.trim();
+  }
+
+  const linux = process.platform === "linux";
+  test.skipIf(!linux)("NodeFile.write() of more than the system takes: all that fits, then IO", () => {
+    expect(limited("-f 256", "write")).toBe(`IO EFBIG ${256 * 1024}`);
+    const bytes = nodeFs.readFileSync(join(folder, "a"));
+    expect(bytes.every((byte, index) => byte === (index * 7 & 0xff))).toBe(true);
+  });
+
+  test.skipIf(!linux)("NodeFileSystem.open() without a descriptor left: IO; a pool makes do with what there is", () => {
+    expect(limited("-n 100", "open")).toBe("IO EMFILE 200");
+  });
+
+  test("NodeFile.write() and read() say everything to the system: five arguments, numbers all", () => {
+    const said: unknown[][] = [];
+    const calls = callsWith({
+      writeSync: ((...args: Parameters<typeof nodeFs.writeSync>) => {
+        said.push(args.slice(2));
+        return nodeFs.writeSync(...args);
+      }) as Calls["writeSync"],
+      readSync: ((...args: Parameters<typeof nodeFs.readSync>) => {
+        said.push(args.slice(2));
+        return nodeFs.readSync(...args);
+      }) as Calls["readSync"],
+    });
+    const file = new NodeFileSystem(folder, calls).open("a", "create");
+    file.write(pattern(5), 3);
+    file.read(new Uint8Array(4), 2);
+    file.close();
+    expect(said).toEqual([[0, 5, 3], [0, 4, 2]]);
+  });
+
+  test("NodeFile says of the system's failures to read, to measure and to close: IO", async () => {
+    for (const name of ["readSync", "fstatSync", "closeSync"] as const) {
+      const fs = new NodeFileSystem(folder, callsWith({ [name]: failing("EIO") }));
+      const file = fs.open(name, "create");
+      const use = {
+        readSync: () => file.read(new Uint8Array(1), 0),
+        fstatSync: () => file.size(),
+        closeSync: () => file.close(),
+      };
+      const error = await thrown(use[name]);
+      expect([error?.code, (error?.cause as { code?: string } | undefined)?.code]).toEqual(["IO", "EIO"]);
+    }
+  });
+
+  test("NodeFile.read() that failed half way says so, and not how much there was", async () => {
+    let calls = 0;
+    const readSync = ((fd: number, target: Uint8Array, offset: number, length: number, position: number) => {
+      if (++calls > 1) failing("EIO")();
+      return nodeFs.readSync(fd, target, offset, Math.min(length, 3), position);
+    }) as Calls["readSync"];
+    const file = new NodeFileSystem(folder, callsWith({ readSync })).open("a", "create");
+    file.write(pattern(10), 0);
+    expect(await errorCode(() => file.read(new Uint8Array(10), 0))).toBe("IO");
+    file.close();
+  });
+
+  test("NodeFile.sync() that succeeds after it failed stays failed, on this handle alone", async () => {
+    let fails = true;
+    const calls = callsFlushing((done) => done(fails ? new Error("EIO: made up") : null));
+    const fs = new NodeFileSystem(folder, calls);
+    const file = fs.open("a", "create");
+    expect(await errorCode(() => file.sync())).toBe("DURABILITY");
+    fails = false;
+    for (let round = 0; round < 3; round++) expect(await errorCode(() => file.sync())).toBe("DURABILITY");
+    file.write(pattern(3), 0);
+    expect(await errorCode(() => file.sync())).toBe("DURABILITY");
+    file.close();
+    const other = fs.open("a", "write");
+    await other.sync();
+    other.close();
+  });
+
+  test.skipIf(windows)("NodeFileSystem.syncDirectory() closes what it opened, also when it fails", async () => {
+    for (const error of [null, new Error("EIO: made up")]) {
+      const open = new Set<number>();
+      const calls = callsFlushing((done) => done(error), {
+        openSync: (path, flags, mode) => {
+          const fd = nodeFs.openSync(path, flags, mode);
+          open.add(fd);
+          return fd;
+        },
+        closeSync: (fd) => {
+          nodeFs.closeSync(fd);
+          open.delete(fd);
+        },
+      });
+      expect(await errorCode(() => new NodeFileSystem(folder, calls).syncDirectory())).toBe(
+        error === null ? undefined : "DURABILITY",
+      );
+      expect(open.size).toBe(0);
+    }
+  });
+
+  test("NodeFileSystem refuses a name that the system finds too long: IO", async () => {
+    const fs = new NodeFileSystem(folder);
+    for (const mode of ["create", "read", "write"] as const) {
+      expect(await errorCode(() => fs.open("x".repeat(300), mode))).toBe("IO");
+    }
+    fs.open("x".repeat(255), "create").close();
+    expect(fs.list()).toEqual(["x".repeat(255)]);
+  });
+
+  test("NodeFileSystem refuses a folder in a file's place", async () => {
+    nodeFs.mkdirSync(join(folder, "a"));
+    const fs = new NodeFileSystem(folder);
+    expect(await errorCode(() => fs.open("a", "create"))).toBe("IO");
+    expect(await errorCode(() => fs.open("a", "write"))).toBe("IO");
+    fs.open("b", "create").close();
+    expect(await errorCode(() => fs.rename("b", "a"))).toBe("IO");
+    expect(fs.list()).toEqual(["b"]);
+  });
+
+  test.skipIf(windows)(
+    "NodeFileSystem.rename() and remove() move and remove a symbolic link, not what it leads to",
+    () => {
+      const fs = new NodeFileSystem(folder);
+      const target = fs.open("target", "create");
+      target.write(pattern(3), 0);
+      target.close();
+      nodeFs.symlinkSync(join(folder, "target"), join(folder, "link"));
+      fs.open("new", "create").close();
+      fs.rename("new", "link");
+      expect(nodeFs.readFileSync(join(folder, "target")).length).toBe(3);
+      nodeFs.symlinkSync(join(folder, "target"), join(folder, "other"));
+      fs.remove("other");
+      expect(fs.list().sort()).toEqual(["link", "target"]);
+    },
+  );
 
   const codes: [string, ErrorCode][] = [
     ["ENOSPC", "FULL"],

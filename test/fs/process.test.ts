@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { FirkinError } from "../../lib/base/errors.ts";
-import { acquire, type Calls } from "../../lib/fs/process.ts";
+import { acquire, type Calls, inspect } from "../../lib/fs/process.ts";
 import { errorCode, thrown } from "../suites/fs.ts";
 import { moduleCommand } from "../suites/tools.ts";
 
@@ -35,9 +35,9 @@ afterEach(() => nodeFs.rmSync(folder, { recursive: true }));
 
 /** What a lock of this process says. */
 function ownLine(): Record<string, unknown> {
-  const release = acquire(folder, quick);
+  const lock = acquire(folder, quick);
   const line = JSON.parse(nodeFs.readFileSync(path, "utf8"));
-  release();
+  lock.release();
   return line;
 }
 
@@ -59,31 +59,39 @@ function lockCode(): Promise<string | undefined> {
 
 describe("acquire()", () => {
   test("acquire() leaves one whole file, and its release none", () => {
-    const release = acquire(folder, nodeFs);
+    const lock = acquire(folder, nodeFs);
     expect(nodeFs.readdirSync(folder)).toEqual(["lock"]);
     const text = nodeFs.readFileSync(path, "utf8");
     expect(text.endsWith("\n")).toBe(true);
     expect(JSON.parse(text).pid).toBe(process.pid);
-    release();
+    lock.release();
     expect(nodeFs.readdirSync(folder)).toEqual([]);
-    release();
+    lock.release();
+  });
+
+  test("acquire() is refused to a second opening in this process, whatever path it takes to the folder", async () => {
+    const lock = acquire(folder, nodeFs);
+    for (const other of [folder, `${folder}/`, join(folder, "x", "..")]) {
+      expect(await errorCode(() => acquire(other, nodeFs))).toBe("LOCKED");
+    }
+    lock.release();
   });
 
   test("acquire() names the owner and the folder when it is refused", async () => {
-    const release = acquire(folder, nodeFs);
+    const lock = acquire(folder, nodeFs);
     const error = await thrown(() => acquire(folder, nodeFs));
     expect(error?.code).toBe("LOCKED");
     expect(error?.message).toContain(`process ${process.pid} `);
     expect(error?.message).toContain(folder);
     expect(nodeFs.readdirSync(folder)).toEqual(["lock"]);
-    release();
+    lock.release();
   });
 
   test("release() leaves a lock that is no longer ours", () => {
-    const release = acquire(folder, nodeFs);
+    const lock = acquire(folder, nodeFs);
     const other = nodeFs.readFileSync(path, "utf8").replace(/"nonce":"[^"]*"/, `"nonce":"${NONCE}"`);
     nodeFs.writeFileSync(path, other);
-    release();
+    lock.release();
     expect(nodeFs.readFileSync(path, "utf8")).toBe(other);
   });
 
@@ -141,9 +149,9 @@ describe("acquire()", () => {
     for (const name of [`lock.${NONCE}`, `lock.${NONCE}.draft`, "lock.1700000000000", "lock.txt", "locked"]) {
       nodeFs.writeFileSync(join(folder, name), line);
     }
-    const release = acquire(folder, nodeFs);
+    const lock = acquire(folder, nodeFs);
     expect(nodeFs.readdirSync(folder).sort()).toEqual(["lock", "lock.txt", "locked"]);
-    release();
+    lock.release();
   });
 
   test.skipIf(!linux)("acquire() takes over from an owner that is a zombie", () => {
@@ -179,22 +187,147 @@ describe("acquire()", () => {
     expect(nodeFs.readdirSync(folder)).toEqual([]);
   });
 
+  // --- forced ---
+
+  test.each(unproven.slice(1, linux ? 6 : 5))("acquire() by force takes over from an owner that %s", (_, changes) => {
+    leaveLock(changes);
+    const lock = acquire(folder, quick, true);
+    lock.check();
+    expect(JSON.parse(nodeFs.readFileSync(path, "utf8")).pid).toBe(process.pid);
+    expect(nodeFs.readdirSync(folder)).toEqual(["lock"]);
+    lock.release();
+  });
+
+  test("acquire() by force takes over from a container that came back under its name", async () => {
+    // Another pid namespace, in which the owner has the pid that this process has in its own.
+    leaveLock({ pidNamespace: "pid:[1]" });
+    expect(await lockCode()).toBe("LOCKED");
+    acquire(folder, quick, true).release();
+    expect(nodeFs.readdirSync(folder)).toEqual([]);
+  });
+
+  test("acquire() by force is refused while this process has the folder", async () => {
+    const lock = acquire(folder, quick);
+    const error = await thrown(() => acquire(folder, quick, true));
+    expect(error?.code).toBe("LOCKED");
+    expect(error?.message).toContain(`process ${process.pid} `);
+    lock.check();
+  });
+
+  test("acquire() by force is refused while this process has the folder, even where it sees no facts", async () => {
+    const blind = { ...quick, readFileSync: fail, readlinkSync: fail } as unknown as Calls;
+    const lock = acquire(folder, blind);
+    expect(await errorCode(() => acquire(folder, blind))).toBe("LOCKED");
+    expect(await errorCode(() => acquire(folder, blind, true))).toBe("LOCKED");
+    lock.check();
+  });
+
+  test("acquire() by force leaves a lock that another is just taking", async () => {
+    leaveGarbage("", 3_000);
+    expect(await errorCode(() => acquire(folder, quick, true))).toBe("LOCKED");
+    expect(nodeFs.readFileSync(path, "utf8")).toBe("");
+  });
+
+  test("acquire() by force removes only what dead processes left", () => {
+    const line = JSON.stringify({ ...ownLine(), pid: PID_ABSENT, hostname: "elsewhere", nonce: NONCE });
+    nodeFs.writeFileSync(join(folder, `lock.${NONCE}`), line);
+    acquire(folder, quick, true);
+    expect(nodeFs.readdirSync(folder).sort()).toEqual(["lock", `lock.${NONCE}`]);
+  });
+
+  // --- looking ---
+
+  test("inspect() says what acquire() would, and writes nothing", async () => {
+    const look = (): Promise<string | undefined> => errorCode(() => inspect(folder, readOnly));
+    expect(await look()).toBeUndefined();
+    for (const [, changes] of unproven.slice(0, linux ? 6 : 5)) {
+      leaveLock(changes);
+      expect(await look()).toBe("LOCKED");
+      nodeFs.rmSync(path);
+    }
+    leaveLock({ pid: PID_ABSENT });
+    expect(await look()).toBeUndefined();
+    leaveGarbage("", 3_000);
+    expect(await look()).toBe("LOCKED");
+    leaveGarbage("", 6_000);
+    expect(await look()).toBeUndefined();
+    expect(nodeFs.readdirSync(folder)).toEqual(["lock"]);
+    nodeFs.rmSync(path);
+    const lock = acquire(folder, quick);
+    expect(await look()).toBe("LOCKED");
+    lock.release();
+    expect(await look()).toBeUndefined();
+  });
+
+  // --- losing it ---
+
+  test("check() is content until the lock is another's, gone, empty or given back", async () => {
+    const states: [string, () => void][] = [
+      ["another's", () => leaveLock({ pid: 77 })],
+      ["gone", () => {}],
+      ["empty", () => nodeFs.writeFileSync(path, "")],
+      ["garbage", () => nodeFs.writeFileSync(path, "null")],
+    ];
+    for (const [state, change] of states) {
+      const lock = acquire(folder, quick);
+      lock.check();
+      nodeFs.renameSync(path, join(folder, "aside"));
+      change();
+      const error = await thrown(() => lock.check());
+      expect([state, error?.code]).toEqual([state, "LOCKED"]);
+      if (state === "another's") expect(error?.message).toContain("process 77 ");
+      // Giving back what is not ours any more changes nothing.
+      const left = nodeFs.existsSync(path);
+      lock.release();
+      expect(nodeFs.existsSync(path)).toBe(left);
+      nodeFs.renameSync(join(folder, "aside"), path);
+      lock.check();
+      lock.release();
+      expect(await errorCode(() => lock.check())).toBe("LOCKED");
+    }
+  });
+
+  test("check() of a lock that cannot be read does not say that it is lost", () => {
+    let broken = false;
+    const openSync = ((...args: Parameters<typeof nodeFs.openSync>) => {
+      if (broken) fail();
+      return nodeFs.openSync(...args);
+    }) as Calls["openSync"];
+    const lock = acquire(folder, { ...quick, openSync });
+    broken = true;
+    expect(() => lock.check()).toThrow("EIO: made up");
+    broken = false;
+    lock.check();
+  });
+
   // --- other processes ---
 
   test("acquire() is refused while another process lives and granted when it was killed", async () => {
     const child = await startHolder();
     try {
-      const error = await thrown(() => acquire(folder, nodeFs));
-      expect(error?.code).toBe("LOCKED");
-      expect(error?.message).toContain(`process ${child.pid} `);
+      for (const force of [false, linux]) {
+        const error = await thrown(() => acquire(folder, nodeFs, force));
+        expect(error?.code).toBe("LOCKED");
+        expect(error?.message).toContain(`process ${child.pid} `);
+      }
+      expect(await errorCode(() => inspect(folder, nodeFs))).toBe("LOCKED");
     } finally {
       await kill(child);
     }
     expect(nodeFs.existsSync(path)).toBe(true);
-    acquire(folder, nodeFs)();
+    inspect(folder, nodeFs);
+    acquire(folder, nodeFs).release();
     expect(nodeFs.readdirSync(folder)).toEqual([]);
   });
 });
+
+/** `node:fs` that changes nothing. */
+const readOnly = {
+  ...quick,
+  ...Object.fromEntries(
+    ["writeSync", "linkSync", "renameSync", "unlinkSync", "mkdirSync", "ftruncateSync"].map((name) => [name, fail]),
+  ),
+} as Calls;
 
 function fail(): never {
   throw new Error("EIO: made up");

@@ -180,6 +180,20 @@ describe("firkin serve", () => {
     expect(other).toEqual(failed(1, "firkin: no key b/k"));
   });
 
+  test("firkin serve takes the folder of an owner that may be alive only when it is forced", async () => {
+    const one = await place.serve(["--data-dir", "data", "--listen", "127.0.0.1:0"]);
+    const lock = JSON.parse(readFileSync(place.path("data/lock"), "utf8"));
+    const args = ["serve", "--data-dir", "data", "--listen", "127.0.0.1:0"];
+    expect(await place.run([...args, "--force-unlock"])).toMatchObject({ code: 3 });
+    one.command.kill("SIGTERM");
+    await one.command.ended;
+    writeFileSync(place.path("data/lock"), JSON.stringify({ ...lock, hostname: "elsewhere" }));
+    expect(await place.run(args)).toMatchObject({ code: 3 });
+    expect(await place.run(args, { env: { FIRKIN_FORCE_UNLOCK: "no" } })).toMatchObject({ code: 3 });
+    expect(await place.run(args, { env: { FIRKIN_FORCE_UNLOCK: "true" } })).toMatchObject({ code: 2 });
+    await place.serve(["--data-dir", "data", "--listen", "127.0.0.1:0", "--force-unlock"]);
+  });
+
   test("firkin serve lets in the hosts that it is told, and no others", async () => {
     const status = async (env: Record<string, string>): Promise<number | undefined> => {
       const { port } = await place.serve(["--data-dir", ":memory:", "--listen", "127.0.0.1:0"], { env });

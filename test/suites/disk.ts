@@ -8,8 +8,8 @@
  *
  * @module
  */
-import { FirkinError } from "../../lib/base/errors.ts";
-import type { File, FileMode, FileSystem } from "../../lib/fs/fs.ts";
+import { assert, FirkinError } from "../../lib/base/errors.ts";
+import type { File, FileMode, FileSystem, Lock } from "../../lib/fs/fs.ts";
 
 /** A promise to hold a call back with, and its end. */
 export function gate(): { readonly wait: Promise<void>; open(): void } {
@@ -34,6 +34,13 @@ interface Node {
   dirty: [number, number][];
 }
 
+/** The time from one crash to the next. */
+interface Life {
+  /** Who has the folder. */
+  owner: object | undefined;
+  over: boolean;
+}
+
 /** A folder on a {@link Disk}. */
 export class Disk implements FileSystem {
   readonly path = "disk";
@@ -43,15 +50,32 @@ export class Disk implements FileSystem {
   before: (call: DiskCall) => void | Promise<void> = () => {};
   #seen = new Map<string, Node>();
   #kept = new Map<string, Node>();
-  #life = { locked: false, over: false };
+  #life: Life = { owner: undefined, over: false };
 
   makeDirectory(): void {}
 
-  lock(): () => void {
+  lock(): Lock {
+    this.inspect();
     const life = this.#life;
-    if (life.locked) throw new FirkinError("LOCKED", "Cannot lock disk: it is open already");
-    life.locked = true;
-    return () => void (life.locked = false);
+    const owner = {};
+    life.owner = owner;
+    return {
+      check: () => {
+        if (life.owner !== owner) throw new FirkinError("LOCKED", "Cannot write to disk: another has taken it");
+      },
+      release: () => {
+        if (life.owner === owner) life.owner = undefined;
+      },
+    };
+  }
+
+  inspect(): void {
+    if (this.#life.owner !== undefined) throw new FirkinError("LOCKED", "Cannot lock disk: it is open already");
+  }
+
+  /** Another process takes the folder, as it may when it is forced. */
+  steal(): void {
+    this.#life.owner = {};
   }
 
   list(): string[] {
@@ -69,13 +93,15 @@ export class Disk implements FileSystem {
       throw new FirkinError("IO", `Cannot open ${name}: there is no such file`);
     }
     const life = this.#life;
-    return new DiskFile(node, name, life, (action) => this.#call(action, name));
+    return new DiskFile(node, name, mode !== "read", life, (action) => this.#call(action, name));
   }
 
   rename(source: string, target: string): void {
+    const node = this.#seen.get(source);
+    if (node === undefined) throw new FirkinError("IO", `Cannot rename ${source}: there is no such file`);
     void this.#call("rename", source);
-    this.#seen.set(target, this.#seen.get(source)!);
     this.#seen.delete(source);
+    this.#seen.set(target, node);
   }
 
   remove(name: string): void {
@@ -104,6 +130,7 @@ export class Disk implements FileSystem {
       path: this.path,
       makeDirectory: () => {},
       lock: alive(() => this.lock()),
+      inspect: alive(() => this.inspect()),
       list: alive(() => this.list()),
       open: alive((name: string, mode: FileMode) => this.open(name, mode)),
       rename: alive((source: string, target: string) => this.rename(source, target)),
@@ -155,7 +182,7 @@ export class Disk implements FileSystem {
 
   #restart(): void {
     this.#life.over = true;
-    this.#life = { locked: false, over: false };
+    this.#life = { owner: undefined, over: false };
     this.before = () => {};
   }
 
@@ -171,26 +198,29 @@ type FileCall = (action: "write" | "truncate" | "sync") => void | Promise<void>;
 class DiskFile implements File {
   readonly #node: Node;
   readonly #name: string;
+  readonly #writable: boolean;
   readonly #life: { readonly over: boolean };
   readonly #call: FileCall;
   #closed = false;
 
-  constructor(node: Node, name: string, life: { readonly over: boolean }, call: FileCall) {
+  constructor(node: Node, name: string, writable: boolean, life: { readonly over: boolean }, call: FileCall) {
     this.#node = node;
     this.#name = name;
+    this.#writable = writable;
     this.#life = life;
     this.#call = call;
   }
 
   read(target: Uint8Array, position: number): number {
-    this.#check();
+    this.#check(position);
     const part = this.#node.seen.subarray(position, position + target.length);
     target.set(part);
     return part.length;
   }
 
   write(source: Uint8Array, position: number): void {
-    this.#check();
+    this.#check(position, true);
+    if (source.length === 0) return;
     const node = this.#node;
     try {
       void this.#call("write");
@@ -215,7 +245,7 @@ class DiskFile implements File {
   }
 
   truncate(size: number): void {
-    this.#check();
+    this.#check(size, true);
     void this.#call("truncate");
     this.#node.seen = resized(this.#node.seen, size);
   }
@@ -235,10 +265,12 @@ class DiskFile implements File {
     this.#closed = true;
   }
 
-  #check(): void {
+  #check(position = 0, writes = false): void {
+    assert(Number.isSafeInteger(position) && position >= 0, "A position in a file is a whole number from zero");
     if (this.#closed || this.#life.over) {
       throw new FirkinError("CLOSED", `Cannot use ${this.#name}: the file is closed`);
     }
+    if (writes && !this.#writable) throw new FirkinError("IO", `Cannot write ${this.#name}: it was opened to read`);
   }
 }
 

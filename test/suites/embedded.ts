@@ -25,6 +25,7 @@ const DEFAULTS: Omit<EmbeddedOptions, "fileSystem" | "clock" | "report"> = {
   syncIntervalMs: 1_000,
   cacheBytesMax: 1024 * 1024,
   segmentBytesMax: 4_096,
+  filesMax: 256,
   keyBytesMax: 1_024,
   valueBytesMax: 1024 * 1024,
   batchOperationsMax: 1_000,

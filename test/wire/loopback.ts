@@ -32,6 +32,7 @@ export function openMemoryEngine(
     syncIntervalMs: 1_000,
     cacheBytesMax: 8 * 1_024 * 1_024,
     segmentBytesMax: 16 * 1_024 * 1_024,
+    filesMax: 256,
     compressBytesMin: Infinity,
     automatic: false,
     deadRatio: 0.5,

@@ -1,0 +1,563 @@
+/**
+ * Hints: a store that is opened by them, without them, and by damaged ones, is the same store.
+ *
+ * @module
+ */
+import { describe, expect, test } from "bun:test";
+import { compareBytes, hashKey } from "../../lib/base/bytes.ts";
+import { FirkinError } from "../../lib/base/errors.ts";
+import { BlockCache } from "../../lib/bitcask/cache.ts";
+import {
+  checkHint,
+  entryBucketAt,
+  entryDeadlineAt,
+  entryHashAt,
+  entryKeyAt,
+  entryKindAt,
+  entryOffsetAt,
+  Hint,
+  hintBinding,
+  type HintContents,
+  HintCursor,
+  hintHas,
+  HintReader,
+} from "../../lib/bitcask/hint.ts";
+import { makeHint } from "../../lib/bitcask/hint_builder.ts";
+import { EMPTY, KIND, type Kind, readU32 } from "../../lib/bitcask/record.ts";
+import { SEAL_BYTES, Segment } from "../../lib/bitcask/segment.ts";
+import type { ListQuery } from "../../lib/engine/engine.ts";
+import { MemoryFileSystem } from "../../lib/fs/memory.ts";
+import { Disk, type DiskCall } from "../suites/disk.ts";
+import { Cask, randomOf, type TestOptions } from "../suites/embedded.ts";
+import { bytesOf, textOf } from "../suites/engine_subject.ts";
+import { errorCode, pattern } from "../suites/fs.ts";
+
+const home = { storeId: pattern(16), cache: new BlockCache(0) };
+const hash = (bucket: number, bytes: Uint8Array, start: number, end: number): number =>
+  hashKey(1, bucket, bytes, start, end);
+
+interface Item {
+  readonly bucket: number;
+  readonly key: Uint8Array;
+  readonly kind: Kind;
+  readonly offset: number;
+  readonly deadline: number | undefined;
+}
+
+/** A sealed segment with `count` random changes, and the newest of each key in order. */
+function sealed(
+  count: number,
+  random: (limit: number) => number,
+  keyBytesMax = 4,
+): { bytes: Uint8Array; items: Item[] } {
+  const segment = new Segment(7, home, 64 * 1024 * 1024);
+  const items = new Map<string, Item>();
+  for (let step = 1; step <= count; step++) {
+    const key = Uint8Array.from({ length: 1 + random(keyBytesMax) }, () => 0xfa + random(6));
+    const bucket = [1, 2, 255, 256][random(4)]!;
+    const kind = random(5) === 0 ? KIND.delete : KIND.set;
+    const deadline = kind === KIND.set && random(3) === 0 ? step * 1_000 : undefined;
+    const value = kind === KIND.set ? new Uint8Array(random(20)) : EMPTY;
+    const offset = segment.append({
+      kind,
+      bucket,
+      revision: 10 + step,
+      at: 1_000 + step,
+      key,
+      value,
+      content: 0,
+      expiresAt: deadline,
+    });
+    if (random(10) === 0) {
+      const mark = {
+        kind: KIND.mark,
+        bucket: 0,
+        revision: 10 + step,
+        at: 1_000 + step,
+        key: EMPTY,
+        content: 0,
+      } as const;
+      segment.append({ ...mark, value: new Uint8Array(6) });
+    }
+    items.set(`${bucket}:${key.join(".")}`, { bucket, key, kind, offset, deadline });
+  }
+  segment.seal(10 + count, 5_000 + count);
+  const sorted = [...items.values()].toSorted((one, other) => {
+    return one.bucket - other.bucket || compareBytes(one.key, other.key);
+  });
+  return { bytes: segment.bytes(0).slice(), items: sorted };
+}
+
+function made(bytes: Uint8Array): HintContents {
+  const steps = makeHint(bytes, hash);
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+  }
+}
+
+function bindingOf(bytes: Uint8Array): Uint8Array {
+  return hintBinding(bytes.subarray(0, 32), bytes.length, readU32(bytes, bytes.length - SEAL_BYTES));
+}
+
+/** The hint as a listing has it. */
+function opened(contents: HintContents, cacheBytes = 0): { hint: Hint; fileSystem: MemoryFileSystem } {
+  const fileSystem = new MemoryFileSystem();
+  const file = fileSystem.open("hint", "create");
+  file.write(contents.bytes, 0);
+  return { hint: new Hint(file, new BlockCache(cacheBytes), contents), fileSystem };
+}
+
+describe("makeHint()", () => {
+  test("holds the newest record of each key, in order, and reads back whole", () => {
+    for (const count of [0, 1, 2, 100, 4_095, 4_096, 4_097, 20_000]) {
+      const { bytes, items } = sealed(count, randomOf(count + 1), 1 + (count % 7));
+      const contents = checkHint(made(bytes).bytes, bindingOf(bytes))!;
+      expect(contents.count).toBe(items.length);
+      const reader = new HintReader(contents);
+      const found: Item[] = [];
+      while (reader.next()) {
+        const { at } = reader;
+        const item = {
+          bucket: entryBucketAt(contents.bytes, at),
+          key: entryKeyAt(contents.bytes, at),
+          kind: entryKindAt(contents.bytes, at),
+          offset: entryOffsetAt(contents.bytes, at),
+          deadline: entryDeadlineAt(contents.bytes, at),
+        };
+        expect(entryHashAt(contents.bytes, at)).toBe(hash(item.bucket, item.key, 0, item.key.length));
+        found.push(item);
+      }
+      expect(found).toEqual(items);
+    }
+  });
+
+  test("is found in from either side, at every key and between", () => {
+    for (const [count, keyBytesMax] of [[0, 1], [1, 1], [40, 3], [9_000, 5], [3_000, 300]] as const) {
+      const { bytes, items } = sealed(count, randomOf(count), keyBytesMax);
+      const contents = made(bytes);
+      const { hint } = opened(contents, count % 2 === 0 ? 0 : 100_000);
+      if (count > 2_000) expect(hint.count).toBeGreaterThan(10);
+      // Of long keys the index holds a few bytes each.
+      expect(hint.bytes).toBeLessThan(64 + hint.count * 40);
+      const random = randomOf(3);
+      const cursor = new HintCursor(hint);
+      for (let step = 0; step < 400; step++) {
+        const near = items[random(items.length)] ?? { bucket: 1, key: EMPTY };
+        const bucket = near.bucket + (random(8) === 0 ? 1 : 0);
+        const key = near.key.slice(0, random(near.key.length + 2));
+        const place = items.findIndex((item) => (item.bucket - bucket || compareBytes(item.key, key)) >= 0);
+        const at = place === -1 ? items.length : place;
+        cursor.seek(bucket, key);
+        expect(cursor.valid ? cursor.offset : -1).toBe(items[at]?.offset ?? -1);
+        const forward = random(2) === 0;
+        for (let moved = 1; moved < 5; moved++) {
+          if (forward) cursor.next();
+          else cursor.previous();
+          const item = items[forward ? at + moved : at - moved];
+          expect(cursor.valid ? cursor.offset : -1).toBe(item?.offset ?? -1);
+          if (item === undefined) break;
+          expect(cursor.key).toEqual(item.key);
+          expect(hintHas(hint, item.bucket, item.key, item.offset)).toBe(true);
+          expect(hintHas(hint, item.bucket, item.key, item.offset + 1)).toBe(false);
+          expect(hintHas(hint, item.bucket + 5, item.key, item.offset)).toBe(false);
+        }
+      }
+    }
+  });
+});
+
+describe("checkHint()", () => {
+  const { bytes } = sealed(60, randomOf(5), 40);
+  const { bytes: whole } = made(bytes);
+  const binding = bindingOf(bytes);
+
+  test("refuses any flipped bit, any cut and anything behind", () => {
+    expect(checkHint(whole, binding)).toBeDefined();
+    for (let bit = 0; bit < whole.length * 8; bit++) {
+      const other = whole.slice();
+      other[bit >> 3]! ^= 1 << (bit & 7);
+      expect(checkHint(other, binding)).toBeUndefined();
+    }
+    for (let length = 0; length < whole.length; length++) {
+      expect(checkHint(whole.slice(0, length), binding)).toBeUndefined();
+    }
+    expect(checkHint(Uint8Array.of(...whole, 0), binding)).toBeUndefined();
+  });
+
+  test("refuses the hint of another store, segment, length or seal", () => {
+    for (let index = 8; index < binding.length; index++) {
+      const other = binding.slice();
+      other[index]! ^= 1;
+      expect(checkHint(whole, other)).toBeUndefined();
+    }
+  });
+});
+
+// --- a store and its hints ---
+
+const FILL = "f".repeat(300);
+
+function hints(disk: Disk): string[] {
+  return disk.list().filter((name) => name.includes(".hint")).sort();
+}
+
+/** Everything that a store can be asked. */
+async function state(cask: Cask): Promise<string> {
+  const stats = Object.entries(await cask.engine.stats()).filter(([name]) => !name.startsWith("memory."));
+  const { cursor } = cask.engine.subscribe({});
+  const told = await cask.told(cask.engine.subscribe({ from: cursor.replace(/\d+$/, "0") }));
+  const lists: string[] = [];
+  for (const bucket of ["b", "c"]) {
+    for (const reverse of [false, true]) {
+      const { entries } = await cask.engine.list(bucket, { limit: 1_000, reverse });
+      lists.push(entries.map((entry) => `${textOf(entry.key)}:${entry.revision}:${entry.expiresAt}`).join(" "));
+    }
+  }
+  return JSON.stringify([stats, told, lists], undefined, 1);
+}
+
+/** Seeded changes, with compactions and lives in between. */
+async function lived(seed: number, options: TestOptions): Promise<Cask> {
+  const random = randomOf(seed);
+  const cask = await Cask.open({ segmentBytesMax: 1_500, tombstoneRetentionMs: 1 + random(2) * 100_000, ...options });
+  for (let step = 0; step < 250; step++) {
+    const key = `k${random(30)}`;
+    switch (random(12)) {
+      case 0:
+      case 1:
+        await cask.delete(key);
+        break;
+      case 2:
+        await cask.engine.set("c", bytesOf(key), bytesOf("c"), { content: 2 });
+        break;
+      case 3:
+        await cask.advance(random(20));
+        break;
+      default:
+        await cask.set(
+          key,
+          `${step}`.repeat(random(40)),
+          random(3) === 0 ? { deadline: { ttl: 1 + random(9_000) } } : {},
+        );
+    }
+    if (random(80) === 0) await cask.compact();
+    if (random(60) === 0) await cask.reopen();
+  }
+  await cask.settle();
+  return cask;
+}
+
+/** The same disk, opened without its hints. */
+async function scanned(cask: Cask, change: (disk: Disk) => void = () => {}): Promise<{ cask: Cask; disk: Disk }> {
+  const disk = cask.disk.clone();
+  for (const name of hints(disk)) disk.remove(name);
+  change(disk);
+  const other = new Cask(cask.options, disk);
+  other.clock.stepWall(cask.clock.wall() - other.clock.wall());
+  return { cask: await other.open(), disk };
+}
+
+describe("An open by hints", () => {
+  const variants: Record<string, TestOptions> = {
+    "small segments": {},
+    "false matches": { hash: () => 77 },
+    "some false matches, no cache": { hash: (_, key) => key[1]!, cacheBytesMax: 0 },
+  };
+  for (const [name, options] of Object.entries(variants)) {
+    test(`is the open by a scan, and the store as it was: ${name}`, async () => {
+      for (let seed = 1; seed <= 12; seed++) {
+        const cask = await lived(seed, options);
+        const before = JSON.parse(await state(cask));
+        cask.disk.crash();
+        const { cask: byScan, disk } = await scanned(cask);
+        await cask.open();
+        const found = await state(cask);
+        expect(found).toBe(await state(byScan));
+        // Entries in the schedule that are stale go with a restart.
+        const deadlines = (stats: [string, number][]) => stats.filter(([figure]) => figure !== "deadlines");
+        const [stats, told, lists] = JSON.parse(found);
+        expect(`${seed} ${JSON.stringify(deadlines(stats))}`).toBe(`${seed} ${JSON.stringify(deadlines(before[0]))}`);
+        expect(told).toEqual(before[1]);
+        expect(lists).toEqual(before[2]);
+        // The scan has left the same hints behind.
+        expect(hints(disk)).toEqual(hints(cask.disk));
+        for (const hint of hints(disk)) expect(disk.bytes(hint)).toEqual(cask.disk.bytes(hint));
+        // What expires, expires in both.
+        await cask.advance(20_000);
+        await byScan.advance(20_000);
+        expect(await state(cask)).toBe(await state(byScan));
+      }
+    });
+  }
+
+  test("reads nothing of a sealed segment but header and seal", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 4_096 });
+    for (let index = 0; index < 200; index++) await cask.set(`k${index}`, FILL);
+    await cask.close();
+    const keys = (await cask.open()).engine.stats();
+    expect((await keys)["keys"]).toBe(200);
+    await cask.close();
+    const last = cask.disk.segments().at(-1)!;
+    for (const name of cask.disk.segments().filter((segment) => segment !== last)) {
+      const bytes = cask.disk.bytes(name);
+      cask.disk.put(name, bytes.fill(0xff, 32, bytes.length - SEAL_BYTES));
+    }
+    await cask.open();
+    expect((await cask.engine.stats())["keys"]).toBe(200);
+    expect(await errorCode(() => cask.engine.get("b", bytesOf("k0")))).toBe("CORRUPT");
+    expect(await errorCode(() => cask.engine.list("b", { limit: 3 }))).toBe("CORRUPT");
+    expect(cask.get("k199")).toBe(FILL);
+    expect(cask.get("missing")).toBeUndefined();
+  });
+
+  test("with any bit flipped, cut at any byte, of another segment or store, is the open by a scan", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 400 });
+    for (let index = 0; index < 12; index++) await cask.set(`k${index % 5}`, "v".repeat(index * 5));
+    await cask.delete("k1");
+    await cask.close();
+    const name = hints(cask.disk)[0]!;
+    const whole = cask.disk.bytes(name);
+    const expected = await state((await scanned(cask)).cask);
+    const bad: Uint8Array[] = [];
+    for (let bit = 0; bit < whole.length * 8; bit++) {
+      const other = whole.slice();
+      other[bit >> 3]! ^= 1 << (bit & 7);
+      bad.push(other);
+    }
+    for (let length = 0; length < whole.length; length++) bad.push(whole.slice(0, length));
+    bad.push(cask.disk.bytes(hints(cask.disk)[1]!));
+    const stranger = new Cask(cask.options, new Disk());
+    stranger.clock.random(new Uint8Array(3));
+    await stranger.open();
+    for (let index = 0; index < 12; index++) await stranger.set(`k${index % 5}`, "v".repeat(index * 5));
+    await stranger.close();
+    bad.push(stranger.disk.bytes(name));
+    for (const bytes of bad) {
+      const { cask: other, disk } = await scanned(cask, (copy) => {
+        for (const hint of hints(cask.disk)) copy.put(hint, cask.disk.bytes(hint));
+        copy.put(name, bytes);
+      });
+      expect(await state(other)).toBe(expected);
+      // It is made anew.
+      expect(disk.bytes(name)).toEqual(whole);
+    }
+  });
+
+  test("does not trust a hint that is older than its segment", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 4_096 });
+    await cask.set("a", "old");
+    await cask.finish(cask.engine.compact());
+    await cask.close();
+    const stale = cask.disk.bytes(hints(cask.disk)[0]!);
+    const second = await Cask.open({ segmentBytesMax: 4_096 });
+    await second.set("a", "new");
+    await second.finish(second.engine.compact());
+    await second.close();
+    // The same store id, segment id and length: the seals differ.
+    expect(second.disk.bytes(hints(second.disk)[0]!).subarray(0, 34)).toEqual(stale.subarray(0, 34));
+    second.disk.put(hints(second.disk)[0]!, stale);
+    await second.open();
+    expect(second.get("a")).toBe("new");
+  });
+
+  test("removes what is left over", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 400 });
+    for (let index = 0; index < 12; index++) await cask.set(`k${index}`, "v".repeat(50));
+    await cask.close();
+    const before = hints(cask.disk);
+    expect(before.length).toBe(cask.disk.segments().length - 1);
+    cask.disk.put("0000000099.hint", cask.disk.bytes(before[0]!));
+    cask.disk.put("0000000001.hint.new", Uint8Array.of(1));
+    await cask.reopen();
+    expect(hints(cask.disk)).toEqual(before);
+  });
+});
+
+describe("Hints of a store that is open", () => {
+  test("are made of sealed segments and of what compaction makes, and go with them", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 4_096 });
+    for (let index = 0; index < 60; index++) await cask.set(`k${index % 9}`, FILL);
+    await cask.settle();
+    const ids = (names: string[]): string[] => names.map((name) => name.slice(0, 10));
+    expect(ids(hints(cask.disk))).toEqual(ids(cask.disk.segments()).slice(0, -1));
+    await cask.compact();
+    await cask.settle();
+    expect(ids(hints(cask.disk))).toEqual(ids(cask.disk.segments()));
+    expect(cask.disk.segments().length).toBe(1);
+  });
+
+  test("are finished by a close, without a turn of the clock", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 400 });
+    for (let index = 0; index < 12; index++) await cask.set(`k${index}`, "v".repeat(50));
+    expect(hints(cask.disk)).toEqual([]);
+    await cask.engine.close();
+    expect(hints(cask.disk).length).toBe(cask.disk.segments().length - 1);
+    expect(hints(cask.disk).length).toBeGreaterThan(2);
+  });
+
+  test("are left to the next open when a close would have to make many", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 40 * 1024 * 1024, valueBytesMax: 2 ** 26 });
+    const value = "v".repeat(39 * 1024 * 1024);
+    for (const key of ["a", "b", "c"]) await cask.set(key, value);
+    await cask.engine.close();
+    expect(hints(cask.disk)).toEqual(["0000000001.hint"]);
+    await cask.open();
+    expect(hints(cask.disk)).toEqual(["0000000001.hint", "0000000002.hint"]);
+  });
+
+  test("are made in turns of a few thousand records", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 16 * 1024 * 1024, sync: "os" });
+    for (let index = 0; index < 40_000; index++) void cask.set(`k${index}`, "v");
+    await cask.engine.sync();
+    const compaction = cask.engine.compact();
+    let turns = 0;
+    for (; hints(cask.disk).length === 0 || hints(cask.disk).some((name) => name.endsWith(".new")); turns++) {
+      cask.clock.advance(0);
+      for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+    }
+    // 10 chunks to sort, 20 slices to merge.
+    expect(turns).toBeGreaterThanOrEqual(25);
+    await cask.finish(compaction);
+    await cask.close();
+  });
+
+  test("are given up when they cannot be written, and listings go on", async () => {
+    for (const action of ["create", "write", "rename"] as const) {
+      const cask = await Cask.open({ segmentBytesMax: 4_096, cacheBytesMax: 0 });
+      const refuse = ({ action: asked, name }: DiskCall): void => {
+        if (asked === action && name.includes(".hint")) throw new FirkinError("FULL", "Cannot write: the test says so");
+      };
+      cask.disk.before = refuse;
+      for (let index = 0; index < 60; index++) await cask.set(`k${index % 9}`, `${index}`.repeat(150));
+      await cask.settle();
+      expect(hints(cask.disk).filter((name) => name.endsWith(".hint"))).toEqual([]);
+      const all = await cask.all();
+      expect(all.split(" ").length).toBe(9);
+      await cask.compact();
+      await cask.settle();
+      expect(await cask.all()).toBe(all);
+      cask.disk.crash();
+      cask.disk.before = refuse;
+      await cask.open();
+      expect(await cask.all()).toBe(all);
+      expect(hints(cask.disk).filter((name) => name.endsWith(".hint"))).toEqual([]);
+      cask.disk.before = () => {};
+      await cask.reopen();
+      expect(hints(cask.disk).length).toBe(cask.disk.segments().length);
+      expect(await cask.all()).toBe(all);
+    }
+  });
+
+  test("that are damaged are found by the listing, which is whole all the same", async () => {
+    for (const reverse of [false, true]) {
+      for (let place = 0; place < 40; place++) {
+        const cask = await Cask.open({ segmentBytesMax: 64 * 1024, cacheBytesMax: 0 });
+        for (let index = 0; index < 700; index++) cask.set(`key-${String(index).padStart(4, "0")}`, "v".repeat(60));
+        await cask.set("key-end", "v".repeat(40_000));
+        await cask.reopen();
+        const name = hints(cask.disk)[0]!;
+        const file = cask.disk.open(name, "write");
+        const byte = new Uint8Array(1);
+        const at = 94 + Math.floor((file.size() - 94) * place / 40);
+        file.read(byte, at);
+        byte[0]! ^= 4;
+        file.write(byte, at);
+        const { entries } = await cask.engine.list("b", { limit: 1_000, reverse });
+        const keys = entries.map(({ key }) => textOf(key)!);
+        expect(new Set(keys).size).toBe(701);
+        expect(reverse ? keys.toReversed() : keys).toEqual(keys.toSorted());
+        await cask.settle();
+        // It has been made anew.
+        await cask.reopen();
+        expect((await cask.engine.list("b", { limit: 1_000 })).entries.length).toBe(701);
+      }
+    }
+  });
+
+  test("say whose record it is that is damaged, so that no other key minds", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 4_096, hash: () => 1 });
+    await cask.set("a", "value");
+    await cask.set("b", "other");
+    for (let index = 0; index < 12; index++) await cask.set(`k${index}`, FILL);
+    await cask.close();
+    const first = cask.disk.segments()[0]!;
+    const bytes = cask.disk.bytes(first);
+    bytes[32 + 26 + 1]! ^= 1;
+    cask.disk.put(first, bytes);
+    await cask.open();
+    expect(await errorCode(() => cask.engine.get("b", bytesOf("a")))).toBe("CORRUPT");
+    expect(cask.get("b")).toBe("other");
+    expect(cask.get("missing")).toBeUndefined();
+    await cask.set("new", "1");
+    expect(await errorCode(() => cask.engine.get("b", bytesOf("a")))).toBe("CORRUPT");
+    expect((await cask.set("a", "2")).ok).toBe(true);
+    expect(cask.get("a")).toBe("2");
+    expect(cask.get("new")).toBe("1");
+  });
+});
+
+describe("Listings", () => {
+  test("are a sorted Map, page by page, while writes, hints and compactions go on", async () => {
+    for (let seed = 1; seed <= 25; seed++) {
+      const random = randomOf(seed);
+      const cacheBytesMax = [0, 8_000, 1_000_000][random(3)]!;
+      const cask = await Cask.open({ segmentBytesMax: 600 + random(3_000), cacheBytesMax, tombstoneRetentionMs: 1 });
+      const model = new Map<string, string>();
+      const key = (): string => `${"xyz"[random(3)]}${random(20)}`;
+      let compaction: Promise<void> | undefined;
+      for (let step = 0; step < 300; step++) {
+        const name = key();
+        if (random(4) === 0) {
+          model.delete(name);
+          await cask.delete(name);
+        } else {
+          model.set(name, `${step}`.repeat(random(30)));
+          await cask.set(name, model.get(name)!);
+        }
+        // One turn: whatever is under way is somewhere in the middle.
+        if (random(3) === 0) cask.clock.advance(0);
+        if (compaction === undefined && random(40) === 0) {
+          compaction = cask.engine.compact().then(() => void (compaction = undefined));
+        }
+        if (random(5) === 0) expect(`${seed} ${await page(cask, random, key)}`).toBe(`${seed} ${expectedPage(model)}`);
+        if (random(70) === 0) {
+          if (compaction !== undefined) await cask.finish(compaction);
+          if (random(2) === 0) await cask.reopen();
+          else {
+            cask.disk.crash();
+            await cask.open();
+          }
+        }
+      }
+    }
+  });
+
+  let query: ListQuery = { limit: 1 };
+
+  async function page(cask: Cask, random: (limit: number) => number, key: () => string): Promise<string> {
+    query = {
+      limit: 1 + random(12),
+      reverse: random(2) === 0,
+      ...(random(3) === 0 ? { prefix: bytesOf(key().slice(0, 1 + random(2))) } : {}),
+      ...(random(3) === 0 ? { start: bytesOf(key()) } : {}),
+      ...(random(3) === 0 ? { end: bytesOf(key()) } : {}),
+      ...(random(3) === 0 ? { after: bytesOf(key()) } : {}),
+    };
+    const { entries, more } = await cask.engine.list("b", query);
+    return `${entries.map((entry) => `${textOf(entry.key)}=${textOf(entry.value)}`).join(" ")} ${more}`;
+  }
+
+  function expectedPage(model: ReadonlyMap<string, string>): string {
+    const { prefix, start, end, after, reverse = false, limit } = query;
+    const inside = (name: string): boolean =>
+      (prefix === undefined || name.startsWith(textOf(prefix)!)) &&
+      (start === undefined || name >= textOf(start)!) &&
+      (end === undefined || name < textOf(end)!) &&
+      (after === undefined || (reverse ? name < textOf(after)! : name > textOf(after)!));
+    const names = [...model.keys()].filter(inside).toSorted();
+    if (reverse) names.reverse();
+    const shown = names.slice(0, limit).map((name) => `${name}=${model.get(name)}`).join(" ");
+    return `${shown} ${names.length > limit}`;
+  }
+});
