@@ -2,7 +2,7 @@
  * The engine over the parts of `lib/bitcask`: a store in this process.
  *
  * The way of a `set`: its condition is judged against what is visible *and* what waits to be committed, in the order
- * of the calls, and its record is encoded at the end of the log (`writer.ts`); the group of the tick is written and
+ * of the calls, and its record is encoded at the end of the log (`writes.ts`); the group of the tick is written and
  * synced; then, in one step, the keydir points at it, its deadline is scheduled, subscribers are woken and the caller
  * is answered.
  *
@@ -30,7 +30,7 @@ import { type Found, type Note, PendingChanges } from "../bitcask/pending.ts";
 import { bucketAt, entryAt, expiresAtAt, keyAt } from "../bitcask/record.ts";
 import type { Segment } from "../bitcask/segment.ts";
 import { StoreTime } from "../bitcask/time.ts";
-import { Writer } from "../bitcask/writer.ts";
+import { Writes } from "../bitcask/writes.ts";
 import type { FileSystem } from "../fs/fs.ts";
 import {
   type AtomicResult,
@@ -94,7 +94,7 @@ export class EmbeddedEngine implements Engine {
   readonly #live: LiveRecords;
   readonly #pending: PendingChanges;
   readonly #group: GroupCommit<Note>;
-  readonly #writer: Writer;
+  readonly #writes: Writes;
   readonly #expiry: Expiry;
   readonly #feed: Feed;
   readonly #compaction: Compaction;
@@ -142,7 +142,7 @@ export class EmbeddedEngine implements Engine {
       options.syncIntervalMs,
     );
     const expireLater = (address: number): void => this.#expireLater(address);
-    this.#writer = new Writer(
+    this.#writes = new Writes(
       log,
       this.#live,
       this.#pending,
@@ -194,7 +194,7 @@ export class EmbeddedEngine implements Engine {
   /** See {@link Engine.get}. */
   async get(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
     const entry = this.getSync(bucket, key);
-    return entry?.once === true ? await this.#writer.takeOnce(bucket, key) : entry;
+    return entry?.once === true ? await this.#writes.takeOnce(bucket, key) : entry;
   }
 
   /** See {@link Engine.getMany}. */
@@ -202,8 +202,8 @@ export class EmbeddedEngine implements Engine {
     // All are read before any is taken: should one be bad, no value is lost.
     const entries = keys.map((key) => this.getSync(bucket, key));
     if (!entries.some((entry) => entry?.once === true)) return entries;
-    return await Promise.all(entries.map((entry, index) => {
-      return entry?.once === true ? this.#writer.takeOnce(bucket, keys[index]!) : entry;
+    return await Promise.all(entries.map(async (entry, index) => {
+      return entry?.once === true ? await this.#writes.takeOnce(bucket, keys[index]!) : entry;
     }));
   }
 
@@ -273,38 +273,38 @@ export class EmbeddedEngine implements Engine {
   async set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult> {
     this.#checkWrite(key);
     checkValue(value, this.limits);
-    return await this.#writer.set(bucket, key, value, options);
+    return await this.#writes.set(bucket, key, value, options);
   }
 
   /** See {@link Engine.delete}. */
   async delete(bucket: string, key: Uint8Array, options: DeleteOptions = {}): Promise<WriteResult> {
     this.#checkWrite(key);
-    return await this.#writer.delete(bucket, key, options);
+    return await this.#writes.delete(bucket, key, options);
   }
 
   /** See {@link Engine.take}. */
   async take(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
     this.#checkWrite(key);
-    return await this.#writer.take(bucket, key);
+    return await this.#writes.take(bucket, key);
   }
 
   /** See {@link Engine.atomic}. */
   async atomic(operations: readonly Operation[]): Promise<AtomicResult> {
     this.#checkWrite();
     checkBatch(operations, this.limits);
-    return await this.#writer.atomic(operations);
+    return await this.#writes.atomic(operations);
   }
 
   /** See {@link Engine.touch}. */
   async touch(bucket: string, key: Uint8Array, deadline: Deadline | undefined): Promise<WriteResult> {
     this.#checkWrite(key);
-    return await this.#writer.touch(bucket, key, deadline);
+    return await this.#writes.touch(bucket, key, deadline);
   }
 
   /** See {@link Engine.increment}. */
   async increment(bucket: string, key: Uint8Array, by: number): Promise<{ value: number; revision: number }> {
     this.#checkWrite(key);
-    return await this.#writer.increment(bucket, key, by);
+    return await this.#writes.increment(bucket, key, by);
   }
 
   // --- commit ---
@@ -363,7 +363,7 @@ export class EmbeddedEngine implements Engine {
       const key = keyAt(window, at);
       const hash = this.#live.hash(bucket, key);
       if (this.#pending.newest(bucket, key, hash)?.address !== address) return false;
-      this.#writer.expire(address, bucket, key, hash);
+      this.#writes.expire(address, bucket, key, hash);
     } catch {
       // Reads of the key say what is wrong with its record. Until that can be read, nobody can be told of its end.
       this.#expireLater(address);

@@ -9,7 +9,7 @@ import { FirkinError } from "../../lib/base/errors.ts";
 import { FLAG, flagsAt, keyAt, KIND, kindAt, recordBytesAt } from "../../lib/bitcask/record.ts";
 import { SEGMENT_HEADER_BYTES } from "../../lib/bitcask/segment.ts";
 import type { ChangeEvent, EngineSubscription } from "../../lib/engine/engine.ts";
-import { Disk, gate } from "../suites/disk.ts";
+import { type Disk, gate } from "../suites/disk.ts";
 import { Cask, type TestOptions } from "../suites/embedded.ts";
 import { brief, bytesOf, textOf } from "../suites/engine_subject.ts";
 import { errorCode } from "../suites/fs.ts";
@@ -150,6 +150,15 @@ describe("A batch", () => {
     expect(await cask.all()).toBe(all);
   });
 
+  test("that does not fit the rest of its segment begins the next", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 4_096 });
+    await cask.set("first", "x".repeat(3_000));
+    await cask.atomic(`set a=${"a".repeat(500)}`, `set b=${"b".repeat(500)}`);
+    const [first, second] = cask.disk.segments();
+    expect(records(cask.disk, first!)).toEqual(["first"]);
+    expect(records(cask.disk, second!)).toEqual(["a+", "b"]);
+  });
+
   test("that cannot be encoded or judged leaves no part of itself", async () => {
     const cask = await prepared();
     const { engine } = cask;
@@ -177,6 +186,24 @@ describe("A batch", () => {
     expect((await cask.atomic(`check a@${revision}`, "set a=2")).ok).toBe(true);
     cask.clock.monotonic = monotonic;
     expect(await cask.told(subscription)).toEqual(["set a=2"]);
+  });
+
+  test("ends a key that is due before its timer has", async () => {
+    const cask = await Cask.open();
+    for (const key of ["a", "b", "c"]) await cask.set(key, "1", { deadline: { ttl: 10 } });
+    const subscription = cask.engine.subscribe({});
+    const monotonic = cask.clock.monotonic.bind(cask.clock);
+    cask.clock.monotonic = () => monotonic() + 10;
+    expect((await cask.atomic("check a@0", "set b=2", "delete c", "set d=1")).ok).toBe(true);
+    cask.clock.monotonic = monotonic;
+    expect(await cask.told(subscription)).toEqual(["expire a", "expire b", "expire c", "set b=2", "set d=1"]);
+  });
+
+  test("with several writes to one key tells of the last, in its place", async () => {
+    const cask = await Cask.open();
+    const subscription = cask.engine.subscribe({});
+    await cask.atomic("set a=1", "set b=1", "set a=2", "delete x", "set c=1", "delete c");
+    expect(await cask.told(subscription)).toEqual(["set b=1", "set a=2"]);
   });
 
   test("with keys of one hash is judged and read rightly", async () => {

@@ -50,6 +50,7 @@ function readStore(disk: Disk, now: number): Map<string, string> {
     expect(view.getUint32(28, true)).toBe(crc(0, bytes.subarray(0, 28)));
     const seed = crc(0, Uint8Array.of(...manifest.store, ...bytes.subarray(24, 28)));
     let kind = 0;
+    let inBatch = false;
     for (let at = 32; at < bytes.length;) {
       kind = bytes[at + 4]!;
       const flags = bytes[at + 5]!;
@@ -58,6 +59,8 @@ function readStore(disk: Disk, now: number): Map<string, string> {
       const end = valueStart + view.getUint32(at + 8, true);
       const place = Math.imul(at, 0x9e3779b1);
       expect(view.getUint32(at, true)).toBe(crc(seed ^ place, bytes.subarray(at + 4, end)));
+      expect(inBatch && kind > 5).toBe(false);
+      inBatch = (flags & 32) !== 0;
       if (kind <= 5) {
         expect(u48(at + 12)).toBeGreaterThan(last);
         last = u48(at + 12);
@@ -76,6 +79,7 @@ function readStore(disk: Disk, now: number): Map<string, string> {
       }
       at = end;
     }
+    expect(inBatch).toBe(false);
     if (id !== manifest.segments.at(-1)) expect(kind).toBe(7);
   }
   const live = [...held].filter(([, { deadline }]) => deadline > now);
@@ -204,7 +208,10 @@ describe("docs/FORMAT.md", () => {
       for (let step = 0; step < 150; step++) {
         const key = `k${random(15)}`;
         const deadline = random(3) === 0 ? { deadline: { ttl: 1 + random(50) } } : {};
-        if (random(4) === 0) await cask.delete(key);
+        const kind = random(8);
+        if (kind < 2) await cask.delete(key);
+        else if (kind === 2) await cask.atomic(`set ${key}=${step}`, `delete k${random(15)}`, `set k${random(15)}=`);
+        else if (kind === 3) await cask.take(key);
         else await cask.set(key, `${step} `.repeat(random(80)), deadline);
         await cask.advance(random(3));
         if (random(50) === 0) await cask.compact();

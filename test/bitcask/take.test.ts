@@ -61,6 +61,21 @@ describe("A take", () => {
     expect(cask.disk.calls.slice(from).map(({ action }) => action)).toEqual(["write", "sync", "write", "write"]);
   });
 
+  test("is all that changes a single-read number: an increment is refused, once what it saw is committed", async () => {
+    for (const [value, once] of [["1", true], ["word", false]] as const) {
+      const cask = await Cask.open();
+      const held = gate();
+      cask.disk.before = (call) => call.action === "sync" ? held.wait : undefined;
+      const written = cask.set("a", value, { once });
+      let answered = false;
+      const code = errorCode(() => cask.engine.increment("b", bytesOf("a"), 1)).finally(() => answered = true);
+      await cask.settle();
+      expect(answered).toBe(false);
+      held.open();
+      expect([await code, (await written).ok]).toEqual(["INVALID", true]);
+    }
+  });
+
   test("of a missing key writes nothing", async () => {
     const cask = await Cask.open();
     await cask.set("a", "1");

@@ -1,5 +1,5 @@
 /**
- * The writer: what a change is judged by, and its record at the end of the log.
+ * Writes: what a change is judged by, and its record at the end of the log.
  *
  * 1. The key's newest record is found, those that wait counted, in the order of the calls. One that is due is expired
  *    on the way, so no expiry goes untold.
@@ -47,8 +47,8 @@ import {
   valueAt,
 } from "./record.ts";
 
-/** What the writer asks of its owner. */
-export interface WriterOwner {
+/** What writing asks of its owner. */
+export interface WritesOwner {
   /** The store's time in epoch milliseconds, with fractions. */
   now(): number;
   /** The expire record of the set record at `address` could not be written. */
@@ -70,13 +70,13 @@ interface Written {
 /** Largest deadline that a record can hold, epoch milliseconds. */
 const DEADLINE_MAX = 2 ** 48 - 1;
 
-/** Writes of one log. */
-export class Writer {
+/** What writes to one log. */
+export class Writes {
   readonly #log: Log;
   readonly #live: LiveRecords;
   readonly #pending: PendingChanges;
   readonly #group: GroupCommit<Note>;
-  readonly #owner: WriterOwner;
+  readonly #owner: WritesOwner;
   readonly #compressBytesMin: number;
 
   /** Writes to the end of `log` through `group`; values of `compressBytesMin` bytes or more are compressed. */
@@ -85,7 +85,7 @@ export class Writer {
     live: LiveRecords,
     pending: PendingChanges,
     group: GroupCommit<Note>,
-    owner: WriterOwner,
+    owner: WritesOwner,
     compressBytesMin: number,
   ) {
     this.#log = log;
