@@ -17,6 +17,16 @@ export type { File, FileMode, FileSystem } from "./lib/fs/fs.ts";
 export { MemoryFileSystem } from "./lib/fs/memory.ts";
 export { NodeFileSystem } from "./lib/fs/node.ts";
 export type { LogEvent, SyncPolicy } from "./lib/bitcask/log.ts";
+export type { Repair, Uncertain, UncertainKey } from "./lib/bitcask/repair.ts";
+export type {
+  Damage,
+  DamagedKey,
+  Problem,
+  RevisionGap,
+  TailFinding,
+  Verification,
+  VerifyProgress,
+} from "./lib/bitcask/verify.ts";
 export {
   Bucket,
   type BucketOptions,
@@ -27,8 +37,9 @@ export {
   type SetOptions,
   type WriteResult,
 } from "./lib/store/bucket.ts";
-export type { ChangeType, ControlEvent } from "./lib/engine/engine.ts";
+export type { ChangeType, ControlEvent, SnapshotResult } from "./lib/engine/engine.ts";
 export { connect, type ConnectOptions } from "./lib/store/connect.ts";
 export { open, type OpenOptions } from "./lib/store/open.ts";
+export { repair, restore, type UpkeepOptions, verify } from "./lib/store/upkeep.ts";
 export { Store, type StoreStats, type StoreSubscribeOptions } from "./lib/store/store.ts";
 export { type Change, type SubscribeOptions, Subscription, type SubscriptionEvent } from "./lib/store/subscription.ts";

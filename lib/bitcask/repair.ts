@@ -90,9 +90,10 @@ export async function repairLog(fileSystem: FileSystem, options: VerifyLogOption
   const manifest = await settleManifest(fileSystem, found, epoch);
   const { segments, quarantined, nextSegment } = await rewrite(fileSystem, options, found, manifest);
   const revision = manifest.revision + passedOver(damage);
+  const written = await settleEnd(fileSystem, options, manifest, { revision, segments, nextSegment });
   for (const name of quarantined) fileSystem.rename(name, quarantineName(name));
   await fileSystem.syncDirectory();
-  await writeManifest(fileSystem, { ...manifest, segments, nextSegment, epoch, revision, floor: revision });
+  await writeManifest(fileSystem, { ...manifest, ...written, epoch, revision, floor: revision });
   const { uncertain, records: kept } = await lookBack(fileSystem, options, damage, manifest.buckets);
   return {
     changed: true,
@@ -189,6 +190,22 @@ async function rewrite(
   }
   await fileSystem.syncDirectory();
   return result;
+}
+
+/** A log whose last segment was written anew ends as a closed one does. */
+async function settleEnd(
+  fileSystem: FileSystem,
+  { clock }: VerifyLogOptions,
+  manifest: Manifest,
+  made: Pick<Manifest, "revision" | "segments" | "nextSegment">,
+): Promise<Pick<Manifest, "segments" | "nextSegment">> {
+  const { segments, nextSegment } = made;
+  if (segments.length > 0 && segments.at(-1) === manifest.segments.at(-1)) return { segments, nextSegment };
+  const storeId = fromHex(manifest.store)!;
+  const writer = new SegmentWriter({ fileSystem, clock, storeId, nextSegment, segmentBytesMax: 0 });
+  const last = await writer.end(made.revision, manifest.time);
+  await fileSystem.syncDirectory();
+  return { segments: [...segments, last], nextSegment: writer.nextSegment };
 }
 
 /** Segments that can only be rewritten together: those whose revisions overlap, when any do. */

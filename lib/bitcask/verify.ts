@@ -189,14 +189,22 @@ interface Reading {
   /** The records up to the end of a batch do not count: others of it are lost. */
   broken: boolean;
   marked: number;
-  /** Of the last segment: where the sound part ends, and what was known there. */
-  cut:
-    | { readonly offset: number; readonly damage: number; readonly openFrom: number; readonly counts: Counts }
-    | undefined;
+  /** Of the last segment: where the sound part ends. */
+  cut: Cut | undefined;
   /** A mark behind that place says that it was safe. */
   rotted: boolean;
   firstRevision: number;
   lastRevision: number;
+}
+
+/** Where the sound part of the last segment ends, and what was known there. */
+interface Cut {
+  readonly offset: number;
+  /** It ends with a seal. */
+  readonly sealed: boolean;
+  readonly damage: number;
+  readonly openFrom: number;
+  readonly counts: Counts;
 }
 
 /** What has been counted so far. */
@@ -451,7 +459,8 @@ class Surveyor {
 
   #hole(reading: Reading, problem: Problem, offset: number, bytes: number, keys: readonly KeyName[]): void {
     if (reading.last) {
-      reading.cut ??= { offset, damage: this.#damage.length, openFrom: this.#openFrom, counts: this.#counts };
+      const { sealed } = reading.scan;
+      reading.cut ??= { offset, sealed, damage: this.#damage.length, openFrom: this.#openFrom, counts: this.#counts };
     }
     this.#note(problem, reading.name, reading.id, offset, bytes, keys);
   }
@@ -468,7 +477,7 @@ class Surveyor {
     const { cut } = reading;
     if (cut === undefined) return;
     const empty = scan.isZeroFrom(cut.offset);
-    const type = empty ? "empty" : reading.rotted || scan.sealed ? "rot" : "torn";
+    const type = empty ? "empty" : reading.rotted || cut.sealed ? "rot" : "torn";
     this.#tail = { type, segment: id, file: name, offset: cut.offset, bytes: scan.size - cut.offset };
     if (type === "rot") return;
     // What stands behind a tear never happened: it is no neighbour of any damage either.

@@ -4,12 +4,15 @@
  * Records come whole and in order of revision. A segment is made in memory, sealed when the next record has no room,
  * written to its file in slices and synced. Nothing names the files yet: the manifest is its caller's, and last.
  *
+ * A log that ends here gets an empty segment with the mark of a close behind the others: the last segment of a log may be
+ * torn, any other must end with its seal, and so damage to what was written is never taken for a tear.
+ *
  * @module
  */
 import type { Clock } from "../base/clock.ts";
 import type { FileSystem } from "../fs/fs.ts";
 import { BlockCache } from "./cache.ts";
-import { timeAt } from "./record.ts";
+import { EMPTY, encodeMark, FLAG, KIND, NO_CONTENT, timeAt } from "./record.ts";
 import { MARK_BYTES, SEAL_BYTES, Segment, SEGMENT_HEADER_BYTES, segmentName } from "./segment.ts";
 
 /** Options of {@link SegmentWriter}. */
@@ -27,6 +30,9 @@ export interface WrittenSegment {
   readonly id: number;
   readonly firstRevision: number;
   readonly lastRevision: number;
+  readonly records: number;
+  /** Of the whole file. */
+  readonly bytes: number;
 }
 
 const SLICE_BYTES = 256 * 1024;
@@ -35,13 +41,11 @@ const SLICE_BYTES = 256 * 1024;
 export class SegmentWriter {
   /** What is on stable storage so far, but for the names. */
   readonly written: WrittenSegment[] = [];
-  /** Records and bytes written so far. */
-  records = 0;
-  bytes = 0;
   /** The next new segment's id. */
   nextSegment: number;
   readonly #options: SegmentWriterOptions;
   #segment: Segment | undefined;
+  #records = 0;
   #time = 0;
 
   /** Writes nothing before the first segment is full or the end. */
@@ -57,16 +61,10 @@ export class SegmentWriter {
 
   /** Copies a whole record to the end. */
   add(record: Uint8Array): void {
-    const { storeId, segmentBytesMax } = this.#options;
-    this.#segment ??= new Segment(
-      this.nextSegment++,
-      { storeId, cache: new BlockCache(0) },
-      Math.max(segmentBytesMax, SEGMENT_HEADER_BYTES + MARK_BYTES + record.length + SEAL_BYTES),
-    );
+    this.#segment ??= this.#begin(record.length);
     this.#segment.appendCopy(record);
     this.#time = timeAt(record, 0);
-    this.records++;
-    this.bytes += record.length;
+    this.#records++;
   }
 
   /** Seals the segment that was begun, and makes it durable. */
@@ -75,12 +73,38 @@ export class SegmentWriter {
     if (segment === undefined) return;
     this.#segment = undefined;
     segment.seal(segment.lastRevision, this.#time);
+    const { id, firstRevision, lastRevision, tail: bytes } = segment;
+    this.written.push({ id, firstRevision, lastRevision, records: this.#records, bytes });
+    this.#records = 0;
+    await this.#write(segment);
+  }
+
+  /** Ends the log: writes an empty segment, as a log has it that was closed, and returns its id. */
+  async end(revision: number, time: number): Promise<number> {
+    await this.finish();
+    const segment = this.#begin(0);
+    const value = encodeMark(segment.tail + MARK_BYTES);
+    const mark = { kind: KIND.mark, bucket: 0, revision, at: time, key: EMPTY, value, content: NO_CONTENT };
+    segment.append({ ...mark, flags: FLAG.clean });
+    await this.#write(segment);
+    return segment.id;
+  }
+
+  #begin(length: number): Segment {
+    const { storeId, segmentBytesMax } = this.#options;
+    return new Segment(
+      this.nextSegment++,
+      { storeId, cache: new BlockCache(0) },
+      Math.max(segmentBytesMax, SEGMENT_HEADER_BYTES + MARK_BYTES + length + SEAL_BYTES),
+    );
+  }
+
+  async #write(segment: Segment): Promise<void> {
     const { fileSystem, clock } = this.#options;
-    const { id, firstRevision, lastRevision } = segment;
+    const { id } = segment;
     // A run that crashed may have left one.
     fileSystem.remove(segmentName(id));
     const file = fileSystem.open(segmentName(id), "create");
-    this.written.push({ id, firstRevision, lastRevision });
     try {
       for (let from = 0; from < segment.tail; from += SLICE_BYTES) {
         if (from > 0) await new Promise<void>((resolve) => clock.after(0, resolve));

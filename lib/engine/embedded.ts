@@ -40,6 +40,7 @@ import {
   valueAt,
 } from "../bitcask/record.ts";
 import type { Segment } from "../bitcask/segment.ts";
+import { Snapshots } from "../bitcask/snapshot.ts";
 import type { FileSystem } from "../fs/fs.ts";
 import {
   type ChangeEvent,
@@ -56,6 +57,7 @@ import {
   PAGE_BYTES_MAX,
   PAGE_ENTRIES_MAX,
   type SetOptions,
+  type SnapshotResult,
   type SubscribeQuery,
   type WriteResult,
 } from "./engine.ts";
@@ -63,6 +65,8 @@ import {
 /** Options of {@link openEmbedded}, all given; `open` has the defaults. */
 export interface EmbeddedOptions extends EngineLimits, CompactionOptions {
   readonly fileSystem: FileSystem;
+  /** The folder at a path, for snapshots. */
+  readonly folder?: (path: string) => FileSystem;
   readonly clock: Clock;
   readonly sync: SyncPolicy;
   readonly syncIntervalMs: number;
@@ -116,7 +120,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedEn
 
 /** A store's data in this process. Made by {@link openEmbedded}. */
 export class EmbeddedEngine implements Engine {
-  readonly capabilities: EngineCapabilities = { sync: true };
+  readonly capabilities: EngineCapabilities = { sync: true, snapshot: true };
   readonly limits: EngineLimits;
   readonly #options: EmbeddedOptions;
   readonly #clock: Clock;
@@ -126,6 +130,7 @@ export class EmbeddedEngine implements Engine {
   readonly #expiry: Expiry;
   readonly #feed: Feed;
   readonly #compaction: Compaction;
+  readonly #snapshots: Snapshots;
   /** The newest waiting change by hash of its key. */
   readonly #pending = new Map<number, Note>();
   #wallAtOpen = 0;
@@ -170,14 +175,16 @@ export class EmbeddedEngine implements Engine {
       committed,
       page: (bucket, prefix, after) => this.#changes(bucket, prefix, after),
     });
+    const isLive = ({ slot }: Segment, offset: number): boolean => this.#live.isLive(slot * ADDRESS_UNIT + offset);
     this.#compaction = new Compaction(log, this.#clock, {
       now,
       committed,
       sync: () => this.#group.sync(),
-      isLive: (segment, offset) => this.#live.isLive(segment.slot * ADDRESS_UNIT + offset),
+      isLive,
       moved: (moves) => this.#moved(moves),
       report: options.report,
     }, options);
+    this.#snapshots = new Snapshots(log, this.#clock, this.#compaction, { ...options, now, committed, isLive });
   }
 
   /** A record of the log at open, in order of revision. */
@@ -354,15 +361,9 @@ export class EmbeddedEngine implements Engine {
     const entry = current === undefined ? undefined : entryAt(current.segment.window, current.at);
     const result: WriteResult = { ok: false, current: entry };
     if (!this.#group.busy) return Promise.resolve(result);
-    return new Promise((resolve, reject) => {
-      this.#group.enqueue({
-        address: -1,
-        hash: 0,
-        older: undefined,
-        settled: false,
-        done: () => resolve(result),
-        fail: reject,
-      });
+    return new Promise((resolve, fail) => {
+      const done = (): void => resolve(result);
+      this.#group.enqueue({ address: -1, hash: 0, older: undefined, settled: false, done, fail });
     });
   }
 
@@ -428,7 +429,7 @@ export class EmbeddedEngine implements Engine {
         if (this.#pending.get(note.hash) === note) this.#pending.delete(note.hash);
         const segment = this.#log.segmentOf(note.address);
         const offset = note.address % ADDRESS_UNIT;
-        this.#live.apply(segment, offset);
+        this.#snapshots.noteDead(this.#live.apply(segment, offset), segment, offset);
         this.#schedule(segment, offset);
         this.#feed.publish(segment, offset);
       }
@@ -531,6 +532,12 @@ export class EmbeddedEngine implements Engine {
     this.#checkOpen();
     await this.#group.rotate();
     await this.#compaction.compactAll();
+  }
+
+  /** See {@link Engine.snapshot}. */
+  async snapshot(path: string): Promise<SnapshotResult> {
+    this.#checkOpen();
+    return await this.#snapshots.take(this.#options.folder?.(path));
   }
 
   /**

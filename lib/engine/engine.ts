@@ -27,6 +27,8 @@ export function isBucketName(name: string): boolean {
 export interface EngineCapabilities {
   /** `getSync` is there. */
   readonly sync: boolean;
+  /** `snapshot` is there. */
+  readonly snapshot: boolean;
 }
 
 /** The largest key and value that an engine takes, in bytes. */
@@ -140,6 +142,15 @@ export interface EngineSubscription {
 /** Figures about an engine, by name; all numbers. */
 export type EngineStats = Readonly<Record<string, number>>;
 
+/** What a snapshot holds. */
+export interface SnapshotResult {
+  /** It is the store as of this revision. */
+  readonly revision: number;
+  readonly keys: number;
+  readonly bytes: number;
+  readonly segments: number;
+}
+
 /** Where keys live. Bucket names are checked by the caller. */
 export interface Engine {
   readonly capabilities: EngineCapabilities;
@@ -165,5 +176,7 @@ export interface Engine {
   sync(): Promise<void>;
   /** Gives back the space of dead records; resolves when done. */
   compact(): Promise<void>;
+  /** Only when `capabilities.snapshot`: copies what is live now into the folder at `path`, as a store of its own. */
+  snapshot?(path: string): Promise<SnapshotResult>;
   close(): Promise<void>;
 }
