@@ -112,7 +112,9 @@ export class Compaction {
     });
   }
 
-  /** Runs `work` between two runs: meanwhile no record moves. It should end soon once `isClosed`, and then never begins. */
+  /**
+   * Runs `work` between two runs: meanwhile no record moves. It should end soon once `isClosed`, and then never begins.
+   */
   exclusive(work: (isClosed: () => boolean) => Promise<void>): Promise<void> {
     return this.#queue(() => work(() => this.#closed));
   }

@@ -6,14 +6,14 @@
  * 1. The store is read (`verify.ts`). A sound one is left as it is, to the byte.
  * 2. A manifest that is bad or missing is written anew from what the segments bear out; a bad one is kept aside.
  * 3. The records of each damaged segment that count are copied to a new one, sealed and synced. Segments whose
- *    revisions overlap (a crash left both the input and the output of a compaction, and the manifest is lost) are merged:
- *    of records with one revision, which are copies of one another, the first is kept.
+ *    revisions overlap (a crash left both the input and the output of a compaction, and the manifest is lost) are
+ *    merged: of records with one revision, which are copies of one another, the first is kept.
  * 4. The damaged files are renamed: `0000000003.segment.quarantine`. From here on until the next step an open refuses
  *    the store, and a repair takes the renamed file for the missing one.
  * 5. The manifest with the new segments is switched, with a new epoch, since every cursor must start again.
  *
- * A crash at any step leaves a store that a repair takes up again. No id of a segment is given twice, nor a revision: the
- * numbers that lost records may have had are passed over.
+ * A crash at any step leaves a store that a repair takes up again. No id of a segment is given twice, nor a revision:
+ * the numbers that lost records may have had are passed over.
  *
  * Nothing can tell what a lost record said: the key's version before it comes back, a lost tombstone revives its key.
  * What may be older than it should is reported as uncertain.
@@ -68,6 +68,7 @@ export interface Repair {
   readonly records: number;
   /** Names of buckets that were made up, since theirs were lost. */
   readonly bucketsNamed: readonly string[];
+  /** What may be older than it should be. */
   readonly uncertain: Uncertain;
 }
 

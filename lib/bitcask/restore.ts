@@ -2,8 +2,8 @@
  * A copy of a closed store, such as a snapshot, that is sound to the last byte.
  *
  * The source is read and checked wholly before anything is written; its segments are copied as they are and the copy is
- * checked too; the manifest comes last. The copy keeps the store's id, which every checksum is bound to, but has an epoch
- * of its own: from here on it goes its own way, and a cursor from the other one means nothing in it.
+ * checked too; the manifest comes last. The copy keeps the store's id, which every checksum is bound to, but has an
+ * epoch of its own: from here on it goes its own way, and a cursor from the other one means nothing in it.
  *
  * @module
  */
@@ -17,8 +17,8 @@ import { pause, SLICE_BYTES, survey, type Verification, type VerifyLogOptions } 
 
 /**
  * Copies the store in `source` into `target`, which is empty or missing.
- * @throws {FirkinError} CORRUPT — the source is damaged, at the place in the error's `detail`; INVALID — the target is not
- * empty; FULL, IO
+ * @throws {FirkinError} CORRUPT — the source is damaged, at the place in the error's `detail`; INVALID — the target is
+ * not empty; FULL, IO
  */
 export async function restoreLog(
   source: FileSystem,
@@ -41,10 +41,11 @@ export async function restoreLog(
 
 /** A torn end is refused too: no store that was closed has one, so a copy of it was cut. */
 function refuseDamage(folder: FileSystem, { damage, tail }: Verification): void {
-  const first = damage[0] ?? tail;
-  if (first === undefined) return;
-  const { file, offset, segment } = first;
-  const what = "problem" in first ? first.problem : first.type;
+  const [first] = damage;
+  const place = first ?? tail;
+  if (place === undefined) return;
+  const { file, offset, segment } = place;
+  const what = first?.problem ?? tail?.type;
   const message = `Cannot restore: ${folder.path}/${file} is damaged at offset ${offset} (${what})`;
   throw new FirkinError("CORRUPT", message, {
     detail: { path: file, offset, ...(segment === undefined ? {} : { segment }) },

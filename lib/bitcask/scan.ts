@@ -62,7 +62,9 @@ const WINDOW_BYTES = 256 * 1024;
 /** Places looked at in one step of the search for the next sound record. */
 const PLACES_PER_STEP = 256 * 1024;
 
-/** What a part that cannot be read is taken for: it must fail the checks, so neither zeros nor an erased disk's ones. */
+/**
+ * What a part that cannot be read is taken for: it must fail the checks, so neither zeros nor an erased disk's ones.
+ */
 const UNREADABLE = 0xa5;
 
 /** What a disk reads at once: where a read fails, the rest is read in such pieces. */

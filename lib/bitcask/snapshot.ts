@@ -5,11 +5,11 @@
  * 2. In slices, the log is read in order up to that revision, and every set record that was live at it is copied to new
  *    segments of the target: the keydir points at it, or it has died meanwhile. Who dies meanwhile is noted, which
  *    costs memory for what is overwritten meanwhile and no more.
- * 3. The manifest comes last: with an id and an epoch of its own, and this revision as its floor. Until it is there, the
- *    target holds segments and no manifest, which an open refuses.
+ * 3. The manifest comes last: with an id and an epoch of its own, and this revision as its floor. Until it is there,
+ *    the target holds segments and no manifest, which an open refuses.
  *
- * A key that is *taken* meanwhile is left out: its value has been delivered, and a copy would deliver it again. If it has
- * been copied already, its segment is written anew without it before the snapshot is said to be done.
+ * A key that is *taken* meanwhile is left out: its value has been delivered, and a copy would deliver it again. If it
+ * has been copied already, its segment is written anew without it before the snapshot is said to be done.
  *
  * Reads and writes go on all the while; a failure leaves the source as it was and the target empty.
  *

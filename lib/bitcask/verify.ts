@@ -52,13 +52,15 @@ export interface RevisionGap {
 
 /** A damaged place. */
 export interface Damage {
+  /** What is wrong. */
   readonly problem: Problem;
   /** The file's name. */
   readonly file: string;
   /** The segment's number, when it is about one. */
   readonly segment: number | undefined;
-  /** Where in the file, and how many bytes. */
+  /** Where in the file. */
   readonly offset: number;
+  /** How many bytes. */
   readonly bytes: number;
   /** Changes that may have been lost there have these revisions. */
   readonly revisions: RevisionGap;
@@ -68,16 +70,23 @@ export interface Damage {
 
 /** A key that a damaged record names. */
 export interface DamagedKey {
+  /** The bucket's name. */
   readonly bucket: string;
+  /** The key's bytes. */
   readonly key: Uint8Array;
 }
 
 /** What follows the sound records of the last segment: room that a crash left, a tear, or damage. */
 export interface TailFinding {
+  /** Zeros, the leavings of a crash, or damage to what was safe. */
   readonly type: "empty" | "torn" | "rot";
+  /** The last segment's number. */
   readonly segment: number;
+  /** The file's name. */
   readonly file: string;
+  /** Where the sound part ends. */
   readonly offset: number;
+  /** Bytes from there to the end of the file. */
   readonly bytes: number;
 }
 
@@ -85,6 +94,7 @@ export interface TailFinding {
 export interface Verification {
   /** True when there is no damage. A torn end is none: the next open cuts it. */
   readonly sound: boolean;
+  /** Every damaged place. */
   readonly damage: readonly Damage[];
   /** What the last segment ends with beside sound records. */
   readonly tail: TailFinding | undefined;
@@ -92,9 +102,11 @@ export interface Verification {
   readonly leftovers: readonly string[];
   /** What a crash or a repair has kept aside. */
   readonly kept: readonly string[];
+  /** Segments of the log. */
   readonly segments: number;
   /** Sound records that are changes of keys. */
   readonly records: number;
+  /** Bytes of the segments. */
   readonly bytes: number;
   /** The last revision. */
   readonly revision: number;
@@ -102,7 +114,9 @@ export interface Verification {
 
 /** How far the reading is. */
 export interface VerifyProgress {
+  /** Bytes read. */
   readonly bytes: number;
+  /** Bytes to read. */
   readonly bytesTotal: number;
 }
 

@@ -4,8 +4,8 @@
  * Records come whole and in order of revision. A segment is made in memory, sealed when the next record has no room,
  * written to its file in slices and synced. Nothing names the files yet: the manifest is its caller's, and last.
  *
- * A log that ends here gets an empty segment with the mark of a close behind the others: the last segment of a log may be
- * torn, any other must end with its seal, and so damage to what was written is never taken for a tear.
+ * A log that ends here gets an empty segment with the mark of a close behind the others: the last segment of a log may
+ * be torn, any other must end with its seal, and so damage to what was written is never taken for a tear.
  *
  * @module
  */

@@ -146,8 +146,11 @@ export type EngineStats = Readonly<Record<string, number>>;
 export interface SnapshotResult {
   /** It is the store as of this revision. */
   readonly revision: number;
+  /** Keys in it. */
   readonly keys: number;
+  /** Bytes of their segments. */
   readonly bytes: number;
+  /** Segments that were written. */
   readonly segments: number;
 }
 

@@ -78,7 +78,8 @@ export class Store implements AsyncDisposable {
    * while reads, writes and expiry go on. Keys that are taken meanwhile are left out. Only a store in this process can.
    *
    * @param path A folder that is empty or missing.
-   * @throws {FirkinError} NOT_SUPPORTED — the store is on a server; INVALID — the folder is not empty; FULL, IO, CORRUPT
+   * @throws {FirkinError} NOT_SUPPORTED — the store is on a server; INVALID — the folder is not empty; FULL, IO,
+   * CORRUPT
    */
   async snapshot(path: string): Promise<SnapshotResult> {
     if (typeof path !== "string" || path === "" || path === ":memory:") {

@@ -67,8 +67,8 @@ export async function repair(target: string | UpkeepOptions): Promise<Repair> {
 }
 
 /**
- * Copies a snapshot, or any closed store, into another folder, where `open` takes it. Reads all of it before anything is
- * written, and the copy too.
+ * Copies a snapshot, or any closed store, into another folder, where `open` takes it. Reads all of it before anything
+ * is written, and the copy too.
  *
  * @param source The snapshot's folder, or {@link UpkeepOptions}.
  * @param target A folder that is empty or missing, or {@link UpkeepOptions}.

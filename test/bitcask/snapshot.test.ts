@@ -161,7 +161,7 @@ describe("EmbeddedEngine.snapshot()", () => {
     expect(await errorCode(() => cask.reopen({ segmentBytesMax: 600 }))).toBe(undefined);
   });
 
-  test("leaves the target empty when a call fails, or without a manifest after a crash; the source goes on", async () => {
+  test("leaves the target empty when a call fails, or without a manifest after a crash", async () => {
     const { cask, target } = await withTarget();
     for (let index = 0; index < 40; index++) await cask.set(`k${index % 9}`, "x".repeat(100));
     await cask.finish(cask.engine.snapshot("copy"));
