@@ -93,6 +93,7 @@ export async function repairLog(fileSystem: FileSystem, options: VerifyLogOption
   const revision = manifest.revision + passedOver(damage);
   const written = await settleEnd(fileSystem, options, manifest, { revision, segments, nextSegment });
   for (const name of quarantined) fileSystem.rename(name, quarantineName(name));
+  // The new names and the changed ones: a power cut that keeps only some of either leaves what a repair takes up again.
   await fileSystem.syncDirectory();
   await writeManifest(fileSystem, { ...manifest, ...written, epoch, revision, floor: revision });
   const { uncertain, records: kept } = await lookBack(fileSystem, options, damage, manifest.buckets);
@@ -189,7 +190,6 @@ async function rewrite(
     }
     result.quarantined.push(...run.filter(({ id, file }) => file === segmentName(id)).map(({ file }) => file!));
   }
-  await fileSystem.syncDirectory();
   return result;
 }
 
@@ -205,7 +205,6 @@ async function settleEnd(
   const storeId = fromHex(manifest.store)!;
   const writer = new SegmentWriter({ fileSystem, clock, storeId, nextSegment, segmentBytesMax: 0 });
   const last = await writer.end(made.revision, manifest.time);
-  await fileSystem.syncDirectory();
   return { segments: [...segments, last], nextSegment: writer.nextSegment };
 }
 

@@ -6,7 +6,7 @@
 import { describe, expect, test } from "bun:test";
 import { FirkinError } from "../../lib/base/errors.ts";
 import type { Damage } from "../../lib/bitcask/verify.ts";
-import { entriesOf, flipped, type History, repaired, stateOf, verified } from "../suites/damage.ts";
+import { entriesOf, flipped, type History, repaired, stateOf, verified, withBatch } from "../suites/damage.ts";
 import type { Disk } from "../suites/disk.ts";
 import { Cask, randomOf } from "../suites/embedded.ts";
 import { textOf } from "../suites/engine_subject.ts";
@@ -36,6 +36,10 @@ function expectedOf(history: History, damage: readonly Damage[]): Map<string, st
   });
 }
 
+function same(left: ReadonlyMap<string, string>, right: ReadonlyMap<string, string>): boolean {
+  return left.size === right.size && [...left].every(([key, value]) => right.get(key) === value);
+}
+
 function files(disk: Disk): string[] {
   return disk.list().toSorted().map((name) => `${name} ${disk.bytes(name).join()}`);
 }
@@ -55,30 +59,34 @@ describe("repairLog()", () => {
   });
 
   test("keeps what is outside the damaged place, whichever bit is flipped", async () => {
-    const { disk, history } = await written(2, true, 7);
+    const { disk, history } = await written(2, true, 6);
+    // One expectation for all bits: thousands of them would be most of the test's time.
+    const wrong: unknown[] = [];
+    let changes = 0;
     for (const name of disk.segments()) {
       for (let bit = 0; bit < disk.bytes(name).length * 8; bit++) {
         const other = flipped(disk, name, bit);
         const original = other.bytes(name);
         const { changed, damage, quarantined, uncertain } = await repaired(other);
-        const place = `${name} bit ${bit}`;
         if (!changed) continue;
-        const expected = expectedOf(history, damage);
-        expect(`${place}: ${JSON.stringify([...await entriesOf(other) as Map<string, string>])}`)
-          .toBe(`${place}: ${JSON.stringify([...expected])}`);
-        expect(quarantined).toEqual([`${name}.quarantine`]);
-        expect(other.bytes(quarantined[0]!)).toEqual(original);
+        changes++;
+        const found = await entriesOf(other);
+        const right = typeof found !== "string" && same(found, expectedOf(history, damage));
+        const kept = quarantined.join() === `${name}.quarantine` &&
+          original.every((byte, index) => byte === other.bytes(quarantined[0]!)[index]);
         // At most one change can be lost, and the report has its revision.
         const lost = [...history.keys()].filter((revision) => {
           return uncertain.revisions.some(({ after, before = Infinity }) => after < revision && revision < before);
         });
-        expect(lost.length <= 1).toBe(true);
+        if (!right || !kept || lost.length > 1) wrong.push({ name, bit, right, kept, lost });
         if (bit % 8 !== 0) continue;
         const before = files(other);
         expect(await repaired(other)).toMatchObject({ changed: false });
         expect(files(other)).toEqual(before);
       }
     }
+    expect(wrong).toEqual([]);
+    expect(changes).toBeGreaterThan(1_000);
   }, 60_000);
 
   test("keeps what is before the end of a segment that was cut, at every length", async () => {
@@ -199,6 +207,18 @@ describe("repairLog()", () => {
     expect(found).toEqual([...stateOf(history, () => true)]);
     await opened.close();
     expect((await verified(disk)).sound).toBe(true);
+  });
+
+  test("drops a batch that is not whole, and nothing beside it", async () => {
+    const { disk, name, starts } = await withBatch();
+    expect([...(await entriesOf(disk) as Map<string, string>).keys()]).toEqual(["k1", "k2", "k3", "k4", "k5"]);
+    for (const member of [0, 1, 2]) {
+      const other = flipped(disk, name, (starts[member]! + 12) * 8 + 9);
+      const { uncertain } = await repaired(other);
+      expect([...(await entriesOf(other) as Map<string, string>).keys()]).toEqual(["k1", "k5"]);
+      expect(uncertain.revisions).toEqual([{ after: 1, before: 5 }]);
+      expect((await verified(other)).sound).toBe(true);
+    }
   });
 
   test("lets go of a missing segment, and says what may be lost", async () => {

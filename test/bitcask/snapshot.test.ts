@@ -96,10 +96,10 @@ describe("EmbeddedEngine.snapshot()", () => {
         return action === "sync" ? write(1 + random(6)).then(() => cask.advance(random(40))) : undefined;
       };
       const taking = cask.engine.snapshot("copy");
-      const compacting = cask.engine.compact();
+      const compacting = seed % 2 === 0 ? cask.engine.compact() : undefined;
       const { revision, keys, segments } = await cask.finish(taking);
       target.before = () => {};
-      await cask.finish(compacting);
+      if (compacting !== undefined) await cask.finish(compacting);
       await cask.advance(1_000);
       const { time, ...manifest } = manifestOf(target);
       subscription.close();
@@ -116,6 +116,19 @@ describe("EmbeddedEngine.snapshot()", () => {
       expect((await verified(cask.disk)).sound).toBe(true);
     }
     expect(died).toBeGreaterThan(100);
+  });
+
+  test("leaves out a key that is due, though its end could not be written yet", async () => {
+    const { cask, target } = await withTarget();
+    await cask.set("a", "1", { deadline: { ttl: 100 } });
+    await cask.set("b", "1", { deadline: { ttl: 10_000 } });
+    cask.disk.before = ({ action }) => {
+      if (action === "write") throw new FirkinError("FULL", "Cannot write: no space");
+    };
+    await cask.advance(200);
+    await cask.finish(cask.engine.snapshot("copy"));
+    expect((await verified(target)).records).toBe(1);
+    expect([...(await entriesOf(target) as Map<string, string>).keys()]).toEqual(["b"]);
   });
 
   test("is a store of its own: other id, other epoch, revisions go on", async () => {

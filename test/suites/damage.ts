@@ -4,13 +4,24 @@
  * @module
  */
 import { expect } from "bun:test";
+import { fromHex } from "../../lib/base/bytes.ts";
 import { ManualClock } from "../../lib/base/clock.ts";
+import {
+  EMPTY,
+  encodeMark,
+  encodeRecord,
+  FLAG,
+  KIND,
+  type Kind,
+  NO_CONTENT,
+  segmentSeed,
+} from "../../lib/bitcask/record.ts";
 import { type Repair, repairLog } from "../../lib/bitcask/repair.ts";
 import { type Verification, verifyLog } from "../../lib/bitcask/verify.ts";
 import type { FileSystem } from "../../lib/fs/fs.ts";
 import type { Disk } from "./disk.ts";
 import { Cask } from "./embedded.ts";
-import { textOf } from "./engine_subject.ts";
+import { bytesOf, textOf } from "./engine_subject.ts";
 import { errorCode } from "./fs.ts";
 
 /** Lets timers run until `promise` settles. */
@@ -49,6 +60,35 @@ export function flipped(disk: Disk, name: string, bit: number): Disk {
   bytes[bit >> 3]! ^= 1 << (bit & 7);
   other.put(name, bytes);
   return other;
+}
+
+/** A store with the changes 1, 2 to 4 as a batch, 5, and a mark that says that they are safe; and where they start. */
+export async function withBatch(): Promise<{ disk: Disk; name: string; starts: number[] }> {
+  const cask = await Cask.open();
+  await cask.set("k1", "");
+  await cask.close();
+  const { disk } = cask;
+  const name = disk.segments()[0]!;
+  const { store } = JSON.parse(new TextDecoder().decode(disk.bytes("manifest")).split("\n")[0]!);
+  const seed = segmentSeed(fromHex(store)!, 1);
+  const before = disk.bytes(name);
+  const bytes = new Uint8Array(before.length + 300);
+  bytes.set(before);
+  let end = before.length;
+  const starts: number[] = [];
+  const add = (kind: Kind, revision: number, flags = 0): void => {
+    starts.push(end);
+    const [bucket, key] = kind === KIND.set ? [1, bytesOf(`k${revision}`)] : [0, EMPTY];
+    const value = kind === KIND.mark ? encodeMark(end) : EMPTY;
+    end = encodeRecord(bytes, end, seed, { kind, bucket, revision, at: 1, key, value, content: NO_CONTENT, flags });
+  };
+  add(KIND.set, 2, FLAG.more);
+  add(KIND.set, 3, FLAG.more);
+  add(KIND.set, 4);
+  add(KIND.set, 5);
+  add(KIND.mark, 5);
+  disk.put(name, bytes.slice(0, end));
+  return { disk, name, starts };
 }
 
 /** What was written, by revision. */
