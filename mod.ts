@@ -19,6 +19,16 @@ export { NodeFileSystem } from "./lib/fs/node.ts";
 export type { Hours } from "./lib/bitcask/candidates.ts";
 export type { ReserveEvent } from "./lib/bitcask/reserve.ts";
 export type { CompactionEvent, LogEvent, SyncPolicy, TornEvent } from "./lib/bitcask/log.ts";
+export type { Repair, Uncertain, UncertainKey } from "./lib/bitcask/repair.ts";
+export type {
+  Damage,
+  DamagedKey,
+  Problem,
+  RevisionGap,
+  TailFinding,
+  Verification,
+  VerifyProgress,
+} from "./lib/bitcask/verify.ts";
 export {
   Bucket,
   type BucketOptions,
@@ -30,9 +40,10 @@ export {
   type SetOptions,
   type WriteResult,
 } from "./lib/store/bucket.ts";
-export type { ChangeType, ControlEvent } from "./lib/engine/engine.ts";
+export type { ChangeType, ControlEvent, SnapshotResult } from "./lib/engine/engine.ts";
 export { Atomic, type AtomicResult, type AtomicSetOptions } from "./lib/store/atomic.ts";
 export { connect, type ConnectOptions } from "./lib/store/connect.ts";
 export { type AutomaticCompaction, open, type OpenOptions } from "./lib/store/open.ts";
+export { repair, restore, type UpkeepOptions, verify } from "./lib/store/upkeep.ts";
 export { Store, type StoreStats, type StoreSubscribeOptions } from "./lib/store/store.ts";
 export { type Change, type SubscribeOptions, Subscription, type SubscriptionEvent } from "./lib/store/subscription.ts";

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * The command: `firkin serve | get | set | delete | list | subscribe`.
+ * The command: `firkin serve | get | set | delete | list | subscribe`, and the upkeep of a folder (`upkeep.ts`).
  *
  * Every flag of `serve`, and `--url`, is also an environment variable (`FIRKIN_*`); a flag wins over the variable, the
  * variable over the default.
@@ -8,7 +8,7 @@
  * only `set` makes a store where there is none, so that a mistyped folder is not answered as an empty one.
  *
  * Results go to standard output, everything else to standard error, an error as one line. Exit codes: 0 done, 1 there
- * is no such key or the condition did not hold, 2 wrong usage, 3 anything else.
+ * is no such key, the condition did not hold, or there is damage, 2 wrong usage, 3 anything else.
  *
  * @module
  */
@@ -26,6 +26,7 @@ import { connect } from "../lib/store/connect.ts";
 import { open } from "../lib/store/open.ts";
 import type { Store } from "../lib/store/store.ts";
 import { serve, type ServerEvent, type TransportName } from "./mod.ts";
+import { addUpkeepCommands } from "./upkeep.ts";
 
 const VERSION = "0.1.0";
 const EXIT = { done: 0, missing: 1, usage: 2, failure: 3 } as const;
@@ -375,6 +376,7 @@ function program(exit: (code: number) => void): Command {
     .option("--snapshot", "first what is there now")
     .option("--from <cursor>", "continue after this cursor")
     .action(async (bucket: string | undefined, flags: SubscribeFlags) => exit(await subscribeCommand(bucket, flags)));
+  addUpkeepCommands(firkin, exit);
   return firkin;
 }
 

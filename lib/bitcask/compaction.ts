@@ -168,6 +168,13 @@ export class Compaction {
     };
   }
 
+  /**
+   * Runs `work` between two runs: meanwhile no record moves. It should end soon once `isClosed`, and then never begins.
+   */
+  exclusive(work: (isClosed: () => boolean) => Promise<void>): Promise<void> {
+    return this.#queue(() => work(() => this.#closed));
+  }
+
   /** Resolves when no run is under way; no other begins. */
   async close(): Promise<void> {
     this.#closed = true;

@@ -106,8 +106,8 @@ export class LiveRecords implements LogOwner {
     return this.#keydir.pointsAt(this.hash(bucketAt(segment.window, at), keyAt(segment.window, at)), address);
   }
 
-  /** The record at `offset`, a change of a key, has become visible. */
-  apply(segment: Segment, offset: number): void {
+  /** The record at `offset`, a change of a key, has become visible. Returns the address it replaced or ended, or -1. */
+  apply(segment: Segment, offset: number): number {
     const at = segment.seek(offset);
     const { window } = segment;
     const bucket = bucketAt(window, at);
@@ -126,6 +126,7 @@ export class LiveRecords implements LogOwner {
     }
     this.#storing = false;
     if (before !== -1) this.#bury(before);
+    return before;
   }
 
   /** The record at `before` has a copy: point at it. False when the key has moved on. */

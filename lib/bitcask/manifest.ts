@@ -17,7 +17,7 @@ import type { FileSystem } from "../fs/fs.ts";
 
 /** The file's name, and the name it has while it is written. */
 export const MANIFEST_NAME = "manifest";
-const MANIFEST_NEW_NAME = "manifest.new";
+export const MANIFEST_NEW_NAME = "manifest.new";
 
 /** What the manifest says. */
 export interface Manifest {
@@ -44,18 +44,35 @@ export interface Manifest {
 
 /** The manifest of the folder, undefined when there is none. @throws {FirkinError} CORRUPT — there is a bad one */
 export function readManifest(fileSystem: FileSystem): Manifest | undefined {
-  if (!fileSystem.list().includes(MANIFEST_NAME)) return undefined;
-  const file = fileSystem.open(MANIFEST_NAME, "read");
-  const bytes = new Uint8Array(file.size());
-  file.read(bytes, 0);
-  file.close();
-  const text = new TextDecoder().decode(bytes);
-  const [line = "", check = ""] = text.split("\n");
-  if (check !== checkOf(line)) throw corrupt(fileSystem, "its checksum does not hold");
+  const { line, sound } = readLine(fileSystem);
+  if (line === undefined) return undefined;
+  if (!sound) throw corrupt(fileSystem, "its checksum does not hold");
   const manifest = JSON.parse(line) as Manifest;
   if (manifest.format !== 1) throw corrupt(fileSystem, `format ${manifest.format} is newer than this firkin`);
   if (fromHex(manifest.store)?.length !== 16) throw corrupt(fileSystem, "the store id is not 16 bytes");
   return manifest;
+}
+
+/** What a manifest that fails its check still says: any field may be missing or wrong. Undefined when it is sound. */
+export function readBadManifest(fileSystem: FileSystem): Partial<Record<keyof Manifest, unknown>> | undefined {
+  const { line, sound } = readLine(fileSystem);
+  if (sound) return undefined;
+  try {
+    const found: unknown = JSON.parse(line ?? "");
+    return typeof found === "object" && found !== null ? found : {};
+  } catch {
+    return {};
+  }
+}
+
+function readLine(fileSystem: FileSystem): { line: string | undefined; sound: boolean } {
+  if (!fileSystem.list().includes(MANIFEST_NAME)) return { line: undefined, sound: false };
+  const file = fileSystem.open(MANIFEST_NAME, "read");
+  const bytes = new Uint8Array(file.size());
+  file.read(bytes, 0);
+  file.close();
+  const [line = "", check = ""] = new TextDecoder().decode(bytes).split("\n");
+  return { line, sound: check === checkOf(line) };
 }
 
 /** Switches to `manifest`; resolves when the switch is on stable storage. One call at a time. */

@@ -243,9 +243,13 @@ export function checkRecord(bytes: Uint8Array, at: number, end: number, seed: nu
 
 /** The checksum of what stands from behind its own four bytes at `at` to `end`, bound to `seed` and `offset`. */
 export function checksum(bytes: Uint8Array, at: number, end: number, seed: number, offset: number): number {
+  return crc32(bytes.subarray(at + 4, end), placeSeed(seed, offset));
+}
+
+/** What the checksum of the record at `offset` begins with; `seed` is the segment's. */
+export function placeSeed(seed: number, offset: number): number {
   // The offset goes through a multiplication so that neighbouring offsets differ in many bits of the seed.
-  const place = Math.imul(offset, 0x9e3779b1) ^ Math.floor(offset / 0x100000000);
-  return crc32(bytes.subarray(at + 4, end), seed ^ place);
+  return seed ^ Math.imul(offset, 0x9e3779b1) ^ Math.floor(offset / 0x100000000);
 }
 
 /** The checksum seed of a segment's records: its store and its id. */

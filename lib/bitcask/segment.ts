@@ -30,6 +30,7 @@ import {
   HEADER_BYTES_MAX,
   KIND,
   NO_CONTENT,
+  readU32,
   recordBytes,
   recordBytesAt,
   type RecordFields,
@@ -312,6 +313,17 @@ export class Segment {
     this.file = undefined;
     this.#resident = undefined;
   }
+}
+
+/** The id in a segment's file name, undefined when the file is something else. */
+export function segmentIdOf(name: string): number | undefined {
+  return /^\d{10}\.segment$/.test(name) ? Number(name.slice(0, 10)) : undefined;
+}
+
+/** The store that a segment's header tells of, undefined when its checksum does not hold. */
+export function storeIdOf(header: Uint8Array): Uint8Array | undefined {
+  if (header.length < SEGMENT_HEADER_BYTES || crc32(header.subarray(0, 28)) !== readU32(header, 28)) return undefined;
+  return header.slice(8, 24);
 }
 
 /** True when `bytes` begin with the header that `segment` has in memory: magic, version, store, id and checksum. */

@@ -29,6 +29,7 @@ import { rangeOf } from "../bitcask/order.ts";
 import { type Found, type Note, PendingChanges } from "../bitcask/pending.ts";
 import { bucketAt, entryAt, expiresAtAt, keyAt } from "../bitcask/record.ts";
 import type { Segment } from "../bitcask/segment.ts";
+import { Snapshots } from "../bitcask/snapshot.ts";
 import { StoreTime } from "../bitcask/time.ts";
 import { Writes } from "../bitcask/writes.ts";
 import type { FileSystem } from "../fs/fs.ts";
@@ -52,6 +53,7 @@ import {
   PAGE_BYTES_MAX,
   PAGE_ENTRIES_MAX,
   type SetOptions,
+  type SnapshotResult,
   type SubscribeQuery,
   type WriteResult,
 } from "./engine.ts";
@@ -59,6 +61,8 @@ import {
 /** Options of {@link openEmbedded}, all given; `open` has the defaults. */
 export interface EmbeddedOptions extends EngineLimits, CompactionOptions, Omit<LogOptions, "attach"> {
   readonly fileSystem: FileSystem;
+  /** The folder at a path, for snapshots. */
+  readonly folder?: (path: string) => FileSystem;
   readonly clock: Clock;
   readonly syncIntervalMs: number;
   /** Values of at least this many bytes are stored compressed when that is smaller. Infinity: never. */
@@ -86,7 +90,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedEn
 
 /** A store's data in this process. Made by {@link openEmbedded}. */
 export class EmbeddedEngine implements Engine {
-  readonly capabilities: EngineCapabilities = { sync: true };
+  readonly capabilities: EngineCapabilities = { sync: true, snapshot: true };
   readonly limits: EngineLimits;
   readonly #options: EmbeddedOptions;
   readonly #clock: Clock;
@@ -99,6 +103,7 @@ export class EmbeddedEngine implements Engine {
   readonly #feed: Feed;
   readonly #compaction: Compaction;
   readonly #time: StoreTime;
+  readonly #snapshots: Snapshots;
   #closed = false;
   #closing: Promise<void> | undefined;
 
@@ -154,17 +159,21 @@ export class EmbeddedEngine implements Engine {
       committed,
       page: (bucket, prefix, after) => this.#changes(bucket, prefix, after),
     });
+    const isLive = ({ slot }: Segment, offset: number): boolean => {
+      return this.#live.isLive(slot * ADDRESS_UNIT + offset, true);
+    };
     this.#compaction = new Compaction(log, this.#clock, {
       now,
       committed,
       seal: () => this.#group.rotate(),
       sync: () => this.#group.sync(),
-      isLive: (segment, offset) => this.#live.isLive(segment.slot * ADDRESS_UNIT + offset, true),
+      isLive,
       moved: (before, segment, offset) => {
         if (this.#live.move(before, segment, offset) && this.#schedule(segment, offset)) this.#expiry.noteStale();
       },
       report: options.report,
     }, options);
+    this.#snapshots = new Snapshots(log, this.#clock, this.#compaction, { ...options, now, committed, isLive });
   }
 
   /** Who the log tells of its segments. */
@@ -315,7 +324,7 @@ export class EmbeddedEngine implements Engine {
       if (note.address !== -1) {
         const segment = this.#log.segmentOf(note.address);
         const offset = note.address % ADDRESS_UNIT;
-        this.#live.apply(segment, offset);
+        this.#snapshots.noteDead(this.#live.apply(segment, offset), segment, offset);
         this.#schedule(segment, offset);
         this.#feed.publish(segment, offset);
       }
@@ -419,6 +428,12 @@ export class EmbeddedEngine implements Engine {
   async compact(): Promise<void> {
     this.#checkWrite();
     await this.#compaction.compactAll();
+  }
+
+  /** See {@link Engine.snapshot}. */
+  async snapshot(path: string): Promise<SnapshotResult> {
+    this.#checkOpen();
+    return await this.#snapshots.take(this.#options.folder?.(path));
   }
 
   /**

@@ -28,6 +28,8 @@ export function isBucketName(name: string): boolean {
 export interface EngineCapabilities {
   /** `getSync` is there. */
   readonly sync: boolean;
+  /** `snapshot` is there. */
+  readonly snapshot: boolean;
 }
 
 /** The largest key, value and batch that an engine takes. */
@@ -190,6 +192,18 @@ export interface EngineSubscription {
 /** Figures about an engine, by name; all numbers. */
 export type EngineStats = Readonly<Record<string, number>>;
 
+/** What a snapshot holds. */
+export interface SnapshotResult {
+  /** It is the store as of this revision. */
+  readonly revision: number;
+  /** Keys in it. */
+  readonly keys: number;
+  /** Bytes of their segments. */
+  readonly bytes: number;
+  /** Segments that were written. */
+  readonly segments: number;
+}
+
 /** Where keys live. Bucket names are checked by the caller. */
 export interface Engine {
   readonly capabilities: EngineCapabilities;
@@ -229,6 +243,8 @@ export interface Engine {
   sync(): Promise<void>;
   /** Gives back the space of dead records; resolves when done. */
   compact(): Promise<void>;
+  /** Only when `capabilities.snapshot`: copies what is live now into the folder at `path`, as a store of its own. */
+  snapshot?(path: string): Promise<SnapshotResult>;
   close(): Promise<void>;
 }
 

@@ -70,7 +70,7 @@ export async function connectEngine(url: string, options: LinkOptions): Promise<
 
 /** A server's keys. */
 export class RemoteEngine implements Engine {
-  readonly capabilities: EngineCapabilities = { sync: false };
+  readonly capabilities: EngineCapabilities = { sync: false, snapshot: false };
   /** Resolves with the first connection. */
   readonly opened: Promise<void>;
   readonly #link: Link;

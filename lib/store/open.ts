@@ -132,6 +132,7 @@ export async function open(target: string | OpenOptions): Promise<Store> {
   const reserveBytes = options.path === ":memory:" ? 0 : Math.min(segmentBytesMax, 32 * MIB);
   const engine = await openEmbedded({
     fileSystem: options.fileSystem ?? fileSystemOf(options.path),
+    folder: (path) => new NodeFileSystem(path),
     clock: options.clock ?? systemClock,
     sync: oneOf("sync", options.sync ?? "always", ["always", "interval", "os"]),
     syncIntervalMs: within("syncIntervalMs", options.syncIntervalMs ?? 1_000, 1, 3_600_000),

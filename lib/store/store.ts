@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { type Engine, isBucketName } from "../engine/engine.ts";
+import { FirkinError } from "../base/errors.ts";
+import { type Engine, isBucketName, type SnapshotResult } from "../engine/engine.ts";
 import { Atomic } from "./atomic.ts";
 import { Bucket, type BucketOptions } from "./bucket.ts";
 import { type SubscribeOptions, subscribeQuery, Subscription } from "./subscription.ts";
@@ -80,6 +81,25 @@ export class Store implements AsyncDisposable {
   /** Gives back the space of dead records; resolves when done. */
   async compact(): Promise<void> {
     await this.engine.compact();
+  }
+
+  /**
+   * Copies what is live now into another folder, as a store of its own that `open` takes: compacted, at one revision,
+   * while reads, writes and expiry go on. Keys that are taken meanwhile are left out. Only a store in this process can.
+   *
+   * @param path A folder that is empty or missing.
+   * @throws {FirkinError} NOT_SUPPORTED — the store is on a server; INVALID — the folder is not empty; FULL, IO,
+   * CORRUPT
+   */
+  async snapshot(path: string): Promise<SnapshotResult> {
+    if (typeof path !== "string" || path === "" || path === ":memory:") {
+      throw new TypeError("Cannot take a snapshot without the path of a folder");
+    }
+    const { engine } = this;
+    if (engine.snapshot === undefined) {
+      throw new FirkinError("NOT_SUPPORTED", "Cannot take a snapshot over a connection: it is made where the data is");
+    }
+    return await engine.snapshot(path);
   }
 
   /** Commits what waits and closes. An embedded store is on disk when this resolves. */

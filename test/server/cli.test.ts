@@ -43,7 +43,9 @@ describe("firkin", () => {
   test("firkin --help names every command", async () => {
     const { code, stdout } = await place.run(["--help"]);
     expect(code).toBe(0);
-    for (const name of ["serve", "get", "set", "delete", "list", "subscribe"]) expect(stdout).toContain(`\n  ${name} `);
+    for (
+      const name of ["serve", "get", "set", "delete", "list", "subscribe", "verify", "repair", "snapshot", "restore"]
+    ) expect(stdout).toContain(`\n  ${name} `);
   });
 
   test.each(["a server", "a folder"])("firkin set, get, list and delete work on %s", async (where) => {

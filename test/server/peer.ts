@@ -167,7 +167,7 @@ export function mutated(source: Uint8Array, draw: (below: number) => number): Ui
 /** The engine's calls as plain functions, for a test to replace some. */
 export function engineOf(engine: Engine): Engine {
   return {
-    capabilities: { sync: false },
+    capabilities: { sync: false, snapshot: false },
     limits: engine.limits,
     get: (...args) => engine.get(...args),
     getMany: (...args) => engine.getMany(...args),

@@ -21,6 +21,7 @@ import { brief, bytesOf, operations, textOf } from "./engine_subject.ts";
 export type TestOptions = Partial<Omit<EmbeddedOptions, "fileSystem" | "clock" | "report">>;
 
 const DEFAULTS: Omit<EmbeddedOptions, "fileSystem" | "clock" | "report"> = {
+  folder: () => new Disk(),
   sync: "always",
   syncIntervalMs: 1_000,
   cacheBytesMax: 1024 * 1024,
