@@ -33,6 +33,9 @@ export interface CompactionOptions {
   readonly deadRatio: number;
   /** Tombstones younger than this stay, milliseconds. */
   readonly tombstoneRetentionMs: number;
+  /** For tests, whose segments are small: {@link SLICE_BYTES} and {@link RUN_BYTES_MAX} when absent. */
+  readonly sliceBytes?: number;
+  readonly runBytesMax?: number;
 }
 
 /** Where a copied record was (an address), and where it is. */
@@ -68,6 +71,8 @@ export class Compaction {
   readonly #clock: Clock;
   readonly #owner: CompactionOwner;
   readonly #options: CompactionOptions;
+  readonly #sliceBytes: number;
+  readonly #runBytesMax: number;
   #work: Promise<void> = Promise.resolve();
   #busy = false;
   #started = false;
@@ -80,6 +85,8 @@ export class Compaction {
     this.#clock = clock;
     this.#owner = owner;
     this.#options = options;
+    this.#sliceBytes = options.sliceBytes ?? SLICE_BYTES;
+    this.#runBytesMax = options.runBytesMax ?? RUN_BYTES_MAX;
   }
 
   /** From here on runs may begin by themselves: while the log is opened, nobody knows all of its segments. */
@@ -91,7 +98,7 @@ export class Compaction {
   /** Counts bytes that died; now and then looks whether a run is worth it. */
   noteDead(bytes: number): void {
     this.#deadSince += bytes;
-    if (!this.#started || this.#busy || this.#closed || this.#deadSince < SLICE_BYTES) return;
+    if (!this.#started || this.#busy || this.#closed || this.#deadSince < this.#sliceBytes) return;
     this.#deadSince = 0;
     this.#queue(async () => {
       const run = this.#worthwhile();
@@ -105,7 +112,7 @@ export class Compaction {
       const before = this.#owner.committed();
       let rest = this.#log.segments.filter((segment) => segment.sealed && !segment.resident);
       while (rest.length > 0 && !this.#closed) {
-        const run = limited(rest);
+        const run = limited(rest, this.#runBytesMax);
         rest = rest.slice(run.length);
         await this.#rewrite(run, before);
       }
@@ -142,7 +149,7 @@ export class Compaction {
     if (start === -1) return [];
     let end = start + 1;
     while (end < segments.length && this.#isWorth(segments[end]!, start === 0)) end++;
-    return limited(segments.slice(start, end));
+    return limited(segments.slice(start, end), this.#runBytesMax);
   }
 
   /** Old tombstones count as dead in a run that begins with the log's first segment: only there may they go. */
@@ -211,7 +218,7 @@ export class Compaction {
         }
         offset += length;
         slice += length;
-        if (slice >= SLICE_BYTES) {
+        if (slice >= this.#sliceBytes) {
           slice = 0;
           await this.#pause();
           if (this.#closed) return { moves, floor };
@@ -240,10 +247,10 @@ export class Compaction {
   /** Writes a whole output to its file, a slice at a time, and syncs it. */
   async #write(output: Segment): Promise<void> {
     await this.#log.createFile(output);
-    for (let from = SEGMENT_HEADER_BYTES; from < output.tail; from += SLICE_BYTES) {
+    for (let from = SEGMENT_HEADER_BYTES; from < output.tail; from += this.#sliceBytes) {
       if (from > SEGMENT_HEADER_BYTES) await this.#pause();
       if (this.#closed) return;
-      output.file!.write(output.bytes(from, Math.min(from + SLICE_BYTES, output.tail)), from);
+      output.file!.write(output.bytes(from, Math.min(from + this.#sliceBytes, output.tail)), from);
     }
     await output.file!.sync();
     output.written = output.tail;
@@ -261,10 +268,10 @@ export class Compaction {
 }
 
 /** As many of the first segments as one run takes, one at least. */
-function limited(segments: readonly Segment[]): Segment[] {
+function limited(segments: readonly Segment[], bytesMax: number): Segment[] {
   let bytes = 0;
   let count = 0;
-  while (count < segments.length && (count === 0 || bytes + segments[count]!.tail <= RUN_BYTES_MAX)) {
+  while (count < segments.length && (count === 0 || bytes + segments[count]!.tail <= bytesMax)) {
     bytes += segments[count]!.tail;
     count++;
   }
