@@ -39,12 +39,15 @@ export class SegmentOrder {
   runs(): readonly Uint32Array[] {
     if (this.#fresh.length === 0) return this.#runs;
     let offsets = this.#fresh;
-    this.#fresh = [];
-    while (this.#runs.length > 0 && this.#runs[this.#runs.length - 1]!.length <= offsets.length * 2) {
+    let kept = this.#runs.length;
+    while (kept > 0 && this.#runs[kept - 1]!.length <= offsets.length * 2) {
       // Sorting two runs that are each in order is a merge: the runtimes' sort finds the runs.
-      offsets = [...this.#runs.pop()!, ...offsets];
+      offsets = [...this.#runs[--kept]!, ...offsets];
     }
-    this.#runs.push(sortByKey(this.#segment, offsets));
+    // A record that cannot be read ends the listing, and must not end the order.
+    const run = sortByKey(this.#segment, offsets);
+    this.#fresh = [];
+    this.#runs.splice(kept, this.#runs.length - kept, run);
     return this.#runs;
   }
 }
