@@ -287,6 +287,9 @@ export async function openLog(fileSystem: FileSystem, clock: Clock, options: Log
     const manifest = found ?? newManifest(fileSystem, clock, options.sync);
     log = new Log(fileSystem, options, manifest, unlock);
     const replay = options.attach(log);
+    // A process that died may have switched to this manifest and not synced the switch: until that is on stable
+    // storage, what only the manifest before it names must stay.
+    await fileSystem.syncDirectory();
     removeLeftovers(fileSystem, new Set(manifest.segments.map(segmentName)));
     let clean = true;
     for (const [index, id] of manifest.segments.entries()) {
