@@ -400,7 +400,9 @@ async function settleEnd(
   }
   if (bytes.length > sound.end) file.truncate(sound.end);
   // After a failed sync the system may hold pages that it calls clean and never wrote: written anew, they count again.
-  if (!sound.clean) file.write(bytes.subarray(sound.durable, sound.end), sound.durable);
+  // A clean mark speaks of what stands before it; its own sync may have failed.
+  const from = sound.clean ? sound.end - MARK_BYTES : sound.durable;
+  file.write(bytes.subarray(from, sound.end), from);
   await file.sync();
   await log.fileSystem.syncDirectory();
 }
