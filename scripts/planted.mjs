@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { root } from "./tools.mjs";
 
 /** A search that has found nothing by then has missed the bug. */
-const SECONDS_MAX = "120";
+const SECONDS_MAX = "240";
 
 /** What is broken: a name, and changes of [file, text, instead]. */
 const BUGS = [

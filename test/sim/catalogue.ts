@@ -49,13 +49,11 @@ const CALLS: readonly string[] = [
 /** Steps that stand alone: what moves time or ends a life is never asked beside something else. */
 const LONE_STEPS: readonly string[] = ["reopen", "reopen", "tick", "tick", "back"];
 
-const RANDOM_STEPS_MAX = 16;
-
-/** A workload by chance, of one to sixteen steps. */
-export function randomWorkload(seed: number): string {
+/** A workload by chance, of one to `stepsMax` steps. */
+export function randomWorkload(seed: number, stepsMax: number): string {
   const random = new Random(mixSeeds(seed, 0x5eed));
   const steps: string[] = [];
-  for (let count = 1 + random.below(RANDOM_STEPS_MAX); count > 0; count--) steps.push(randomStep(random));
+  for (let count = 1 + random.below(stepsMax); count > 0; count--) steps.push(randomStep(random));
   const setup: Setup = {
     policy: random.pick(POLICIES),
     segmentBytes: random.pick([128, 192, 256, 512]),

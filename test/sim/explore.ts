@@ -135,6 +135,14 @@ export class Explorer {
     await this.#walk(timelineOf(workload, history, this.#options.seed), from);
   }
 
+  /** The last moment of a workload alone: what it comes to, at a hundredth of the cost. */
+  async exploreEnd(workload: string): Promise<void> {
+    this.counts.workloads++;
+    const history = await this.#run(workload, workload);
+    if (history === undefined) return;
+    await this.#walk(timelineOf(workload, history, this.#options.seed), history.disk.trace.length);
+  }
+
   /** A workload with each fault at each call, and the states that are left at its end. */
   async exploreFaults(workload: string): Promise<void> {
     const history = await this.#run(workload, workload);

@@ -1,13 +1,13 @@
 /**
  * `npm run sim`: looks for crashes that break a promise, and says how to see each of them again.
  *
- * Without options: every workload of up to three calls at every moment, faults at every call of a script, then workloads
- * by chance until there are enough states. The work is split between two processes.
+ * Without options: faults at every call of a script, every workload of up to three calls at every moment, workloads by
+ * chance until there are enough states. The work is split between two processes.
  *
  * | option | |
  * |---|---|
  * | `--seed N` | other draws; 1 when absent |
- * | `--states N` | how many distinct states at least; 200,000 when absent |
+ * | `--states N` | stop at so many states; when absent, everything short and 200,000 at least |
  * | `--seconds N`, `--hours N` | go on with workloads by chance for so long; nothing goes on longer |
  * | `--first` | stop at the first violation |
  * | `--json` | the summary as one line of JSON |
@@ -15,7 +15,7 @@
  *
  * @module
  */
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -28,6 +28,11 @@ const DOUBLES = 10_000;
 const SECONDS_MAX = 240;
 const PARTS = 2;
 const SHORT_STEPS = 3;
+
+/** Workloads by chance: their lengths, how many are looked at only at their ends, and how often one is drawn. */
+const STEPS_MAX = 16;
+const END_STEPS_MAX = 40;
+const ENDS_PER_RANDOM = 40;
 const SHORT_PER_RANDOM = 100;
 
 /** Violations printed by one process; more of the same help nobody. */
@@ -72,12 +77,17 @@ async function explorePart(part: number): Promise<Summary> {
   const explorer = new Explorer({ seed, doubleOnceIn: 100, tripleOnceIn: 100, report });
   const { counts } = explorer;
   const elapsed = (): number => (performance.now() - startedAt) / 1_000;
-  const isOver = (): boolean => elapsed() > seconds || (values.first && violations > 0);
-  const enough = (): boolean => counts.states + counts.doubles >= states / PARTS && counts.doubles >= DOUBLES / PARTS;
+  const hasStates = (): boolean => counts.states + counts.doubles + counts.triples >= states / PARTS;
+  const isOver = (): boolean =>
+    elapsed() > seconds || (values.first && violations > 0) || (values.states !== undefined && hasStates());
+  const enough = (): boolean => hasStates() && counts.doubles >= DOUBLES / PARTS;
   let complete = true;
   let drawn = part;
   const draw = async (): Promise<void> => {
-    await explorer.explore(randomWorkload(mixSeeds(seed, drawn)));
+    await explorer.explore(randomWorkload(mixSeeds(seed, drawn), STEPS_MAX));
+    for (let end = 0; end < ENDS_PER_RANDOM; end++) {
+      await explorer.exploreEnd(randomWorkload(mixSeeds(seed, drawn, end), END_STEPS_MAX));
+    }
     drawn += PARTS;
   };
   const tasks = [
@@ -99,19 +109,29 @@ async function explorePart(part: number): Promise<Summary> {
   return { ...counts, seed, seconds: elapsed(), violations, complete, traceHash: explorer.traceHash };
 }
 
-/** Runs this file again for one part; its violations come through. */
-function spawnPart(part: number): Promise<Summary> {
+/** Processes under way. */
+const children = new Set<ChildProcess>();
+
+/** Runs this file again for one part; its violations come through. With `--first`, one that finds some ends the rest. */
+function spawnPart(part: number): Promise<Summary | undefined> {
   const child = spawn(
     process.execPath,
     [fileURLToPath(import.meta.url), ...process.argv.slice(2), "--part", String(part)],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
+  children.add(child);
   let output = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => output += text);
   return new Promise((resolve, reject) => {
     child.on("error", reject);
-    child.on("close", (code) => {
-      if (code === 0) resolve(JSON.parse(output) as Summary);
+    child.on("close", (code, signal) => {
+      children.delete(child);
+      if (values.first && signal === "SIGTERM") return resolve(undefined);
+      const summary = code === 0 ? JSON.parse(output) as Summary : undefined;
+      if (values.first && summary !== undefined && summary.violations > 0) {
+        for (const other of children) other.kill("SIGTERM");
+      }
+      if (summary !== undefined) resolve(summary);
       else reject(new Error(`Cannot finish part ${part}: its process ended with ${code}`));
     });
   });
@@ -165,7 +185,8 @@ if (values.replay !== undefined) {
 } else if (values.part !== undefined) {
   console.log(JSON.stringify(await explorePart(Number(values.part))));
 } else {
-  const sum = merge(await Promise.all(Array.from({ length: PARTS }, (_, part) => spawnPart(part))));
+  const parts = await Promise.all(Array.from({ length: PARTS }, (_, part) => spawnPart(part)));
+  const sum = merge(parts.filter((part) => part !== undefined));
   if (values.json) console.log(JSON.stringify(sum));
   else print(sum);
   process.exitCode = sum.violations === 0 ? 0 : 1;

@@ -4,7 +4,7 @@
  * The log is one sequence, so the rule is one: what is found is the state after a *prefix* of the changes, in order of
  * revision. It is not shorter than what was promised by then (acknowledged under `always`; synced or closed otherwise;
  * acknowledged under every policy when only the process died), and not longer than what was asked for by then. From
- * this follow the others: no acknowledged loss, no mixture, nothing that was deleted, expired or overwritten comes back.
+ * this follow the others: no acknowledged loss, no mixture, nothing deleted, expired or overwritten comes back.
  *
  * {@link recover} is what an operator would do after the crash: open, look, go on with a subscription where it was,
  * write, close, open again. A second open finds what the first one left and changes nothing.
@@ -59,13 +59,13 @@ export function expectAfter(history: History): Expect {
   return (point, data) => {
     const acked = countWhile(changes, ({ ackedAt }) => ackedAt <= point);
     const promised = promises.reduce((most, { at, count }) => at <= point ? Math.max(most, count) : most, 0);
-    const passed = walls.filter(({ at }) => at <= point).map(({ wall }) => wall);
+    const time = walls.findLast(({ at }) => at <= point)!;
     return {
       states,
       least: setup.policy === "always" || data === "process" ? acked : promised,
       most: countWhile(changes, ({ issuedAt }) => issuedAt <= point),
-      wall: passed[passed.length - 1]!,
-      wallMax: Math.max(...passed),
+      wall: time.wall,
+      wallMax: time.latest,
       cursor: sightings.findLast(({ at }) => at <= point)?.cursor,
       changes,
     };

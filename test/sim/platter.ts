@@ -1,8 +1,8 @@
 /**
  * What a disk holds at one moment: what is on stable storage, and what was done since and may or may not get there.
  *
- * A {@link Platter} is built from the trace of a disk, operation by operation: a write or a truncate is *pending* on its
- * file, a created, renamed or removed name is pending on the folder, until a sync of the file or of the folder that
+ * A {@link Platter} is built from the trace of a disk, operation by operation: a write or a truncate is *pending* on
+ * its file, a created, renamed or removed name is pending on the folder, until a sync of the file or of the folder that
  * began after it has ended. At any moment {@link survive} answers what a machine would find after a crash there: when
  * only the process dies, everything is still in the system's memory and stays pending; when the power goes, each
  * pending operation may have got to the platter whole, in part, or not at all, whatever its order. {@link Survivors}
@@ -14,7 +14,7 @@
  */
 import { hashBytes, hashText, Random } from "./random.ts";
 
-/** What was done to a disk and has ended, in order. `file` tells files of one name apart. `since`: see {@link Trace}. */
+/** Something that was done to a disk and has ended. `file` tells files of one name apart; `since`: {@link Trace}. */
 export type Operation =
   | { readonly action: "create" | "remove"; readonly name: string; readonly file: number }
   | { readonly action: "rename"; readonly name: string; readonly target: string; readonly file: number }

@@ -89,8 +89,8 @@ export interface History {
   /** From when on (operations of the trace) how many changes are promised to outlive a power cut. */
   readonly promises: readonly { readonly at: number; readonly count: number }[];
   readonly sightings: readonly Sighting[];
-  /** The wall clock, from when on. */
-  readonly walls: readonly { readonly at: number; readonly wall: number }[];
+  /** The wall clock, from when on, and the latest time that the store may be at: it goes on when that is set back. */
+  readonly walls: readonly { readonly at: number; readonly wall: number; readonly latest: number }[];
   /** Where each step begins in the trace; the last number is its end. */
   readonly steps: readonly number[];
   /** The subscription had to start again: what happened meanwhile is not known. */
@@ -126,10 +126,11 @@ class Run {
   readonly #events = new Map<number, ChangeEvent>();
   readonly #promises: { at: number; count: number }[] = [];
   readonly #sightings: Sighting[] = [];
-  readonly #walls: { at: number; wall: number }[] = [];
+  readonly #walls: { at: number; wall: number; latest: number }[] = [];
   readonly #steps: number[] = [];
   readonly #problems: string[] = [];
-  readonly #seen: { count: number; state: State; wall: number; step: number }[] = [];
+  readonly #seen: { count: number; state: State; wall: number; latest: number; step: number }[] = [];
+  #latest = FIRST_WALL_MS;
   readonly #fault: Fault | undefined;
   #subscription: EngineSubscription | undefined;
   #cursor: string | undefined;
@@ -142,15 +143,17 @@ class Run {
     this.clock = clockAt(FIRST_WALL_MS, setup);
     this.#fault = fault;
     this.disk = new SimDisk(undefined, { seed: setup.seed, syncTurnsMax: 1 + setup.seed % 4, fault });
-    this.noteWall();
+    this.passTime(0);
   }
 
   get position(): number {
     return this.disk.trace.length;
   }
 
-  noteWall(): void {
-    this.#walls.push({ at: this.position, wall: this.clock.wall() });
+  /** The clock has moved on, or (0) was set. */
+  passTime(milliseconds: number): void {
+    this.#latest += milliseconds;
+    this.#walls.push({ at: this.position, wall: this.clock.wall(), latest: this.#latest });
   }
 
   /** The value of a call, like no other's. */
@@ -218,7 +221,8 @@ class Run {
     await settle(this.clock);
     await this.attempt("read", async () => {
       const state = await this.life!.observe(this.#problems, this.#changes.map(({ key }) => key));
-      this.#seen.push({ count: this.#changes.length, state, wall: this.clock.wall(), step: this.#steps.length });
+      const wall = this.clock.wall();
+      this.#seen.push({ count: this.#changes.length, state, wall, latest: this.#latest, step: this.#steps.length });
     });
   }
 
@@ -290,12 +294,12 @@ class Run {
     const changes = [...this.#changes].sort((one, other) => one.revision - other.revision);
     const states = statesOf(changes, this.#events);
     if (!this.#missed && this.#fault === undefined) this.#checkEvents(changes, states);
-    for (const { count, state, wall, step } of this.#seen) {
+    for (const { count, state, wall, latest, step } of this.#seen) {
       // What became of a write that failed with its sync shows at the next open.
       if (this.#failures.some(({ code }) => code === "DURABILITY")) break;
       // What was acknowledged later has later revisions.
       const expected = states[count]!;
-      const reason = differs(state, expected, wall, wall);
+      const reason = differs(state, expected, wall, latest);
       if (reason !== undefined) this.#problem(`after step ${step}: ${reason}`);
     }
     return {
@@ -373,7 +377,7 @@ const CALLS: Readonly<Record<string, (run: Run, key: string) => Promise<void>>> 
   tick: async (run) => {
     const { count } = run;
     run.clock.advance(TICK_MS);
-    run.noteWall();
+    run.passTime(TICK_MS);
     if (run.setup.policy !== "interval" || run.life === undefined) return;
     // The timer's sync is under way; what comes after it is not waited for by anyone.
     await settle(run.clock);
@@ -383,7 +387,7 @@ const CALLS: Readonly<Record<string, (run: Run, key: string) => Promise<void>>> 
   // deno-lint-ignore require-await -- the clock moves at once
   back: async (run) => {
     run.clock.stepWall(-5 * TICK_MS);
-    run.noteWall();
+    run.passTime(0);
   },
 };
 
