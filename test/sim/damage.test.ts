@@ -73,12 +73,19 @@ describe("a damaged store", () => {
     expect(lengths.size).toBeGreaterThan(2);
   });
 
-  test.each(["", " reopen"])("shows right bytes or refuses, whatever bit is flipped (%j)", async (end) => {
+  test.each(
+    [
+      ["", /./],
+      // A log that was closed: its other files are as before.
+      [" reopen", /^0000000003/],
+    ] as const,
+  )("shows right bytes or refuses, whatever bit is flipped (%j)", async (end, damaged) => {
     const history = await runWorkload(`${WORKLOAD}${end}@${SETUP}`);
     const files = filesOf(history);
     const wall = history.walls[0]!.wall;
     const found = { refused: 0, shown: 0 };
     for (const [name, bytes] of files) {
+      if (!damaged.test(name)) continue;
       for (let bit = 0; bit < bytes.length * 8; bit++) {
         const flipped = bytes.slice();
         flipped[bit >> 3] = flipped[bit >> 3]! ^ (1 << (bit & 7));
@@ -94,7 +101,7 @@ describe("a damaged store", () => {
         found.shown++;
       }
     }
-    expect(found.refused).toBeGreaterThan(1_000);
+    expect(found.refused).toBeGreaterThan(500);
   });
 
   test("refuses any cut of what is sealed, and of the manifest", async () => {

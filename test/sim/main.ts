@@ -100,7 +100,7 @@ async function explorePart(part: number): Promise<Summary> {
   ];
   for (const [index, task] of tasks.entries()) {
     if (isOver()) {
-      complete = false;
+      complete = elapsed() <= seconds;
       break;
     }
     if (index % PARTS === part) await task();
@@ -112,7 +112,7 @@ async function explorePart(part: number): Promise<Summary> {
 /** Processes under way. */
 const children = new Set<ChildProcess>();
 
-/** Runs this file again for one part; its violations come through. With `--first`, one that finds some ends the rest. */
+/** Runs this file again for one part; its violations come through. With `--first`, one that finds one ends the rest. */
 function spawnPart(part: number): Promise<Summary | undefined> {
   const child = spawn(
     process.execPath,
