@@ -70,6 +70,11 @@ export class GroupCommit<Note> {
   /** The group that waits for the disk. */
   #flushing: Group<Note> | undefined;
   #syncTimer: Timer | undefined;
+  /**
+   * A group of this life is on stable storage. The first one is synced under every policy: behind the clean mark of the
+   * last close, the loss of everything written since would look like a clean end, and the epoch would stay.
+   */
+  #begun = false;
   #failure: FirkinError | undefined;
 
   /** Writes at the end of `log`. */
@@ -215,7 +220,8 @@ export class GroupCommit<Note> {
       // Answers alone commit nothing: what was appended before them has failed or is committed.
       const revision = Math.max(this.committed, segment?.lastRevision ?? 0);
       if (segment !== undefined) {
-        const direct = this.#policy !== "always" && segment.listed && !segment.sealed && !this.#log.hasNewBucket;
+        const direct = this.#policy !== "always" && this.#begun && segment.listed && !segment.sealed &&
+          !this.#log.hasNewBucket;
         if (!direct) {
           this.#flushing = group;
           void this.#flushAwaited(group, segment, segment.tail, revision);
@@ -243,9 +249,10 @@ export class GroupCommit<Note> {
       if (!segment.listed || this.#log.hasNewBucket) await this.#log.switchManifest();
       write(segment, group.from, end);
       // A sealed segment is synced whatever the policy: the next one builds on it.
-      if (sealed || this.#policy === "always") {
+      if (sealed || !this.#begun || this.#policy === "always") {
         await segment.file!.sync();
         segment.durable = end;
+        this.#begun = true;
       } else {
         this.#syncLater();
       }

@@ -129,8 +129,6 @@ export async function recover(
     let state = await life.observe(problems, keys);
     recovery.found = state;
     recovery.states.push(state);
-    step = "go on with";
-    const heard = cursor === undefined ? undefined : listen(life, cursor);
     step = "write to";
     // As many as make the revisions pass the cursor's, if it lies ahead.
     const target = Number(cursor?.split(".")[1] ?? 0);
@@ -143,8 +141,10 @@ export async function recover(
       recovery.states.push(state);
       recovery.probedAt.push(disk.trace.length);
     }
-    await life.settle();
-    recovery.events = await heard?.();
+    step = "subscribe to";
+    // Last, so that a cursor that lay ahead lies among changes which its subscriber has never seen.
+    if (cursor !== undefined) recovery.events = await hear(life, cursor);
+    else await life.settle();
     step = "close";
     await life.close();
     recovery.closedAt = disk.trace.length;
@@ -177,8 +177,8 @@ async function openAgain(
   await life.close();
 }
 
-/** Starts to listen; what it returns ends that and tells what was heard. */
-function listen(life: Life, cursor: string): () => Promise<EngineEvent[]> {
+/** What a subscription from `cursor` on has to say. */
+async function hear(life: Life, cursor: string): Promise<EngineEvent[]> {
   const events: EngineEvent[] = [];
   const subscription = life.engine.subscribe({ from: cursor });
   const reading = (async () => {
@@ -186,11 +186,10 @@ function listen(life: Life, cursor: string): () => Promise<EngineEvent[]> {
       events.push(...some);
     }
   })();
-  return async () => {
-    subscription.close();
-    await finish(life.clock, reading);
-    return events;
-  };
+  await life.settle();
+  subscription.close();
+  await finish(life.clock, reading);
+  return events;
 }
 
 /** The bytes of the files that are the store, by name. */
@@ -263,14 +262,18 @@ export function judge(recovery: Recovery, expectation: Expectation): string[] {
 }
 
 /** Events from a cursor on: every change since, in order, less those that compaction found covered; or `resync`. */
-function judgeEvents({ events, found }: Recovery, index: number, expectation: Expectation): string | undefined {
+function judgeEvents(
+  { events, found, probedAt }: Recovery,
+  index: number,
+  expectation: Expectation,
+): string | undefined {
   if (events === undefined || expectation.cursor === undefined) return undefined;
   if (events.some(({ type }) => type === "resync")) return undefined;
   const from = Number(expectation.cursor.split(".")[1]);
   const changes = expectation.changes!.slice(0, index).filter(({ revision }) => revision > from);
   const told = events.filter((event): event is ChangeEvent => !("cursor" in event));
   const probes = told.filter((event) => nameOf(event) === PROBE);
-  if (probes.length === 0) return "was not told of a new change";
+  if (probes.length < probedAt.length) return "was not told of a new change";
   let last = from;
   for (const event of told) {
     if (event.revision <= last) return `was told of revision ${event.revision} after ${last}`;

@@ -242,6 +242,13 @@ describe("a store", () => {
   });
 
   // What follows broke a promise once.
+  test("tells a subscriber that what it saw after a clean open is lost", async () => {
+    // Everything behind the clean mark was lost, so the end looked clean, the epoch stayed, and revisions came twice.
+    const { explorer: one, violations } = explorer();
+    await one.explore("set:a reopen set:a@os-512-whole-1");
+    expect(violations).toEqual([]);
+  });
+
   test("keeps its promises when a recovery is crashed too", async () => {
     // The manifest named a segment whose name was not on stable storage.
     const { explorer: double, violations } = explorer(1, 8);
