@@ -42,6 +42,8 @@ export interface Expectation {
   readonly states: readonly State[];
   readonly least: number;
   readonly most: number;
+  /** The latest time that the changes up to each state say: the store's time is not before it. */
+  readonly times?: readonly number[] | undefined;
   /** The wall clock at the next open, and the latest time that the store may have seen. */
   readonly wall: number;
   readonly wallMax: number;
@@ -55,13 +57,14 @@ export type Expect = (point: number, data: Survivors["data"]) => Expectation;
 
 /** What is allowed after `history` was cut short. */
 export function expectAfter(history: History): Expect {
-  const { changes, states, promises, sightings, walls, setup } = history;
+  const { changes, states, times, promises, sightings, walls, setup } = history;
   return (point, data) => {
     const acked = countWhile(changes, ({ ackedAt }) => ackedAt <= point);
     const promised = promises.reduce((most, { at, count }) => at <= point ? Math.max(most, count) : most, 0);
     const time = walls.findLast(({ at }) => at <= point)!;
     return {
       states,
+      times,
       least: setup.policy === "always" || data === "process" ? acked : promised,
       most: countWhile(changes, ({ issuedAt }) => issuedAt <= point),
       wall: time.wall,
@@ -234,6 +237,7 @@ export function expectAfterRecovery(
     return {
       ...before,
       states: recovery.states,
+      times: undefined,
       least: durable ? acked : 0,
       most: Math.min(issued, recovery.states.length - 1),
       cursor: undefined,
@@ -247,11 +251,12 @@ export function expectAfterRecovery(
 export function judge(recovery: Recovery, expectation: Expectation): string[] {
   const problems = [...recovery.problems];
   if (recovery.found === undefined) return problems;
-  const { states, least, most, wall, wallMax } = expectation;
+  const { states, times, least, most, wall, wallMax } = expectation;
   const reasons: string[] = [];
   // Several may look the same: after a deadline nobody sees whether the key's end was written.
   for (let index = most; index >= least; index--) {
-    if (differs(recovery.found, states[index]!, wall, wallMax) !== undefined) continue;
+    const now = Math.max(wall, times?.[index] ?? 0);
+    if (differs(recovery.found, states[index]!, now, wallMax) !== undefined) continue;
     const reason = judgeEvents(recovery, index, expectation);
     if (reason === undefined) return problems;
     reasons.push(`the subscription from ${expectation.cursor} ${reason}`);

@@ -83,8 +83,9 @@ export interface History {
   readonly disk: SimDisk;
   /** In order of revision. */
   readonly changes: readonly Change[];
-  /** `states[n]` is the store after the first `n` changes. */
+  /** `states[n]` is the store after the first `n` changes, `times[n]` the latest time that one of those says. */
   readonly states: readonly State[];
+  readonly times: readonly number[];
   readonly failures: readonly Failure[];
   /** From when on (operations of the trace) how many changes are promised to outlive a power cut. */
   readonly promises: readonly { readonly at: number; readonly count: number }[];
@@ -130,6 +131,8 @@ class Run {
   readonly #steps: number[] = [];
   readonly #problems: string[] = [];
   readonly #seen: { count: number; state: State; wall: number; latest: number; step: number }[] = [];
+  /** The store's time is not before the one, which its records say, and not after the other. */
+  #earliest = FIRST_WALL_MS;
   #latest = FIRST_WALL_MS;
   readonly #fault: Fault | undefined;
   #subscription: EngineSubscription | undefined;
@@ -152,6 +155,7 @@ class Run {
 
   /** The clock has moved on, or (0) was set. */
   passTime(milliseconds: number): void {
+    this.#earliest += milliseconds;
     this.#latest += milliseconds;
     this.#walls.push({ at: this.position, wall: this.clock.wall(), latest: this.#latest });
   }
@@ -167,6 +171,7 @@ class Run {
     } catch (error) {
       return this.#refused("open", error);
     }
+    this.#earliest = Math.max(this.clock.wall(), ...[...this.#events.values()].map(({ at }) => at));
     const { life } = this;
     const subscription = life.engine.subscribe(this.#cursor === undefined ? {} : { from: this.#cursor });
     this.#subscription = subscription;
@@ -221,8 +226,8 @@ class Run {
     await settle(this.clock);
     await this.attempt("read", async () => {
       const state = await this.life!.observe(this.#problems, this.#changes.map(({ key }) => key));
-      const wall = this.clock.wall();
-      this.#seen.push({ count: this.#changes.length, state, wall, latest: this.#latest, step: this.#steps.length });
+      const { length: count } = this.#changes;
+      this.#seen.push({ count, state, wall: this.#earliest, latest: this.#latest, step: this.#steps.length });
     });
   }
 
@@ -307,6 +312,7 @@ class Run {
       disk: this.disk,
       changes,
       states,
+      times: timesOf(changes, this.#events),
       failures: this.#failures,
       promises: this.#promises,
       sightings: this.#sightings,
@@ -332,6 +338,12 @@ class Run {
       }
     }
   }
+}
+
+function timesOf(changes: readonly Change[], events: ReadonlyMap<number, ChangeEvent>): number[] {
+  const times = [0];
+  for (const { revision } of changes) times.push(Math.max(times[times.length - 1]!, events.get(revision)?.at ?? 0));
+  return times;
 }
 
 function statesOf(changes: readonly Change[], events: ReadonlyMap<number, ChangeEvent>): State[] {
