@@ -40,6 +40,8 @@ export interface CandidatesOptions {
   /** Tombstones younger than this stay, milliseconds. */
   readonly tombstoneRetentionMs: number;
   readonly segmentBytesMax: number;
+  /** For tests, whose segments are small: bytes of input in one run, {@link RUN_BYTES_MAX} when absent. */
+  readonly runBytesMax?: number;
 }
 
 /** Small neighbours that are worth merging. */
@@ -56,10 +58,10 @@ export function isRewritable(segment: Segment): boolean {
 }
 
 /** As many of the first segments as one run takes, one at least. */
-export function limited(segments: readonly Segment[]): Segment[] {
+export function limited(segments: readonly Segment[], bytesMax: number = RUN_BYTES_MAX): Segment[] {
   let bytes = 0;
   let count = 0;
-  while (count < segments.length && (count === 0 || bytes + segments[count]!.tail <= RUN_BYTES_MAX)) {
+  while (count < segments.length && (count === 0 || bytes + segments[count]!.tail <= bytesMax)) {
     bytes += segments[count]!.tail;
     count++;
   }
@@ -171,7 +173,7 @@ export class Candidates {
     if (start === -1) return [];
     let end = start + 1;
     while (end < judged.length && isWorth(judged[end]!)) end++;
-    return limited(judged.slice(start, end).map(({ segment }) => segment));
+    return limited(judged.slice(start, end).map(({ segment }) => segment), this.#options.runBytesMax);
   }
 
   #small(judged: readonly Judged[]): Segment[] {
@@ -181,10 +183,10 @@ export class Candidates {
         small.push(segment);
         continue;
       }
-      if (this.#isWorthMerging(limited(small))) break;
+      if (this.#isWorthMerging(limited(small, this.#options.runBytesMax))) break;
       small = [];
     }
-    const run = limited(small);
+    const run = limited(small, this.#options.runBytesMax);
     return this.#isWorthMerging(run) ? run : [];
   }
 
@@ -210,7 +212,7 @@ export class Candidates {
       dead += segment.deadBytes + (old ? segment.tombstoneBytes : 0);
       if (old && segment.tombstoneBytes > 0 && dead >= bytes * this.#options.deadRatio) end = index + 1;
     }
-    return limited(judged.slice(start, end).map(({ segment }) => segment));
+    return limited(judged.slice(start, end).map(({ segment }) => segment), this.#options.runBytesMax);
   }
 
   #isOld(segment: Segment, now: number): boolean {

@@ -38,6 +38,8 @@ export interface CompactionOptions extends CandidatesOptions {
   readonly automatic: boolean;
   /** For tests that look between two slices: keys moved in one at most. */
   readonly movesPerSlice?: number;
+  /** For tests, whose segments are small: {@link SLICE_BYTES} when absent. */
+  readonly sliceBytes?: number;
 }
 
 /** What compaction asks of its owner. */
@@ -103,6 +105,7 @@ export class Compaction {
   readonly #owner: CompactionOwner;
   readonly #options: CompactionOptions;
   readonly #candidates: Candidates;
+  readonly #sliceBytesMax: number;
   readonly #totals = { runs: 0, readBytes: 0, writtenBytes: 0, reclaimedBytes: 0 };
   #work: Promise<void> = Promise.resolve();
   #busy = false;
@@ -121,6 +124,7 @@ export class Compaction {
     this.#owner = owner;
     this.#options = options;
     this.#candidates = new Candidates(log, options);
+    this.#sliceBytesMax = options.sliceBytes ?? SLICE_BYTES;
   }
 
   /** From here on runs may begin by themselves: while the log is opened, nobody knows all of its segments. */
@@ -132,7 +136,7 @@ export class Compaction {
   /** Counts bytes that died; now and then looks whether a run is worth it. */
   noteDead(bytes: number): void {
     this.#deadSince += bytes;
-    if (this.#deadSince >= LOOK_BYTES) this.#look();
+    if (this.#deadSince >= Math.min(LOOK_BYTES, this.#sliceBytesMax)) this.#look();
     else if (this.#timer === undefined) this.#lookAfter(LOOK_MS);
   }
 
@@ -245,7 +249,7 @@ export class Compaction {
       let end = start + 1;
       while (end < segments.length && wanted.has(segments[end]!)) end++;
       try {
-        await this.#rewrite(limited(segments.slice(start, end)));
+        await this.#rewrite(limited(segments.slice(start, end), this.#options.runBytesMax));
       } catch (error) {
         const damaged = this.#candidates.noteDamage(error);
         if (damaged === undefined) throw error;
@@ -318,7 +322,7 @@ export class Compaction {
         offset += length;
         run.readBytes += length;
         this.#sliceBytes += length;
-        const looks = ++records % RECORDS_PER_LOOK === 0 || length > SLICE_BYTES;
+        const looks = ++records % RECORDS_PER_LOOK === 0 || length >= this.#sliceBytesMax;
         if (looks && this.#isSliceOver()) await this.#pause();
       }
       if (run.readBytes - told >= PROGRESS_BYTES) {
@@ -372,10 +376,10 @@ export class Compaction {
   /** Writes a whole output to its file, a slice at a time, and syncs it. */
   async #write(run: Run, output: Segment): Promise<void> {
     await this.#log.createFile(output);
-    for (let from = SEGMENT_HEADER_BYTES; from < output.tail; from += SLICE_BYTES) {
+    for (let from = SEGMENT_HEADER_BYTES; from < output.tail; from += this.#sliceBytesMax) {
       if (from > SEGMENT_HEADER_BYTES) await this.#pause();
       if (this.#closed) return;
-      output.file!.write(output.bytes(from, Math.min(from + SLICE_BYTES, output.tail)), from);
+      output.file!.write(output.bytes(from, Math.min(from + this.#sliceBytesMax, output.tail)), from);
     }
     await output.file!.sync();
     output.written = output.tail;
@@ -433,7 +437,7 @@ export class Compaction {
   }
 
   #isSliceOver(): boolean {
-    return this.#sliceBytes >= SLICE_BYTES || this.#clock.monotonic() >= this.#sliceEnd;
+    return this.#sliceBytes >= this.#sliceBytesMax || this.#clock.monotonic() >= this.#sliceEnd;
   }
 
   /** Gives others their turn. */

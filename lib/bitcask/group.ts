@@ -84,6 +84,11 @@ export class GroupCommit<Note> {
   /** The group that waits for the disk. */
   #flushing: Group<Note> | undefined;
   #syncTimer: Timer | undefined;
+  /**
+   * A group of this life is on stable storage. The first one is synced under every policy: behind the clean mark of the
+   * last close, the loss of everything written since would look like a clean end, and the epoch would stay.
+   */
+  #begun = false;
   #failure: FirkinError | undefined;
 
   /** Writes at the end of `log`. */
@@ -200,7 +205,7 @@ export class GroupCommit<Note> {
     if (failure !== undefined || active?.file === undefined || !this.#log.owned) return;
     if (!active.sealed) await this.#syncFile(active, active.file);
     try {
-      await this.#log.reserve.withRoom(() => this.#markClean(active));
+      await this.#log.reserve.withRoom(() => this.#markClean());
     } catch (error) {
       // Everything is on stable storage; without the mark the next open only cannot see that this was a close.
       if (!isFull(error)) throw error;
@@ -208,7 +213,8 @@ export class GroupCommit<Note> {
   }
 
   /** Ends the log with a clean mark, which on a full disk is taken back. @throws {FirkinError} FULL */
-  async #markClean(active: Segment): Promise<void> {
+  async #markClean(): Promise<void> {
+    const active = this.#log.active!;
     // Behind a seal is no place for the mark, without which damage before the seal would pass for a tear.
     const segment = active.sealed ? this.#log.begin(0) : active;
     const from = segment.tail;
@@ -220,12 +226,14 @@ export class GroupCommit<Note> {
       }
       write(segment, from, segment.tail);
     } catch (error) {
-      if (segment !== active) {
-        this.#log.forget(segment);
-      } else {
+      // After a sync that failed the manifest on disk may name the new segment.
+      if (error instanceof FirkinError && error.code === "DURABILITY") throw error;
+      if (segment.listed) {
         segment.cut(from);
         segment.file!.truncate(from);
         await segment.file!.sync();
+      } else {
+        this.#log.forget(segment);
       }
       throw error;
     }
@@ -313,8 +321,8 @@ export class GroupCommit<Note> {
       // Answers alone commit nothing: what was appended before them has failed or is committed.
       const revision = Math.max(this.committed, segment?.lastRevision ?? 0);
       if (segment !== undefined) {
-        const direct = this.#policy !== "always" && !group.mustSync && segment.listed && !segment.sealed &&
-          !this.#log.hasNewBucket;
+        const direct = this.#policy !== "always" && this.#begun && !group.mustSync && segment.listed &&
+          !segment.sealed && !this.#log.hasNewBucket;
         const failure = direct ? this.#writeDirectly(group, segment) : undefined;
         if (!direct || failure !== undefined) {
           this.#flushing = group;
@@ -369,9 +377,10 @@ export class GroupCommit<Note> {
       if (!segment.listed || this.#log.hasNewBucket) await this.#log.switchManifest();
       write(segment, group.from, end);
       // A sealed segment is synced whatever the policy: the next one builds on it.
-      if (sealed || group.mustSync || this.#policy === "always") {
+      if (sealed || group.mustSync || !this.#begun || this.#policy === "always") {
         await segment.file!.sync();
         segment.durable = end;
+        this.#begun = true;
       } else {
         this.#syncLater();
       }

@@ -86,6 +86,8 @@ export async function writeManifest(fileSystem: FileSystem, manifest: Manifest):
   } finally {
     file.close();
   }
+  // The names of the segments first: a folder may take names to stable storage in any order.
+  await fileSystem.syncDirectory();
   fileSystem.rename(MANIFEST_NEW_NAME, MANIFEST_NAME);
   await fileSystem.syncDirectory();
 }

@@ -19,18 +19,7 @@ import type { File, FileSystem, Lock } from "../fs/fs.ts";
 import { checkHint, Hint, hintBinding, type HintContents, hintName } from "./hint.ts";
 import { Log, type LogOptions, readOnlyError } from "./log.ts";
 import { type Manifest, MANIFEST_NAME, readManifest, removeLeftovers } from "./manifest.ts";
-import {
-  checkRecord,
-  EMPTY,
-  encodeMark,
-  KIND,
-  kindAt,
-  NO_CONTENT,
-  readU32,
-  recordBytesAt,
-  revisionAt,
-  timeAt,
-} from "./record.ts";
+import { checkRecord, KIND, kindAt, readU32, recordBytesAt, revisionAt, timeAt } from "./record.ts";
 import { judgeTail, type SoundPart, soundPart } from "./recovery.ts";
 import { isFull } from "./reserve.ts";
 import { hasHeader, MARK_BYTES, SEAL_BYTES, type Segment, SEGMENT_HEADER_BYTES, segmentName } from "./segment.ts";
@@ -76,6 +65,9 @@ async function openWith(fileSystem: FileSystem, clock: Clock, options: LogOption
     log = new Log(fileSystem, clock, options, manifest, lock);
     if (log.refusal === undefined) {
       log.reserve.open();
+      // A process that died may have switched to this manifest and not synced the switch: until that is on stable
+      // storage, what only the manifest before it names must stay.
+      await fileSystem.syncDirectory();
       removeLeftovers(fileSystem, new Set(manifest.segments.flatMap((id) => [segmentName(id), hintName(id)])));
     }
     let clean = true;
@@ -98,37 +90,12 @@ async function openWith(fileSystem: FileSystem, clock: Clock, options: LogOption
       await log.reserve.withRoom(() => opened.switchManifest({ epoch, sync: options.sync }));
     }
     log.reserve.want(log.segments.length);
-    if (clean && options.sync !== "always") await markOpen(log);
     return log;
   } catch (error) {
     if (log === undefined) lock.release();
     else log.close();
     throw error;
   }
-}
-
-/**
- * Ends the log with a mark that is not clean. Without it a power cut that takes everything since would leave the clean
- * mark of the last close, and the next open would believe that nothing was lost.
- */
-async function markOpen(log: Log): Promise<void> {
-  const { active, revision, timeMax } = log;
-  if (active?.file === undefined || active.sealed) return;
-  const { file, tail: from } = active;
-  const value = encodeMark(from);
-  active.append({ kind: KIND.mark, bucket: 0, revision, at: timeMax, key: EMPTY, value, content: NO_CONTENT });
-  try {
-    await log.reserve.withRoom(() => file.write(active.bytes(from), from));
-    active.marked = from;
-  } catch (error) {
-    if (!isFull(error)) throw error;
-    // On a full disk the clean mark goes instead.
-    active.cut(from - MARK_BYTES);
-    file.truncate(active.tail);
-  }
-  await file.sync();
-  active.written = active.tail;
-  active.durable = active.tail;
 }
 
 function newManifest(fileSystem: FileSystem, clock: Clock, { sync, readOnly }: LogOptions): Manifest {
@@ -259,9 +226,9 @@ async function settleEnd(
   if (log.refusal !== undefined) return;
   if (bytes.length > sound.end) file.truncate(sound.end);
   // After a failed sync the system may hold pages that it calls clean and never wrote: written anew, they count again.
-  if (!sound.clean) {
-    await log.reserve.withRoom(() => file.write(bytes.subarray(sound.durable, sound.end), sound.durable));
-  }
+  // A clean mark speaks of what stands before it; its own sync may have failed.
+  const from = sound.clean ? sound.end - MARK_BYTES : sound.durable;
+  await log.reserve.withRoom(() => file.write(bytes.subarray(from, sound.end), from));
   await file.sync();
   await log.fileSystem.syncDirectory();
 }

@@ -41,7 +41,7 @@ export class SegmentOrder {
   add(offset: number): void {
     this.#fresh.push(offset);
     if (++this.#loose < CHUNK_MAX) return;
-    this.#chunks.push(sortNewest(this.#records, this.#takeLoose(() => true)));
+    this.#chunks.push(this.#sortLoose(() => true));
     this.#loose = 0;
   }
 
@@ -59,22 +59,23 @@ export class SegmentOrder {
   cursors(): Cursor[] {
     if (this.#fresh.length > 0) {
       // Runs of similar length are joined, so that their number stays logarithmic.
-      const run = sortNewest(this.#records, this.#takeLoose((last, length) => last.length <= length * 2));
-      this.#runs.push(run);
+      this.#runs.push(this.#sortLoose((last, length) => last.length <= length * 2));
       this.#loose = this.#runs.reduce((count, { length }) => count + length, 0);
     }
     return [...this.#chunks, ...this.#runs].map((run) => new RunCursor(this.#records, run));
   }
 
-  /** Takes the fresh offsets, and the last runs while `joins`: those of one key in ascending order. */
-  #takeLoose(joins: (last: Uint32Array, length: number) => boolean): number[] {
+  /** The fresh offsets, and the last runs while they are to be joined, in one run, which the caller keeps. */
+  #sortLoose(joins: (last: Uint32Array, length: number) => boolean): Uint32Array {
     let offsets = this.#fresh;
+    let kept = this.#runs.length;
+    // Offsets of one key in ascending order: the older runs come first.
+    while (kept > 0 && joins(this.#runs[kept - 1]!, offsets.length)) offsets = [...this.#runs[--kept]!, ...offsets];
+    const run = sortNewest(this.#records, offsets);
+    // A record that could not be read ends the listing, and must not end the order: nothing is forgotten before.
     this.#fresh = [];
-    for (let last = this.#runs.at(-1); last !== undefined && joins(last, offsets.length); last = this.#runs.at(-1)) {
-      this.#runs.pop();
-      offsets = [...last, ...offsets];
-    }
-    return offsets;
+    this.#runs.length = kept;
+    return run;
   }
 }
 

@@ -187,7 +187,8 @@ export class Segment {
     if (end > this.#resident.length) {
       // A small store stays small; a segment that outgrows the first step gets all its room at once, so that it is
       // copied once and early. The system backs untouched room with nothing.
-      const grown = new Uint8Array(Math.max(end, end <= FIRST_STEP_BYTES ? FIRST_STEP_BYTES : this.#bytesMax));
+      const step = end <= FIRST_STEP_BYTES ? Math.min(FIRST_STEP_BYTES, this.#bytesMax) : this.#bytesMax;
+      const grown = new Uint8Array(Math.max(end, step));
       grown.set(this.#resident.subarray(0, this.tail));
       this.#resident = grown;
     }
