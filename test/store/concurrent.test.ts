@@ -1,0 +1,335 @@
+/**
+ * Many callers at once, on a disk whose syncs and a clock whose timers take as long as fast-check likes: what each key's
+ * callers saw must have an order that explains it, also over a power cut.
+ *
+ * `MODEL_RUNS`, `MODEL_SEED` and `MODEL_PATH` as in `model.test.ts`.
+ *
+ * @module
+ */
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import process from "node:process";
+import { ManualClock, type Timer } from "../../lib/base/clock.ts";
+import { FirkinError } from "../../lib/base/errors.ts";
+import type { Bucket, Entry, WriteResult } from "../../lib/store/bucket.ts";
+import { open } from "../../lib/store/open.ts";
+import type { Store } from "../../lib/store/store.ts";
+import { Disk } from "../suites/disk.ts";
+import { type Call, linearize } from "../suites/linear.ts";
+
+const { env, versions } = process;
+const RUNS = Math.ceil(Number(env["MODEL_RUNS"] ?? 1_500));
+const SEED = Number(env["MODEL_SEED"] ?? (versions["bun"] !== undefined ? 1 : versions["deno"] !== undefined ? 2 : 3));
+const LIMIT_MS = Math.max(60_000, RUNS * 200);
+
+const KEYS = ["a", "__proto__", "\u{ff}"];
+
+/** What a key is: its value, its revision, and the last revision that it ever had. */
+type State = { readonly value: string | number | undefined; readonly revision: number; readonly last: number };
+
+const NOTHING: State = { value: undefined, revision: 0, last: 0 };
+
+/** Zero-delay timers fire when fast-check says. */
+class ScheduledClock extends ManualClock {
+  readonly #scheduler: fc.Scheduler;
+
+  constructor(scheduler: fc.Scheduler) {
+    super();
+    this.#scheduler = scheduler;
+  }
+
+  override after(delayMs: number, callback: () => void): Timer {
+    if (delayMs > 0) return super.after(delayMs, callback);
+    let cancelled = false;
+    void this.#scheduler.schedule(Promise.resolve(), "timer").then(() => cancelled || callback());
+    return { cancel: () => void (cancelled = true) };
+  }
+}
+
+type Kind = "set" | "setIf" | "remove" | "removeIf" | "touch" | "increment" | "get" | "compact" | "sync" | "close";
+
+/** One thing that a caller does; `number` draws a value and a condition. */
+type Step = readonly [kind: Kind, key: number, number: number];
+
+/** A store with many callers. */
+class Crowd {
+  readonly disk = new Disk();
+  readonly calls = new Map<string, Call<State>[]>();
+  readonly #scheduler: fc.Scheduler;
+  readonly #clock: ScheduledClock;
+  store!: Store;
+  /** What a life that is over still says nobody hears. */
+  life = 0;
+  #moment = 0;
+  #stamp = 0;
+
+  constructor(scheduler: fc.Scheduler) {
+    this.#scheduler = scheduler;
+    this.#clock = new ScheduledClock(scheduler);
+  }
+
+  async open(): Promise<void> {
+    this.disk.before = ({ action, name }) => {
+      if (action !== "sync" && action !== "syncDirectory") return;
+      return this.#scheduler.schedule(Promise.resolve(), `${action} ${name}`);
+    };
+    this.store = await open({
+      path: "crowd",
+      fileSystem: this.disk.mount(),
+      clock: this.#clock,
+      segmentBytesMax: 4_096,
+      cacheBytesMax: 0,
+      compression: false,
+      tombstoneRetention: 1,
+    });
+  }
+
+  /** Does the steps one after another; each begins when fast-check says. */
+  async caller(steps: readonly Step[]): Promise<void> {
+    const { life } = this;
+    for (const step of steps) {
+      await this.#scheduler.schedule(Promise.resolve(), step.join(" "));
+      if (this.life !== life) return;
+      try {
+        await this.#take(step);
+      } catch (error) {
+        if (this.life !== life) return;
+        if (!(error instanceof FirkinError && error.code === "CLOSED")) throw error;
+      }
+    }
+  }
+
+  /** Reads every key, as the last callers. */
+  async readAll(): Promise<void> {
+    for (const key of KEYS.keys()) await this.#take(["get", key, 0]);
+  }
+
+  /** What cannot be explained. */
+  problems(): string[] {
+    return [...this.calls].flatMap(([key, calls]) => {
+      if (linearize(calls, NOTHING) !== undefined) return [];
+      return calls.map(({ name, begin, end }) => `${key}: ${begin} to ${end}: ${name}`);
+    });
+  }
+
+  /** Notes a call from its begin; its meaning is known when it has ended. */
+  async #call<Answer>(
+    key: string,
+    name: string,
+    answer: Promise<Answer>,
+    meaning: (answer: Answer | undefined, state: State) => State | undefined,
+  ): Promise<void> {
+    const { life } = this;
+    let got: Answer | undefined;
+    const call = { name, begin: this.#moment++, end: Infinity, apply: (state: State) => meaning(got, state) };
+    const calls = this.calls.get(key) ?? [];
+    this.calls.set(key, [...calls, call]);
+    try {
+      const settled = await answer;
+      if (this.life !== life) return;
+      got = settled;
+      call.end = this.#moment++;
+      call.name = `${name} -> ${JSON.stringify(settled, (_, value: unknown) => short(value))}`;
+    } catch (error) {
+      if (this.life !== life) return;
+      // A store that is closed takes nothing: the call never was.
+      this.calls.set(key, this.calls.get(key)!.filter((other) => other !== call));
+      throw error;
+    }
+  }
+
+  async #take([kind, place, number]: Step): Promise<void> {
+    const key = KEYS[place]!;
+    const bucket = this.store.bucket<string | number>("b");
+    const value = number % 2 === 0 ? ++this.#stamp : `${++this.#stamp}:`.padEnd(number * 8, "x");
+    // The revision that can be seen, or a guess.
+    const ifRevision = number % 3 === 0 ? number : (await bucket.getEntry(key))?.revision ?? 0;
+    switch (kind) {
+      case "compact":
+      case "sync":
+      case "close":
+        return await this.store[kind]();
+      case "set":
+        return await this.#call(key, `set ${short(value)}`, bucket.set(key, value), (result, state) => {
+          return wrote(result, state, value);
+        });
+      case "setIf":
+        return await this.#call(
+          key,
+          `set ${short(value)} if ${ifRevision}`,
+          bucket.set(key, value, { ifRevision }),
+          (result, state) => {
+            if (result?.ok !== false) return isAt(state, ifRevision) ? wrote(result, state, value) : undefined;
+            return state.revision !== ifRevision ? shown(result.current, state) : undefined;
+          },
+        );
+      case "remove":
+        return await this.#call(key, "remove", bucket.delete(key), (result, state) => {
+          if (result?.ok !== false) return state.revision !== 0 ? wrote(result, state, undefined) : undefined;
+          return state.revision === 0 ? shown(result.current, state) : undefined;
+        });
+      case "removeIf":
+        return await this.#call(key, `remove if ${ifRevision}`, bucket.delete(key, { ifRevision }), (result, state) => {
+          if (result?.ok !== false) {
+            return state.revision !== 0 && isAt(state, ifRevision) ? wrote(result, state, undefined) : undefined;
+          }
+          return state.revision === 0 || state.revision !== ifRevision ? shown(result.current, state) : undefined;
+        });
+      case "touch":
+        return await this.#call(key, "touch", bucket.touch(key, "1h"), (result, state) => {
+          if (result?.ok !== false) return state.revision !== 0 ? wrote(result, state, state.value) : undefined;
+          return state.revision === 0 ? shown(result.current, state) : undefined;
+        });
+      case "increment":
+        return await this.#call(key, "increment", increment(bucket, key), (sum, state) => {
+          if (sum === "INVALID") return typeof state.value === "string" ? state : undefined;
+          if (typeof state.value === "string") return undefined;
+          const after = (state.value ?? 0) + 1;
+          return sum === undefined || sum === after ? wrote(undefined, state, after) : undefined;
+        });
+      case "get":
+        return await this.#call(key, "get", bucket.getEntry(key), (entry, state) => shown(entry, state));
+    }
+  }
+}
+
+/** A key that holds no number refuses. */
+async function increment(bucket: Bucket<string | number>, key: string): Promise<number | "INVALID"> {
+  try {
+    return await bucket.increment(key);
+  } catch (error) {
+    if (error instanceof FirkinError && error.code === "INVALID") return "INVALID";
+    throw error;
+  }
+}
+
+// --- what an answer says ---
+
+/** The revision of a write whose caller was not told. */
+const UNTOLD = -1;
+
+function short(value: unknown): unknown {
+  return typeof value === "string" ? value.slice(0, 8) : value;
+}
+
+/** True when the state may have this revision. */
+function isAt({ revision, last }: State, wanted: number): boolean {
+  return revision === UNTOLD ? wanted > last : revision === wanted;
+}
+
+/** The state after a write that was taken, or (no result) may have been. */
+function wrote(result: WriteResult<unknown> | undefined, state: State, value: State["value"]): State | undefined {
+  const revision = result?.ok === true ? result.revision : UNTOLD;
+  if (revision !== UNTOLD && revision <= state.last) return undefined;
+  return { value, revision: value === undefined ? 0 : revision, last: Math.max(state.last, revision) };
+}
+
+/** The state, when it is what a caller was shown. */
+function shown(entry: Entry<unknown> | undefined, state: State): State | undefined {
+  if (entry?.value !== state.value || !isAt(state, entry?.revision ?? 0)) return undefined;
+  return entry === undefined
+    ? state
+    : { ...state, revision: entry.revision, last: Math.max(state.last, entry.revision) };
+}
+
+// --- drawing ---
+
+const anyStep: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 8,
+    arbitrary: fc.tuple(
+      fc.constantFrom<Kind[]>(
+        "set",
+        "set",
+        "setIf",
+        "remove",
+        "remove",
+        "removeIf",
+        "touch",
+        "increment",
+        "get",
+        "get",
+      ),
+      fc.nat(KEYS.length - 1),
+      fc.oneof(fc.nat(20), fc.constantFrom(400, 501)),
+    ),
+  },
+  { weight: 2, arbitrary: fc.constantFrom<Step[]>(["compact", 0, 0], ["sync", 0, 0]) },
+);
+
+const anySteps = fc.array(anyStep, { minLength: 1, maxLength: 8 });
+
+/** How the life ends, and after how many turns of others. */
+const anyEnd = fc.record({ kind: fc.constantFrom("close", "power", "crash"), turns: fc.nat(80) });
+
+/** One life of a store with its callers, the next open, and what is read then. */
+async function run(
+  scheduler: fc.Scheduler,
+  callers: readonly (readonly Step[])[],
+  end: { readonly kind: string; readonly turns: number },
+): Promise<void> {
+  const crowd = new Crowd(scheduler);
+  await scheduler.waitFor(crowd.open());
+  const lives = callers.map((steps) => crowd.caller(steps));
+  for (let turn = 0; turn < end.turns && scheduler.count() > 0; turn++) await scheduler.waitOne();
+  if (end.kind === "close") {
+    await scheduler.waitFor(Promise.all([...lives, crowd.caller([["close", 0, 0]])]));
+  } else {
+    crowd.life++;
+    if (end.kind === "power") crowd.disk.cutPower();
+    else crowd.disk.crash();
+  }
+  await scheduler.waitFor(crowd.open());
+  await crowd.readAll();
+  const problems = crowd.problems();
+  if (problems.length > 0) throw new Error(`No order explains\n${problems.join("\n")}`);
+  await scheduler.waitFor(crowd.store.close());
+}
+
+describe("Store", () => {
+  test("answers concurrent callers as if they came one after another", async () => {
+    const path = env["MODEL_PATH"];
+    const callers = fc.array(anySteps, { minLength: 2, maxLength: 5 });
+    await fc.assert(fc.asyncProperty(fc.scheduler(), callers, anyEnd, run), {
+      seed: SEED,
+      numRuns: RUNS,
+      interruptAfterTimeLimit: LIMIT_MS,
+      // Else a run that was cut short would count as passed.
+      markInterruptAsFailure: true,
+      ...(path === undefined ? {} : { path }),
+    });
+  }, LIMIT_MS + 10_000);
+});
+
+describe("linearize()", () => {
+  /** A cell that is written and read: name, begin, end, value; a read says what it saw. */
+  const cell = (name: string, begin: number, end: number, value: number): Call<number> => {
+    return { name, begin, end, apply: (state) => name.startsWith("w") ? value : state === value ? state : undefined };
+  };
+
+  test("linearize() finds an order of calls that overlap", () => {
+    const calls = [cell("w1", 0, 5, 1), cell("r0", 1, 2, 0), cell("r1", 3, 4, 1), cell("w2", 1, Infinity, 2)];
+    expect(linearize(calls, 0)).toEqual(["r0", "w1", "r1"]);
+  });
+
+  test("linearize() lets a call without an end happen late, or never", () => {
+    expect(linearize([cell("w1", 0, Infinity, 1), cell("r0", 1, 2, 0), cell("r1", 3, 4, 1)], 0)).toHaveLength(3);
+    expect(linearize([cell("w1", 0, Infinity, 1), cell("r0", 1, 2, 0)], 0)).toHaveLength(1);
+  });
+
+  test.each([
+    ["a read of what was overwritten", [cell("w1", 0, 1, 1), cell("r0", 2, 3, 0)]],
+    ["a read of what is yet to come", [cell("r1", 0, 1, 1), cell("w1", 2, 3, 1)]],
+    ["a value that goes back", [cell("w1", 0, 9, 1), cell("r1", 1, 2, 1), cell("r0", 3, 4, 0)]],
+    ["two readers who disagree", [
+      cell("w1", 0, 20, 1),
+      cell("w2", 0, 20, 2),
+      cell("r1", 1, 2, 1),
+      cell("r2", 3, 4, 2),
+      cell("r1", 5, 6, 1),
+    ]],
+    ["a lost write", [cell("w1", 0, 1, 1), cell("w2", 2, 3, 2), cell("r1", 4, 5, 1)]],
+  ])("linearize() rejects %s", (...row: unknown[]) => {
+    expect(linearize(row[1] as Call<number>[], 0)).toBe(undefined);
+  });
+});
