@@ -21,7 +21,7 @@ import type { File, FileSystem } from "../fs/fs.ts";
 import { BlockCache } from "./cache.ts";
 import { ADDRESS_UNIT } from "./keydir.ts";
 import { type Manifest, MANIFEST_NAME, readManifest, removeLeftovers, writeManifest } from "./manifest.ts";
-import { KIND, kindAt, readU32, recordBytesAt, revisionAt, timeAt } from "./record.ts";
+import { EMPTY, encodeMark, KIND, kindAt, NO_CONTENT, readU32, recordBytesAt, revisionAt, timeAt } from "./record.ts";
 import { judgeTail, type SoundPart, soundPart } from "./recovery.ts";
 import {
   hasHeader,
@@ -300,12 +300,29 @@ export async function openLog(fileSystem: FileSystem, clock: Clock, options: Log
     if (found === undefined || epoch !== manifest.epoch || options.sync !== manifest.sync) {
       await log.switchManifest({ epoch, sync: options.sync });
     }
+    if (clean && options.sync !== "always") await markOpen(log);
     return log;
   } catch (error) {
     if (log === undefined) unlock();
     else log.close();
     throw error;
   }
+}
+
+/**
+ * Ends the log with a mark that is not clean. Without it a power cut that takes everything since would leave the clean
+ * mark of the last close, and the next open would believe that nothing was lost.
+ */
+async function markOpen({ active, revision, timeMax }: Log): Promise<void> {
+  if (active?.file === undefined || active.sealed) return;
+  const from = active.tail;
+  const value = encodeMark(from);
+  active.append({ kind: KIND.mark, bucket: 0, revision, at: timeMax, key: EMPTY, value, content: NO_CONTENT });
+  active.file.write(active.bytes(from, active.tail), from);
+  active.written = active.tail;
+  await active.file.sync();
+  active.durable = active.tail;
+  active.marked = from;
 }
 
 function newManifest(fileSystem: FileSystem, clock: Clock, sync: SyncPolicy): Manifest {

@@ -219,6 +219,20 @@ describe("Open after a crash", () => {
     }
   });
 
+  test("a new epoch follows a power cut that leaves what the last close left", async () => {
+    for (const sync of ["interval", "os"] as const) {
+      const cask = await Cask.open({ sync });
+      await cask.set("a", "1");
+      await cask.reopen();
+      await cask.set("a", "lost");
+      const { cursor } = cask.engine.subscribe({});
+      cask.disk.cutPower();
+      await cask.open();
+      await cask.set("a", "2");
+      expect(await cask.told(cask.engine.subscribe({ from: cursor }))).toEqual(["resync"]);
+    }
+  });
+
   test("under os and interval, a power cut leaves a prefix of what was acknowledged", async () => {
     for (const sync of ["os", "interval"] as const) {
       const cask = await Cask.open({ sync, segmentBytesMax: 4_096 });
