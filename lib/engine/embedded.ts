@@ -306,7 +306,14 @@ export class EmbeddedEngine implements Engine {
     const content = current === undefined ? CONTENT.cbor : contentAt(current.segment.window, current.at);
     const expiresAt = current === undefined ? undefined : expiresAtAt(current.segment.window, current.at);
     const before = current === undefined ? undefined : valueAt(current.segment.window, current.at);
-    const { sum, bytes } = addToValue(before, content, by);
+    let added: ReturnType<typeof addToValue>;
+    try {
+      added = addToValue(before, content, by);
+    } catch (error) {
+      await this.#refuse(current);
+      throw error;
+    }
+    const { sum, bytes } = added;
     const result = await this.#store(number, key, hash, bytes, content, expiresAt);
     return { value: sum, revision: result.revision };
   }

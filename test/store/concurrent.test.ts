@@ -14,7 +14,9 @@ import { FirkinError } from "../../lib/base/errors.ts";
 import type { Bucket, Entry, WriteResult } from "../../lib/store/bucket.ts";
 import { open } from "../../lib/store/open.ts";
 import type { Store } from "../../lib/store/store.ts";
-import { Disk } from "../suites/disk.ts";
+import { Disk, gate } from "../suites/disk.ts";
+import { Cask } from "../suites/embedded.ts";
+import { bytesOf } from "../suites/engine_subject.ts";
 import { type Call, linearize } from "../suites/linear.ts";
 
 const { env, versions } = process;
@@ -299,6 +301,22 @@ describe("Store", () => {
       ...(path === undefined ? {} : { path }),
     });
   }, LIMIT_MS + 10_000);
+
+  test("increment() is refused when the value that refuses it is committed, and not before", async () => {
+    const cask = await Cask.open();
+    await cask.set("a", "no number");
+    const { wait, open: release } = gate();
+    cask.disk.before = ({ action }) => action === "sync" ? wait : undefined;
+    const heard: string[] = [];
+    const set = cask.set("a", "nor this").then(() => heard.push("set"));
+    const refused = cask.engine.increment("b", bytesOf("a"), 1).catch(({ code }: FirkinError) => heard.push(code));
+    await cask.settle();
+    expect(heard).toEqual([]);
+    release();
+    await cask.finish(Promise.all([set, refused]));
+    expect(heard).toEqual(["set", "INVALID"]);
+    await cask.close();
+  });
 });
 
 describe("linearize()", () => {
