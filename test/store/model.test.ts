@@ -3,7 +3,7 @@
  *
  * Each runtime draws other runs, always the same ones. `MODEL_RUNS=20000 MODEL_SEED=7` makes longer and other ones. A
  * failure prints what to set to see it again: `MODEL_SEED`, `MODEL_PATH` and `MODEL_REPLAY` (the seed, `path` and
- * `replayPath`); what it shrank to goes to {@link EXAMPLES}.
+ * `replayPath`); what it shrank to goes to {@link examples}.
  *
  * @module
  */
@@ -14,10 +14,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { MemoryFileSystem } from "../../lib/fs/memory.ts";
+import type { FileSystem } from "../../lib/fs/fs.ts";
 import { NodeFileSystem } from "../../lib/fs/node.ts";
 import { Disk } from "../suites/disk.ts";
 import { type Ground, type Setup, Trial } from "./model.ts";
-import { anySetup, type Command, someCommands } from "./model_commands.ts";
+import { anySetup, type Command, crash, type Fall, reopen, someCommands } from "./model_commands.ts";
 
 const { env, versions } = process;
 
@@ -35,23 +36,41 @@ const SEED = Number(env["MODEL_SEED"] ?? (versions["bun"] !== undefined ? 1 : ve
 /** How tombstones are kept, how the store is opened first, and what is done to it. */
 type Drawn = [retentionMs: number, setup: Setup, commands: Iterable<Command>];
 
+const PLAIN: Setup = { sync: "always", cacheBytesMax: 0, automatic: false, compressed: false };
+const OS: Setup = { ...PLAIN, sync: "os" };
+const POWER: Fall = { power: true, compacting: false, turns: 19, again: 0 };
+
 /** Runs that failed once. */
-const EXAMPLES: Drawn[] = [];
+function examples(): Drawn[] {
+  return [
+    // The power cut left the clean mark of the close before, and so no new epoch.
+    [1, PLAIN, [reopen(OS, ["expiring", 0, 1]), crash(POWER, PLAIN, ["expiring", 6, 1])]],
+  ];
+}
 
 function onMemory(): Ground {
   const fileSystem = new MemoryFileSystem();
-  return { mount: () => fileSystem, turn: () => undefined, end: () => {} };
+  return { mount: () => fileSystem, turn: () => undefined, end: () => {}, real: false };
+}
+
+async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn++) await undefined;
 }
 
 function onDisk(disk: Disk = new Disk()): Ground {
   const crash = (power: boolean): void => power ? disk.cutPower() : disk.crash();
-  return { mount: () => disk.mount(), turn: () => undefined, crash, end: () => {} };
+  const mount = (): FileSystem => {
+    // A sync takes its time, and not always the same.
+    disk.before = ({ action, number }) => action.startsWith("sync") ? turns(number % 7) : undefined;
+    return disk.mount();
+  };
+  return { mount, turn: () => undefined, crash, end: () => {}, real: false };
 }
 
 function onFolder(): Ground {
   const folder = mkdtempSync(join(tmpdir(), "firkin-model-"));
   const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
-  return { mount: () => new NodeFileSystem(folder), turn, end: () => rmSync(folder, { recursive: true }) };
+  return { mount: () => new NodeFileSystem(folder), turn, end: () => rmSync(folder, { recursive: true }), real: true };
 }
 
 /** A trial from the first open to the last close. */
@@ -82,7 +101,7 @@ function parameters(runs: number): fc.Parameters<Drawn> {
   return {
     seed: SEED,
     numRuns: runs,
-    examples: EXAMPLES,
+    examples: examples(),
     interruptAfterTimeLimit: limitMs(runs),
     // Else a run that was cut short would count as passed.
     markInterruptAsFailure: true,

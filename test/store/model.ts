@@ -53,14 +53,12 @@ export function placeName(place: number): string {
 
 const LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
 
+const NOISE = Array.from(new ManualClock().random(new Uint8Array(34_000)), (byte) => LETTERS[byte >> 2]).join("");
+
 /** A text of `bytes` bytes that tells `stamp` when it is long enough to; every other one hardly compresses. */
 function textOf(stamp: number, bytes: number): string {
-  let text = `${stamp}:`;
-  for (let state = stamp; text.length < bytes;) {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) | 0;
-    text += stamp % 2 === 0 ? LETTERS[state >>> 26] : text;
-  }
-  return text.slice(0, bytes);
+  const text = `${stamp}:`;
+  return (text + (stamp % 2 === 0 ? NOISE.slice(stamp % 999) : text.repeat(bytes))).slice(0, bytes);
 }
 
 // --- model ---
@@ -327,6 +325,8 @@ export interface Ground {
   /** The process dies, or the power goes; absent where neither can happen. */
   readonly crash?: (power: boolean) => void;
   readonly end: () => void;
+  /** Syncs take real time. */
+  readonly real: boolean;
 }
 
 /** Under `interval`, milliseconds. */
@@ -417,8 +417,12 @@ export class Trial {
     }
   }
 
-  /** Lets everything happen that needs no time, but for what the disk takes. */
+  /** Lets everything happen that needs no time, whatever the disk takes. */
   async settle(): Promise<void> {
+    if (this.ground.real) {
+      await this.turns(10);
+      await this.finish(this.store.sync());
+    }
     await this.turns(SETTLE_TURNS);
   }
 

@@ -37,6 +37,10 @@ function command(name: string, given: readonly unknown[], run: Command["run"], n
 
 // --- writes ---
 
+/** Some more than the 256 KiB at which dead bytes are looked at. */
+const CHURN_SETS = 11;
+const CHURN_BYTES = 30_000;
+
 /** What a write comes to, and what it answers. */
 interface Request {
   /** Undefined when the write must find nothing to change. */
@@ -137,6 +141,19 @@ function acknowledged(model: Model, trial: Trial): void {
 /** Writes, all in one turn. */
 export function write(...writes: Write[]): Command {
   return command("write", writes, async (model, trial) => {
+    await trial.finish(ask(model, trial, writes).finished);
+    acknowledged(model, trial);
+  });
+}
+
+/** Enough dead bytes for a compaction to begin by itself, and writes after some turns of it. */
+export function churn(place: number, turns: number, ...writes: Write[]): Command {
+  return command("churn", [place, turns, ...writes], async (model, trial) => {
+    for (let count = 0; count < CHURN_SETS; count++) {
+      await trial.finish(ask(model, trial, [["set", place, CHURN_BYTES]]).finished);
+      acknowledged(model, trial);
+    }
+    await trial.turns(turns);
     await trial.finish(ask(model, trial, writes).finished);
     acknowledged(model, trial);
   });
@@ -308,6 +325,10 @@ const anyCommand: fc.Arbitrary<Command> = fc.oneof(
       .map((given) => writeIf(...given)),
   },
   { weight: 12, arbitrary: fc.tuple(fc.nat(40), someWrites).map(([turns, some]) => compact(turns, ...some)) },
+  {
+    weight: 2,
+    arbitrary: fc.tuple(fc.nat(5), fc.nat(40), someWrites).map(([place, turns, some]) => churn(place, turns, ...some)),
+  },
   { weight: 10, arbitrary: fc.tuple(anySetup, someWrites).map(([setup, some]) => reopen(setup, ...some)) },
   {
     weight: 10,
