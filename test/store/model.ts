@@ -219,6 +219,8 @@ class Subscriber {
   forgetful = false;
   /** A life may have lost what it acknowledged: cursors of before mean nothing. */
   epochEnded = false;
+  /** How many it was told. */
+  events = 0;
   #heard = new Map<string, { value: unknown; expiresAt: number | undefined }>();
   #cursor = "";
   #revision = 0;
@@ -287,6 +289,7 @@ class Subscriber {
   }
 
   #note(event: SubscriptionEvent): void {
+    this.events++;
     if (!("key" in event)) {
       if (event.type === "synced") {
         this.#inSnapshot = false;
@@ -335,8 +338,8 @@ export const SYNC_INTERVAL_MS = 1_000;
 /** Turns before something has hung. */
 const TURNS_MAX = 200_000;
 
-/** Turns that let everything happen that needs no time. */
-const SETTLE_TURNS = 80;
+/** Turns in which something is heard, if there is anything. */
+const SETTLE_TURNS = 50;
 
 /** A store over its lives. */
 export class Trial {
@@ -423,7 +426,10 @@ export class Trial {
       await this.turns(10);
       await this.finish(this.store.sync());
     }
-    await this.turns(SETTLE_TURNS);
+    for (let before = -1; before !== this.subscriber.events;) {
+      before = this.subscriber.events;
+      await this.turns(SETTLE_TURNS);
+    }
   }
 
   /** What is there, by name; fails when listings and reads of single keys differ. */

@@ -326,7 +326,7 @@ const anyCommand: fc.Arbitrary<Command> = fc.oneof(
   },
   { weight: 12, arbitrary: fc.tuple(fc.nat(40), someWrites).map(([turns, some]) => compact(turns, ...some)) },
   {
-    weight: 2,
+    weight: 1,
     arbitrary: fc.tuple(fc.nat(5), fc.nat(40), someWrites).map(([place, turns, some]) => churn(place, turns, ...some)),
   },
   { weight: 10, arbitrary: fc.tuple(anySetup, someWrites).map(([setup, some]) => reopen(setup, ...some)) },
