@@ -19,7 +19,7 @@ import type { SyncPolicy } from "../../lib/bitcask/log.ts";
 import { open } from "../../lib/store/open.ts";
 import type { Store } from "../../lib/store/store.ts";
 import type { SubscriptionEvent } from "../../lib/store/subscription.ts";
-import { randomOf } from "../suites/embedded.ts";
+import { randomOf } from "../suites/random.ts";
 import { moduleCommand } from "../suites/tools.ts";
 import { LANES, type Order, type Work, workOf } from "./victim.ts";
 
@@ -32,13 +32,13 @@ const LIMIT_MS = 60_000 + KILLS * 5_000;
 
 /** Calls of the file system, and how many of them a victim gets to at most. */
 const CALLS: readonly [name: string, most: number][] = [
-  ["write", 150],
-  ["write", 40],
-  ["sync", 100],
-  ["rename", 20],
-  ["create", 30],
-  ["remove", 20],
-  ["syncDirectory", 25],
+  ["write", 600],
+  ["write", 60],
+  ["sync", 300],
+  ["rename", 40],
+  ["create", 60],
+  ["remove", 60],
+  ["syncDirectory", 60],
 ];
 
 /** Calls of an open that finds something to repair. */
@@ -143,13 +143,14 @@ class Scene {
       this.kills++;
     }
     this.acknowledged += said.done;
+    this.#start();
     for (const event of said.heard) this.#note(order, event);
     await this.#survey(order, said.done);
   }
 
   async #survey(order: Order, done: number): Promise<void> {
     const { folder, sync } = this;
-    const store = await open({ path: folder, sync, segmentBytesMax: 16_384, compaction: false });
+    const store = await open({ path: folder, sync, segmentBytesMax: 32_768, compaction: false });
     const before = Date.now();
     const found: State = new Map();
     for await (const { key, value, expiresAt } of store.bucket<string>("b").list()) {
@@ -181,12 +182,21 @@ class Scene {
 
   // --- subscriber ---
 
+  /** Without a cursor a subscriber begins with a snapshot. */
+  #start(): void {
+    if (this.#cursor !== "") return;
+    this.#inSnapshot = true;
+    this.#revision = 0;
+    this.#heard.clear();
+  }
+
   /** The subscriber comes back here, and hears the rest. */
   async #catchUp(order: Order, store: Store): Promise<void> {
     const { revision } = await store.stats();
     const now = Date.now();
     for (;;) {
-      const resyncs = this.resyncs;
+      const { resyncs } = this;
+      this.#start();
       const subscription = store.subscribe(this.#cursor === "" ? { snapshot: true } : { from: this.#cursor });
       // Something to hear at last, whatever there was.
       await store.bucket("end").set("end", revision ?? 0);
@@ -211,9 +221,7 @@ class Scene {
       // Under `always` a cursor is good as long as every tombstone is there.
       expect([order.sync, this.#retentionMs]).not.toEqual(["always", 3_600_000]);
       this.#cursor = "";
-      this.#inSnapshot = true;
-      this.#revision = 0;
-      this.#heard.clear();
+      this.#start();
       return;
     }
     if (event.type === "synced") this.#inSnapshot = false;

@@ -18,7 +18,7 @@ import type { File, FileSystem } from "../../lib/fs/fs.ts";
 import { NodeFileSystem } from "../../lib/fs/node.ts";
 import { open } from "../../lib/store/open.ts";
 import type { Store } from "../../lib/store/store.ts";
-import { randomOf } from "../suites/embedded.ts";
+import { randomOf } from "../suites/random.ts";
 
 /** What a victim is told to do. */
 export interface Order {
@@ -156,7 +156,7 @@ async function work(store: Store, order: Order): Promise<void> {
   const compactor = async (): Promise<never> => {
     for (;;) {
       await store.compact();
-      await new Promise((resolve) => setTimeout(resolve, 15));
+      await new Promise((resolve) => setTimeout(resolve, 40));
     }
   };
   await Promise.all([...Array.from({ length: LANES }, lane), compactor()]);
@@ -168,7 +168,7 @@ async function main(order: Order): Promise<void> {
     fileSystem: deadly(new NodeFileSystem(order.folder), order.killAt),
     sync: order.sync,
     syncIntervalMs: 20,
-    segmentBytesMax: 16_384,
+    segmentBytesMax: 32_768,
     compaction: { deadRatio: 0.3 },
     compression: { bytesMin: 300 },
     tombstoneRetention: order.retentionMs,
