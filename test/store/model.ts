@@ -53,7 +53,7 @@ export function placeName(place: number): string {
 
 const LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
 
-const NOISE = Array.from(new ManualClock().random(new Uint8Array(34_000)), (byte) => LETTERS[byte >> 2]).join("");
+const NOISE = Array.from(new ManualClock().random(new Uint8Array(62_000)), (byte) => LETTERS[byte >> 2]).join("");
 
 /** A text of `bytes` bytes that tells `stamp` when it is long enough to; every other one hardly compresses. */
 function textOf(stamp: number, bytes: number): string {

@@ -38,8 +38,8 @@ function command(name: string, given: readonly unknown[], run: Command["run"], n
 // --- writes ---
 
 /** Some more than the 256 KiB at which dead bytes are looked at. */
-const CHURN_SETS = 11;
-const CHURN_BYTES = 30_000;
+const CHURN_SETS = 5;
+const CHURN_BYTES = 60_000;
 
 /** What a write comes to, and what it answers. */
 interface Request {
@@ -149,8 +149,9 @@ export function write(...writes: Write[]): Command {
 /** Enough dead bytes for a compaction to begin by itself, and writes after some turns of it. */
 export function churn(place: number, turns: number, ...writes: Write[]): Command {
   return command("churn", [place, turns, ...writes], async (model, trial) => {
-    for (let count = 0; count < CHURN_SETS; count++) {
-      await trial.finish(ask(model, trial, [["set", place, CHURN_BYTES]]).finished);
+    // The last one is small: what is large is read again at every check.
+    for (let count = 0; count <= CHURN_SETS; count++) {
+      await trial.finish(ask(model, trial, [["set", place, count === CHURN_SETS ? 1 : CHURN_BYTES]]).finished);
       acknowledged(model, trial);
     }
     await trial.turns(turns);
