@@ -1,6 +1,6 @@
 /**
- * Many callers at once, on a disk whose syncs and a clock whose timers take as long as fast-check likes: what each key's
- * callers saw must have an order that explains it, also over a power cut.
+ * Many callers at once, on a disk whose syncs and a clock whose timers take as long as fast-check likes: what each
+ * key's callers saw must have an order that explains it, also over a power cut.
  *
  * `MODEL_RUNS`, `MODEL_SEED` and `MODEL_PATH` as in `model.test.ts`.
  *
@@ -152,13 +152,13 @@ class Crowd {
       case "close":
         return await this.store[kind]();
       case "set":
-        return await this.#call(key, `set ${short(value)}`, bucket.set(key, value), (result, state) => {
+        return await this.#call(key, `set ${String(short(value))}`, bucket.set(key, value), (result, state) => {
           return wrote(result, state, value);
         });
       case "setIf":
         return await this.#call(
           key,
-          `set ${short(value)} if ${ifRevision}`,
+          `set ${String(short(value))} if ${ifRevision}`,
           bucket.set(key, value, { ifRevision }),
           (result, state) => {
             if (result?.ok !== false) return isAt(state, ifRevision) ? wrote(result, state, value) : undefined;
@@ -266,7 +266,7 @@ const anyEnd = fc.record({ kind: fc.constantFrom("close", "power", "crash"), tur
 
 /** False when nothing more will wait for the scheduler, though what needs no disk had its turns. */
 async function isWaiting(scheduler: fc.Scheduler): Promise<boolean> {
-  for (let turn = 0; turn < 50 && scheduler.count() === 0; turn++) await undefined;
+  for (let turn = 0; turn < 50 && scheduler.count() === 0; turn++) await Promise.resolve();
   return scheduler.count() > 0;
 }
 
@@ -311,14 +311,14 @@ describe("Store", () => {
   test("increment() is refused when the value that refuses it is committed, and not before", async () => {
     const cask = await Cask.open();
     await cask.set("a", "no number");
-    const { wait, open: release } = gate();
-    cask.disk.before = ({ action }) => action === "sync" ? wait : undefined;
+    const held = gate();
+    cask.disk.before = ({ action }) => action === "sync" ? held.wait : undefined;
     const heard: string[] = [];
     const set = cask.set("a", "nor this").then(() => heard.push("set"));
     const refused = cask.engine.increment("b", bytesOf("a"), 1).catch(({ code }: FirkinError) => heard.push(code));
     await cask.settle();
     expect(heard).toEqual([]);
-    release();
+    held.open();
     await cask.finish(Promise.all([set, refused]));
     expect(heard).toEqual(["set", "INVALID"]);
     await cask.close();

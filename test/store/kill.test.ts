@@ -2,8 +2,8 @@
  * kill -9 on a real folder: what an embedded store acknowledged is there, and nothing else, whatever the policy.
  *
  * A victim (`victim.ts`) works until it is killed, at a drawn moment or at a drawn call of its file system. Others are
- * killed while they open what it left. Then the store is opened here: it must hold what the works of the victims come to
- * up to some place behind all that was acknowledged, and a subscriber must know the same.
+ * killed while they open what it left. Then the store is opened here: it must hold what the works of the victims come
+ * to up to some place behind all that was acknowledged, and a subscriber must know the same.
  *
  * A failure names its seed. `KILL_SEED` and `KILL_RUNS` (kills per policy) choose others.
  *

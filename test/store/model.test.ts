@@ -74,7 +74,7 @@ function onMemory(): Ground {
 }
 
 async function turns(count: number): Promise<void> {
-  for (let turn = 0; turn < count; turn++) await undefined;
+  for (let turn = 0; turn < count; turn++) await Promise.resolve();
 }
 
 function onDisk(disk: Disk = new Disk()): Ground {

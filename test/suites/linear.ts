@@ -1,8 +1,8 @@
 /**
  * Whether what concurrent callers saw of one key could have come from calls that happened one after another.
  *
- * Wing and Gong's search: take any call that no other one had ended before, see whether its answer fits the state, go on
- * with the rest; go back when none fits. Places that were reached before with the same state are not searched again
+ * Wing and Gong's search: take any call that no other one had ended before, see whether its answer fits the state, go
+ * on with the rest; go back when none fits. Places that were reached before with the same state are not searched again
  * (Lowe). One key at a time: a history is linearizable when that of each key is.
  *
  * @module

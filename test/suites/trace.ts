@@ -84,7 +84,7 @@ export function problemsOf(calls: readonly SystemCall[], folder: string, synced:
     return calls.some((call) => isSync(call) && isOf(path)(call) && isIn(stretch)(call));
   };
   const segments = calls.filter((call) =>
-    isWrite(call) && call.path.startsWith(folder) && /\.segment$/.test(call.path)
+    isWrite(call) && call.path.startsWith(folder) && call.path.endsWith(".segment")
   );
 
   const switches = calls.filter((call) =>
