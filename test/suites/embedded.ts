@@ -17,6 +17,8 @@ import type {
 import { Disk } from "./disk.ts";
 import { brief, bytesOf, operations, textOf } from "./engine_subject.ts";
 
+export { randomOf } from "./random.ts";
+
 /** Options of an engine under test; what is absent has a value that makes things happen early. */
 export type TestOptions = Partial<Omit<EmbeddedOptions, "fileSystem" | "clock" | "report">>;
 
@@ -159,15 +161,4 @@ export class Cask {
     await this.finish(reading);
     return events;
   }
-}
-
-/** Seeded numbers from 0 to below `limit` (mulberry32). */
-export function randomOf(seed: number): (limit: number) => number {
-  let state = seed;
-  return (limit) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % limit;
-  };
 }

@@ -15,6 +15,7 @@ import { fileURLToPath } from "node:url";
 const PROGRAMS = {
   "chromium": ["chromium", "chromium-browser", "google-chrome"],
   "redis-server": ["redis-server", "valkey-server"],
+  "strace": ["strace"],
 } as const;
 
 /** A program that some tests need. */
