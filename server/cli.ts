@@ -236,7 +236,7 @@ function describe(event: LogEvent | ServerEvent): string | undefined {
       return `cut ${bytes} bytes of an unfinished write from segment ${segment} at ${offset}, kept ${kept} aside`;
     }
     case "poisoned":
-      return `takes no more writes: ${event.error.message}`;
+      return `takes no more writes, what is after revision ${event.revision} may be lost: ${event.error.message}`;
     case "full":
       return "the disk is full: sets are refused until there is room";
     case "recovered":

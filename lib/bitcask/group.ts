@@ -70,6 +70,8 @@ interface Group<Note> {
 export class GroupCommit<Note> {
   /** The last revision that is visible. */
   committed: number;
+  /** The last revision that is known to be on stable storage. */
+  durable: number;
   /** The highest time of a record that is committed, marks included. */
   timeCommitted: number;
 
@@ -99,6 +101,7 @@ export class GroupCommit<Note> {
     this.#policy = policy;
     this.#syncIntervalMs = syncIntervalMs;
     this.committed = log.revision;
+    this.durable = log.revision;
     this.timeCommitted = log.timeMax;
     this.#failure = log.refusal;
     log.onLost = (error) => this.#poison(error);
@@ -195,12 +198,16 @@ export class GroupCommit<Note> {
     return await new Promise<FirkinError | undefined>((resolve) => last.waiting.push(resolve));
   }
 
-  /** Commits what waits, syncs, and ends the log with a clean mark. Later appends fail with `CLOSED`. */
+  /**
+   * Commits what waits, syncs, and ends the log with a clean mark. Later appends fail with `CLOSED`.
+   * @throws {FirkinError} what poisoned the log, when acknowledged changes may be lost by it
+   */
   async close(): Promise<void> {
     await this.#settle();
     this.#syncTimer?.cancel();
     const failure = this.#failure;
     this.#failure = new FirkinError("CLOSED", `Cannot write to ${this.#log.fileSystem.path}: the store is closed`);
+    if (failure !== undefined && this.committed > this.durable) throw failure;
     const { active } = this.#log;
     if (failure !== undefined || active?.file === undefined || !this.#log.owned) return;
     if (!active.sealed) await this.#syncFile(active, active.file);
@@ -354,6 +361,7 @@ export class GroupCommit<Note> {
     while (isFull(failure) && this.#makeRoom(group, tail)) failure = await this.#attempt(group, segment, tail, sealed);
     if (failure === undefined) {
       this.#flushing = undefined;
+      if (segment.durable >= tail) this.durable = revision;
       this.#commit(group, revision);
       if (sealed) {
         this.#log.shelve(segment);
@@ -452,7 +460,7 @@ export class GroupCommit<Note> {
     const all = [...groups, ...this.#queue];
     this.#queue = [];
     this.#fail(all, error);
-    if (!known) this.#owner.report({ type: "poisoned", error });
+    if (!known) this.#owner.report({ type: "poisoned", error, revision: this.durable });
   }
 
   // --- policies interval and os ---
@@ -471,6 +479,7 @@ export class GroupCommit<Note> {
 
   async #syncFile(segment: Segment, file: File): Promise<void> {
     const end = segment.written;
+    const { committed } = this;
     try {
       await file.sync();
     } catch (cause) {
@@ -479,6 +488,7 @@ export class GroupCommit<Note> {
       throw error;
     }
     segment.durable = Math.max(segment.durable, end);
+    this.durable = Math.max(this.durable, committed);
   }
 }
 

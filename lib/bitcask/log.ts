@@ -62,10 +62,19 @@ export interface TornEvent {
   readonly kept: number;
 }
 
+/** Nothing is written any more. Changes after `revision` that were acknowledged may be lost in a power cut. */
+export interface PoisonedEvent {
+  readonly type: "poisoned";
+  /** Why: a sync that failed, or another process that has taken the folder. */
+  readonly error: FirkinError;
+  /** The last one that is known to be on stable storage. */
+  readonly revision: number;
+}
+
 /** Something an operator should know. */
 export type LogEvent =
   | TornEvent
-  | { readonly type: "poisoned"; readonly error: FirkinError }
+  | PoisonedEvent
   | ReserveEvent
   | CompactionEvent;
 

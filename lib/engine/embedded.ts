@@ -185,6 +185,7 @@ export class EmbeddedEngine implements Engine {
   start(): void {
     this.#time.resume(this.#log.timeMax);
     this.#group.committed = this.#log.revision;
+    this.#group.durable = this.#log.revision;
     this.#group.timeCommitted = this.#log.timeMax;
     if (this.#log.refusal !== undefined) return;
     this.#expiry.start();
@@ -402,6 +403,7 @@ export class EmbeddedEngine implements Engine {
     return {
       keys: this.#live.count,
       revision: this.#group.committed,
+      "revision.durable": this.#group.durable,
       buckets: this.#log.bucketNames.length,
       deadlines: this.#expiry.count,
       subscriptions: this.#feed.count,

@@ -28,7 +28,7 @@ function copyOf(name: string): MemoryFileSystem {
 
 async function held(store: Store): Promise<string[]> {
   const found: string[] = [];
-  for (const name of ["users", "notes"]) {
+  for (const name of ["users", "notes", "batches"]) {
     for await (const entry of store.bucket(name).list()) found.push(JSON.stringify({ bucket: name, ...entry }));
   }
   return found.sort();
@@ -49,8 +49,8 @@ describe("a store of an older firkin", () => {
         const bytes = fromHex(key)!;
         const text = new TextDecoder().decode(bytes);
         const known = new TextEncoder().encode(text).length === bytes.length ? text : bytes;
-        const { bucket, value, revision, expiresAt } = entry;
-        return JSON.stringify({ bucket, key: known, value, revision, ...(expiresAt && { expiresAt }) });
+        const { bucket, value, revision, expiresAt, once } = entry;
+        return JSON.stringify({ bucket, key: known, value, revision, ...(expiresAt && { expiresAt }), once });
       }).sort();
       expect(expected.length).toBeGreaterThan(5);
       const store = await open({ path: name, fileSystem, clock });

@@ -227,6 +227,12 @@ describe("GroupCommit, when a sync fails", () => {
     expect(cask.events.map(({ type }) => type)).toEqual(["poisoned"]);
     expect(await errorCode(() => cask.set("b", "1"))).toBe("DURABILITY");
     expect(cask.get("a")).toBe("1");
+    // It says what is safe, and who only waits for the close is told too: the second write may be lost.
+    expect(cask.events).toMatchObject([{ revision: 1 }]);
+    expect((await cask.engine.stats())["revision.durable"]).toBe(1);
+    expect(await errorCode(() => cask.close())).toBe("DURABILITY");
+    await cask.open();
+    expect(cask.get("a")).toBe("1");
   });
 
   test("under interval, what waits for another sync meanwhile fails too, and is never told", async () => {

@@ -12,16 +12,18 @@ import process from "node:process";
 import { toHex } from "../../lib/base/bytes.ts";
 import { ManualClock } from "../../lib/base/clock.ts";
 import { open } from "../../lib/store/open.ts";
-import { randomOf } from "../suites/embedded.ts";
+import { randomOf } from "../suites/random.ts";
 
 /** One key of the golden store. */
 export interface GoldenEntry {
   readonly bucket: string;
   /** In hexadecimal. */
   readonly key: string;
-  readonly value: unknown;
+  /** Absent when the key is single-read. */
+  readonly value?: unknown;
   readonly revision: number;
   readonly expiresAt?: number;
+  readonly once?: true;
 }
 
 /** What stands in a golden store's `expected.json`. */
@@ -31,10 +33,19 @@ export interface Golden {
   readonly entries: readonly GoldenEntry[];
 }
 
-/** Overwrites, deletes, deadlines that passed and not, compressed and empty values, odd keys, over a dozen segments. */
+/**
+ * Overwrites, deletes, deadlines that passed and not, batches, takes, single-read keys, compressed and empty values, odd
+ * keys, over a dozen segments.
+ */
 async function make(folder: string): Promise<Golden> {
   const clock = new ManualClock(1_800_000_000_000, 7);
-  const store = await open({ path: folder, clock, segmentBytesMax: 4_096, compaction: { deadRatio: 0.6 } });
+  const store = await open({
+    path: folder,
+    clock,
+    segmentBytesMax: 4_096,
+    reserveBytes: 0,
+    compaction: { deadRatio: 0.6 },
+  });
   const entries = new Map<string, GoldenEntry>();
   const random = randomOf(11);
   const keys = ["a", "ab", "__proto__", "é", "k".repeat(300), Uint8Array.of(0xff, 0), Uint8Array.of(0)];
@@ -46,19 +57,40 @@ async function make(folder: string): Promise<Golden> {
     const place = `${name}/${hex}`;
     const value = `${step} `.repeat(random(6) === 0 ? 500 : random(30));
     const ttl = random(4) === 0 ? 20 + random(60) : random(4) === 0 ? 10_000_000 : undefined;
-    if (random(6) === 0) {
+    const deadline = ttl === undefined ? {} : { expiresAt: clock.wall() + ttl };
+    const kind = random(12);
+    if (kind < 2) {
       await bucket.delete(key);
       entries.delete(place);
+    } else if (kind === 2) {
+      await bucket.take(key);
+      entries.delete(place);
+    } else if (kind === 3) {
+      const other = store.bucket<string>("batches");
+      const result = await store.atomic().set(bucket, key, value).set(other, "last", `${step}`).commit();
+      if (!result.ok) throw new Error("a batch without a check happens");
+      entries.set(place, { bucket: name, key: hex, value, revision: result.revision - 1 });
+      const last = toHex(new TextEncoder().encode("last"));
+      entries.set("batches/last", { bucket: "batches", key: last, value: `${step}`, revision: result.revision });
     } else {
-      const result = await bucket.set(key, value, ttl === undefined ? {} : { ttl });
+      const once = kind === 4;
+      const result = await bucket.set(key, value, { once, ...(ttl === undefined ? {} : { ttl }) });
       if (!result.ok) throw new Error("a set without a condition happens");
-      const deadline = ttl === undefined ? {} : { expiresAt: clock.wall() + ttl };
-      entries.set(place, { bucket: name, key: hex, value, revision: result.revision, ...deadline });
+      const shown = once ? { once } : { value };
+      entries.set(place, { bucket: name, key: hex, ...shown, revision: result.revision, ...deadline } as GoldenEntry);
     }
     clock.advance(random(5));
     for (const [other, { expiresAt = Infinity }] of entries) if (expiresAt <= clock.wall()) entries.delete(other);
   }
-  await store.close();
+  const closing = store.close();
+  let closed = false;
+  closing.finally(() => closed = true);
+  // Compaction waits for turns of the clock, the disk for turns of the event loop.
+  while (!closed) {
+    clock.advance(0);
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+  await closing;
   return { time: clock.wall(), entries: [...entries.values()] };
 }
 
