@@ -435,14 +435,14 @@ export function compareEntries(bytes: Uint8Array, at: number, otherBytes: Uint8A
 export class HintWriter {
   readonly #binding: Uint8Array;
   readonly #seed: number;
-  #bytes = new Uint8Array(64 * 1024);
+  #bytes = new Uint8Array(1_024);
   #tail = HINT_HEADER_BYTES;
   #blockStart = -1;
   /** Where the last entry stands. */
   #last = -1;
   #count = 0;
   /** The items of the index, and where each of them begins. */
-  #index = new Uint8Array(4_096);
+  #index = new Uint8Array(64);
   #indexTail = 0;
   readonly #items: number[] = [];
 

@@ -35,6 +35,7 @@ import {
 import type { Log } from "./log.ts";
 import {
   bucketAt,
+  HEADER_BYTES,
   isTombstone,
   keyBytesAt,
   keyStartAt,
@@ -103,7 +104,7 @@ function* sortChunks(bytes: Uint8Array, end: number, hash: HashOfBytes): Generat
   let firstRevision = 0;
   let lastRevision = 0;
   let time = timeAt(bytes, end);
-  let chunk = new Chunk(bytes, hash);
+  const chunk = new Chunk(bytes, hash);
   for (let at = SEGMENT_HEADER_BYTES; at < end;) {
     const kind = kindAt(bytes, at);
     const length = recordBytesAt(bytes, at);
@@ -126,7 +127,7 @@ function* sortChunks(bytes: Uint8Array, end: number, hash: HashOfBytes): Generat
     if (chunk.count < CHUNK_MAX && (at < end || chunk.count === 0)) continue;
     chunks.push(chunk.sort());
     liveBytes += chunk.liveBytes;
-    chunk = new Chunk(bytes, hash);
+    chunk.clear();
     yield;
   }
   const figures = { markBytes, tombstoneBytes, tombstoneTime, firstRevision, lastRevision, time };
@@ -142,14 +143,19 @@ class Chunk {
   liveBytes = 0;
   readonly #bytes: Uint8Array;
   readonly #hash: HashOfBytes;
-  readonly #sort = new KeySort();
-  #entries = new Uint8Array(64 * CHUNK_MAX);
-  readonly #starts = new Uint32Array(CHUNK_MAX + 1);
-  readonly #setBytes = new Uint32Array(CHUNK_MAX);
+  readonly #sort: KeySort;
+  #entries: Uint8Array<ArrayBuffer>;
+  readonly #starts: Uint32Array;
+  readonly #setBytes: Uint32Array;
 
   constructor(bytes: Uint8Array, hash: HashOfBytes) {
     this.#bytes = bytes;
     this.#hash = hash;
+    const capacity = Math.min(CHUNK_MAX, Math.ceil(bytes.length / HEADER_BYTES));
+    this.#sort = new KeySort(capacity);
+    this.#entries = new Uint8Array(64 * capacity);
+    this.#starts = new Uint32Array(capacity + 1);
+    this.#setBytes = new Uint32Array(capacity);
   }
 
   get count(): number {
@@ -179,6 +185,12 @@ class Chunk {
       this.liveBytes += this.#setBytes[number]!;
     }
     return sorted.slice(0, end);
+  }
+
+  /** Makes room for the next ones. */
+  clear(): void {
+    this.liveBytes = 0;
+    this.#sort.clear();
   }
 }
 

@@ -19,6 +19,9 @@ const TABLES = 256;
 const WORDS = 3;
 const CAPACITY_MIN = 8;
 
+/** What every table begins with, so that an empty store costs little; it stays all zeros. */
+const EMPTY_WORDS = new Uint32Array(CAPACITY_MIN * WORDS);
+
 /** Addresses are this times the segment's slot, plus the offset. */
 export const ADDRESS_UNIT = 0x100000000;
 
@@ -41,7 +44,7 @@ export class Keydir {
   constructor(isKey: IsKey) {
     this.#isKey = isKey;
     for (let index = 0; index < TABLES; index++) {
-      this.#tables.push({ words: new Uint32Array(CAPACITY_MIN * WORDS), capacity: CAPACITY_MIN, count: 0 });
+      this.#tables.push({ words: EMPTY_WORDS, capacity: CAPACITY_MIN, count: 0 });
     }
   }
 
@@ -121,6 +124,7 @@ export class Keydir {
   }
 
   #insert(table: Table, at: number, hash: number, address: number): void {
+    if (table.words === EMPTY_WORDS) table.words = EMPTY_WORDS.slice();
     table.words[at] = hash;
     writeAddress(table.words, at, address);
     table.count++;

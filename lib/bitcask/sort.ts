@@ -22,18 +22,24 @@ const BASE = 257;
 /** A chunk of keys. */
 export class KeySort {
   /** Every bucket, high byte first, and key, one after another, and where each begins. */
-  #keys = new Uint8Array(32 * CHUNK_MAX);
-  readonly #starts = new Uint32Array(CHUNK_MAX + 1);
+  #keys: Uint8Array;
+  readonly #starts: Uint32Array;
   #count = 0;
   #items = new Uint16Array(0);
   #packed = new Float64Array(0);
+
+  /** Room for `capacity` keys. */
+  constructor(capacity: number) {
+    this.#keys = new Uint8Array(32 * capacity);
+    this.#starts = new Uint32Array(capacity + 1);
+  }
 
   /** Number of keys. */
   get count(): number {
     return this.#count;
   }
 
-  /** Adds the bucket and key of the record at `at`, {@link CHUNK_MAX} at most. */
+  /** Adds the bucket and key of the record at `at`: there must be room. */
   add(bytes: Uint8Array, at: number): void {
     const keyBytes = keyBytesAt(bytes, at);
     let end = this.#starts[this.#count]!;
@@ -49,6 +55,11 @@ export class KeySort {
     const start = keyStartAt(bytes, at);
     for (let index = 0; index < keyBytes; index++) keys[end + index] = bytes[start + index]!;
     this.#starts[++this.#count] = end + keyBytes;
+  }
+
+  /** Forgets every key. */
+  clear(): void {
+    this.#count = 0;
   }
 
   /** The places of the newest of each key, in order of their keys. */
@@ -150,7 +161,7 @@ export function recordsIn(bytes: Uint8Array): Records {
 
 /** The offsets in order of bucket and key; of each key only the one that was given last. {@link CHUNK_MAX} at most. */
 export function sortNewest(records: Records, offsets: ArrayLike<number>): Uint32Array {
-  const sort = new KeySort();
+  const sort = new KeySort(offsets.length);
   for (let index = 0; index < offsets.length; index++) {
     const at = records.seek(offsets[index]!);
     sort.add(records.window, at);

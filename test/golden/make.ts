@@ -34,8 +34,8 @@ export interface Golden {
 }
 
 /**
- * Overwrites, deletes, deadlines that passed and not, batches, takes, single-read keys, compressed and empty values, odd
- * keys, over a dozen segments.
+ * Overwrites, deletes, deadlines that passed and not, batches, takes, single-read keys, compressed and empty values,
+ * odd keys, over a dozen segments.
  */
 async function make(folder: string): Promise<Golden> {
   const clock = new ManualClock(1_800_000_000_000, 7);
