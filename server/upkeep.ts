@@ -106,7 +106,7 @@ function describeGap({ after, before }: RevisionGap): string[] {
   return [after + 1 === last ? `revision ${last} may be lost` : `revisions ${after + 1} to ${last} may be lost`];
 }
 
-function describeRest({ tail, leftovers, kept, segments, records, revision, bytes }: Verification): string[] {
+function describeRest({ tail, leftovers, kept, badHints, ...rest }: Verification): string[] {
   const lines = [];
   if (tail !== undefined && tail.type !== "rot") {
     const what = tail.type === "empty" ? "zeros" : "an unfinished write";
@@ -114,6 +114,8 @@ function describeRest({ tail, leftovers, kept, segments, records, revision, byte
   }
   if (leftovers.length > 0) lines.push(`left over, and removed by the next open: ${leftovers.join(", ")}`);
   if (kept.length > 0) lines.push(`kept aside: ${kept.join(", ")}`);
+  if (badHints.length > 0) lines.push(`made anew by the next open: ${badHints.join(", ")}`);
+  const { segments, records, revision, bytes } = rest;
   const amount = `${count(segments, "segment")}, ${count(bytes, "byte")}`;
   return [...lines, `${count(records, "change")} up to revision ${revision} in ${amount}`];
 }

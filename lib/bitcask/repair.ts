@@ -326,7 +326,7 @@ async function lookBack(
     if (known !== undefined) known.revision = isSet ? revision : undefined;
     else if (once) keys.set(text, { name: { bucket, key: key.slice() }, revision });
   };
-  const now = await survey(fileSystem, { clock: options.clock, observe: () => ({ change, end: () => [] }) });
+  const now = await survey(fileSystem, { clock: options.clock, observe: change });
   return {
     uncertain: { revisions, keys: [...keys.values()].map(({ name, revision }) => ({ ...name, revision })), olderMax },
     records: now.verification.records,

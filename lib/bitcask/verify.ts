@@ -23,12 +23,13 @@ import { type Manifest, MANIFEST_NAME } from "./manifest.ts";
 import { bucketAt, FLAG, flagsAt, keyAt, KIND, kindAt, markAt, revisionAt, timeAt } from "./record.ts";
 import { type KeyName, type ScanBounds, SegmentScan } from "./scan.ts";
 import { Segment, SEGMENT_HEADER_BYTES, type SegmentHome, segmentName } from "./segment.ts";
+import { badHints } from "./verify_hints.ts";
 
 /**
  * What is wrong. `manifest`: it fails its check or is missing; `missing`: there is no such segment; `header`: of a
  * segment; `record`: no sound record stands there; `batch`: sound records of a batch that is not whole; `order`: not
  * above the revisions before; `mark`: it states what cannot be; `seal`: the segment does not end with one; `trailing`:
- * bytes behind the seal; `hint`: it says something else than its segment.
+ * bytes behind the seal.
  */
 export type Problem =
   | "manifest"
@@ -39,8 +40,7 @@ export type Problem =
   | "order"
   | "mark"
   | "seal"
-  | "trailing"
-  | "hint";
+  | "trailing";
 
 /** Revisions between two neighbours that are sound; neither bound is among them. */
 export interface RevisionGap {
@@ -102,6 +102,8 @@ export interface Verification {
   readonly leftovers: readonly string[];
   /** What a crash or a repair has kept aside. */
   readonly kept: readonly string[];
+  /** Hints that do not fit their segments. That is no damage: the next open makes them anew. */
+  readonly badHints: readonly string[];
   /** Segments of the log. */
   readonly segments: number;
   /** Sound records that are changes of keys. */
@@ -120,20 +122,12 @@ export interface VerifyProgress {
   readonly bytesTotal: number;
 }
 
-/** Is shown the changes of one segment, and says at its end what does not fit. */
-export interface SegmentObserver {
-  /** A sound change at `offset`; its header and key stand in `window` at `at`. */
-  change(window: Uint8Array, at: number, offset: number): void;
-  /** The segment is over, and nothing in it was damaged. */
-  end(): readonly Pick<Damage, "problem" | "file" | "offset" | "bytes">[];
-}
-
 /** Options of {@link verifyLog}. */
 export interface VerifyLogOptions {
   readonly clock: Clock;
   readonly progress?: ((progress: VerifyProgress) => void) | undefined;
-  /** Looks at each segment too: the place where hints are compared with what they were made of. */
-  readonly observe?: ((segment: number, size: number) => SegmentObserver | undefined) | undefined;
+  /** Shown each sound change: its header and key stand in `window` at `at`. */
+  readonly observe?: ((window: Uint8Array, at: number) => void) | undefined;
 }
 
 /** What {@link survey} learnt of one segment, for a repair. */
@@ -169,7 +163,11 @@ export function pause(clock: Clock): Promise<void> {
 
 /** Reads the whole store in a folder. @throws {FirkinError} IO — there is no store; CORRUPT — nothing can be told */
 export async function verifyLog(fileSystem: FileSystem, options: VerifyLogOptions): Promise<Verification> {
-  return (await survey(fileSystem, options)).verification;
+  const { inventory, verification, segments } = await survey(fileSystem, options);
+  // The last segment may be open, and has a hint only when it is sealed: an open looks at the seal first.
+  const sealed = segments.slice(0, -1).filter(({ damaged, file }) => !damaged && file !== undefined);
+  const hinted = sealed.map(({ id }) => id);
+  return { ...verification, badHints: await badHints(fileSystem, options.clock, inventory.manifest, hinted) };
 }
 
 /** As {@link verifyLog}, with what a repair needs; `inventory` when the manifest is not on disk yet. */
@@ -271,6 +269,7 @@ class Surveyor {
       tail: this.#tail,
       leftovers: leftovers.filter((name) => !files.includes(name)),
       kept: kept.filter((name) => !files.includes(name)),
+      badHints: [],
       segments: ids.length,
       records: this.#counts.records,
       bytes: this.#bytes,
@@ -321,7 +320,7 @@ class Surveyor {
         file.close();
       }
     }
-    const damage = this.#damage.slice(from).filter(({ problem }) => problem !== "hint");
+    const damage = this.#damage.slice(from);
     const holes = damage.filter(({ problem }) => problem !== "order" && problem !== "mark" && problem !== "header");
     // What is torn never happened; behind rot sound records still count.
     const tail = last && this.#tail !== undefined && this.#tail.type !== "rot" ? [this.#tail] : [];
@@ -337,7 +336,6 @@ class Surveyor {
 
   async #read(id: number, name: string, file: File, last: boolean, bounds: ScanBounds): Promise<Reading> {
     const scan = new SegmentScan(file, this.#home.storeId, id, bounds);
-    const from = this.#damage.length;
     this.#checkHeader(scan, id, name);
     const reading: Reading = {
       scan,
@@ -355,10 +353,9 @@ class Surveyor {
       firstRevision: 0,
       lastRevision: 0,
     };
-    const observer = this.#options.observe?.(id, scan.size);
     this.#advance(Math.min(SEGMENT_HEADER_BYTES, scan.size));
     for (let piece = scan.step(); piece !== "end"; piece = scan.step()) {
-      if (piece === "record") this.#record(reading, observer);
+      if (piece === "record") this.#record(reading);
       else if (piece === "damage") this.#damaged(reading);
       if (piece !== "pause") this.#advance(scan.length);
       if (this.#slice < SLICE_BYTES && piece !== "pause") continue;
@@ -366,9 +363,6 @@ class Surveyor {
       await pause(this.#options.clock);
     }
     this.#end(reading);
-    if (observer !== undefined && this.#damage.length === from) {
-      for (const { problem, file, offset, bytes } of observer.end()) this.#note(problem, file, id, offset, bytes);
-    }
     return reading;
   }
 
@@ -391,7 +385,7 @@ class Surveyor {
 
   // --- pieces ---
 
-  #record(reading: Reading, observer: SegmentObserver | undefined): void {
+  #record(reading: Reading): void {
     const { scan } = reading;
     const { window, at, offset, length } = scan;
     const kind = kindAt(window, at);
@@ -417,7 +411,7 @@ class Surveyor {
     this.#change(reading, revision);
     if (!more) this.#closeGaps(inBatch ? reading.batchRevision : revision);
     this.#bucketMax = Math.max(this.#bucketMax, name.bucket);
-    observer?.change(window, at, offset);
+    this.#options.observe?.(window, at);
   }
 
   #change(reading: Reading, revision: number): void {

@@ -36,6 +36,7 @@ describe("verifyLog()", () => {
       tail: undefined,
       leftovers: [],
       kept: [],
+      badHints: [],
       segments: 3,
       records: 10,
       bytes,
@@ -209,15 +210,27 @@ describe("verifyLog()", () => {
       verifyLog(cask.disk, {
         clock,
         progress: ({ bytes }) => told.push(bytes),
-        observe: (segment, size) => ({
-          change: () => void changes++,
-          end: () => segment === 2 ? [{ problem: "hint", file: "0000000002.hint", offset: 0, bytes: size }] : [],
-        }),
+        observe: () => void changes++,
       }),
     );
     expect(turns).toBeGreaterThan(1);
     expect(told.at(-1)).toBe(found.bytes);
     expect(changes).toBe(40);
-    expect(found.damage).toMatchObject([{ problem: "hint", file: "0000000002.hint", segment: 2 }]);
+  });
+
+  test("names hints that do not fit their segments, which are no damage", async () => {
+    const disk = await threeSegments();
+    const names = disk.list().filter((name) => name.endsWith(".hint")).sort();
+    expect(names.length).toBe(2);
+    expect(await verified(disk)).toMatchObject({ sound: true, badHints: [] });
+    for (const name of names) {
+      for (let bit = 0; bit < disk.bytes(name).length * 8; bit += 7) {
+        expect(await verified(flipped(disk, name, bit))).toMatchObject({ sound: true, badHints: [name] });
+      }
+    }
+    const torn = disk.clone();
+    torn.put(names[1]!, disk.bytes(names[1]!).slice(0, 50));
+    torn.put(names[0]!, disk.bytes(names[1]!));
+    expect(await verified(torn)).toMatchObject({ sound: true, badHints: names });
   });
 });
