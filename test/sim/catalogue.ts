@@ -6,15 +6,15 @@
 import { nameOfSetup, type Setup } from "./life.ts";
 import { mixSeeds, Random } from "./random.ts";
 
-/** The steps that short workloads are made of: two keys, and what seals, rewrites, forgets and ends. */
+/** The steps that short workloads are made of: what changes keys, and what seals, rewrites, forgets and ends. */
 const STEPS: readonly string[] = [
   "set:a",
-  "set:b",
   "ttl:a",
   "delete:a",
-  "touch:a",
-  "add:n",
   "big:a",
+  "batch:a",
+  "once:a",
+  "take:a",
   "compact",
   "sync",
   "reopen",
@@ -43,7 +43,7 @@ export function* shortWorkloads(length: number): Generator<string> {
 /** Calls of random workloads, as often as they stand here. Deletes and compactions weigh more than in life. */
 const CALLS: readonly string[] = [
   ..."set:a set:b set:k other:a big:a big:b ttl:a ttl:k delete:a delete:a delete:b delete:k touch:a touch:b".split(" "),
-  ..."add:n delete:n touch:n compact compact sync".split(" "),
+  ..."add:n delete:n touch:n compact compact sync batch:a batch:a once:a once:k take:a take:a take:k take:b".split(" "),
 ];
 
 /** Steps that stand alone: what moves time or ends a life is never asked beside something else. */
@@ -102,4 +102,10 @@ export const FAULT_SCRIPTS: readonly string[] = [
   "big:a tick big:b tick compact tick",
   "set:a~reopen set:b",
   "big:a delete:a big:b delete:b compact set:a reopen",
+  "batch:a",
+  "set:a+batch:a big:a batch:a",
+  "batch:a~batch:a reopen compact",
+  "once:a take:a",
+  "once:a~take:a+take:a set:a",
+  "big:a once:a reopen take:a compact",
 ].flatMap((calls, index) => `${calls}@${POLICIES[index % 3]}-256-small-1`);

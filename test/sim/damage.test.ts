@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { FirkinError } from "../../lib/base/errors.ts";
 import { SimDisk } from "./disk.ts";
 import { clockAt, differs, Life, setupOf, type State } from "./life.ts";
-import { type Operation, Platter } from "./platter.ts";
+import { platterOf } from "./platter.ts";
 import { type History, runWorkload } from "./workload.ts";
 
 /** Three segments, a tombstone, a deadline, and an end that was not closed. */
@@ -12,22 +12,6 @@ const SETUP = "always-256-whole-1";
 /** The files that a run has left, on stable storage. */
 function filesOf({ disk }: History): Map<string, Uint8Array> {
   return new Map(disk.names.map((name) => [name, disk.bytes(name)]));
-}
-
-/** A platter with these files. */
-function platterOf(files: ReadonlyMap<string, Uint8Array>): Platter {
-  const platter = new Platter();
-  for (const [name, bytes] of files) {
-    const file = platter.applied;
-    const operations: Operation[] = [
-      { action: "create", name, file },
-      { action: "write", name, file, position: 0, bytes },
-      { action: "sync", name, file, since: file + 2 },
-      { action: "syncDirectory", since: file + 3 },
-    ];
-    for (const operation of operations) platter.apply(operation);
-  }
-  return platter;
 }
 
 /** What an open shows, or the code of the error by which it, or a read, refuses. Another error is thrown. */

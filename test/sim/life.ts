@@ -55,6 +55,8 @@ export interface Item {
   readonly value: string;
   readonly revision: number;
   readonly expiresAt?: number | undefined;
+  /** Only of single-read keys, whose value nobody sees: the value that a taker gets, "" when it is not known. */
+  readonly hidden?: string | undefined;
 }
 
 /** A store's keys. */
@@ -182,13 +184,15 @@ export function differs(found: State, expected: State, wall: number, wallMax: nu
 }
 
 function isSame(one: Item, other: Item): boolean {
-  return one.value === other.value && one.revision === other.revision && one.expiresAt === other.expiresAt;
+  return one.value === other.value && one.revision === other.revision && one.expiresAt === other.expiresAt &&
+    (one.hidden === undefined) === (other.hidden === undefined);
 }
 
 /** An item in short. */
 export function show(item: Item | undefined): string {
   if (item === undefined) return "missing";
-  return `${item.value} (revision ${item.revision}${item.expiresAt === undefined ? "" : `, until ${item.expiresAt}`})`;
+  const value = item.hidden === undefined ? item.value : `hidden ${item.hidden}`;
+  return `${value} (revision ${item.revision}${item.expiresAt === undefined ? "" : `, until ${item.expiresAt}`})`;
 }
 
 // --- texts ---
@@ -212,7 +216,8 @@ export function latinOf(bytes: Uint8Array): string {
 }
 
 function itemOf(entry: Entry): Item {
-  return { value: latinOf(entry.value), revision: entry.revision, expiresAt: entry.expiresAt };
+  const { revision, expiresAt, once } = entry;
+  return { value: latinOf(entry.value), revision, expiresAt, hidden: once === true ? "" : undefined };
 }
 
 /** The bucket of a key's name. */

@@ -17,8 +17,8 @@ import { messageOf } from "../../lib/base/errors.ts";
 import type { ChangeEvent, EngineEvent } from "../../lib/engine/engine.ts";
 import { CONTENT } from "../../lib/base/codec.ts";
 import { SimDisk } from "./disk.ts";
-import type { Platter, Survivors, Trace } from "./platter.ts";
-import { hashBytes } from "./random.ts";
+import { type Platter, platterOf, type Survivors, type Trace } from "./platter.ts";
+import { hashBytes, hashText } from "./random.ts";
 import {
   bucketOf,
   bytesOf,
@@ -27,12 +27,13 @@ import {
   finish,
   type Item,
   keyOf,
+  latinOf,
   Life,
   type Setup,
   show,
   type State,
 } from "./life.ts";
-import type { Change, History } from "./workload.ts";
+import { type Change, endsInside, type History } from "./workload.ts";
 
 // --- what may be found ---
 
@@ -49,7 +50,7 @@ export interface Expectation {
   readonly wallMax: number;
   /** The last cursor that a subscriber had, and the changes by which its events are judged. */
   readonly cursor?: string | undefined;
-  readonly changes?: readonly Change[];
+  readonly changes?: readonly Change[] | undefined;
 }
 
 /** What is allowed at a moment of a trace, by what happened to the machine. */
@@ -86,6 +87,9 @@ function countWhile(changes: readonly Change[], passes: (change: Change) => bool
 const PROBE = "b/probe";
 const PROBES_MAX = 6;
 
+/** One recovery in so many is opened without hints too. */
+const SCANNED_ONCE_IN = 20;
+
 /** What was found after a crash, and done. */
 export interface Recovery {
   readonly disk: SimDisk;
@@ -100,6 +104,8 @@ export interface Recovery {
   readonly closedAt: number;
   /** What the resumed subscription had to say; undefined when there was none. */
   readonly events: readonly EngineEvent[] | undefined;
+  /** What takers got of single-read keys, in some recoveries. */
+  readonly taken: ReadonlyMap<string, string>;
   readonly problems: readonly string[];
 }
 
@@ -121,6 +127,7 @@ export async function recover(
     probedAt: [] as number[],
     closedAt: Infinity,
     events: undefined as EngineEvent[] | undefined,
+    taken: new Map<string, string>(),
     problems: [] as string[],
   };
   const { problems } = recovery;
@@ -146,7 +153,7 @@ export async function recover(
     }
     step = "subscribe to";
     // Last, so that a cursor that lay ahead lies among changes which its subscriber has never seen.
-    if (cursor !== undefined) recovery.events = await hear(life, cursor);
+    if (cursor !== undefined) recovery.events = await hear(life, cursor, problems);
     else await life.settle();
     step = "close";
     await life.close();
@@ -154,8 +161,12 @@ export async function recover(
     checkNames(disk, problems);
     step = "open again";
     // Without compaction by itself, which may begin at once.
-    await openAgain(disk, { ...setup, compaction: "whole" }, wall, state, keys, problems);
+    const quiet: Setup = { ...setup, compaction: "whole" };
+    await openAgain(disk, quiet, wall, state, keys, problems);
     checkNames(disk, problems);
+    if (hashText(fingerprint(disk)) % SCANNED_ONCE_IN !== 0) return recovery;
+    step = "open without hints";
+    recovery.taken = await openWithoutHints(disk, quiet, wall, state, keys, problems);
   } catch (error) {
     problems.push(`cannot ${step}: ${messageOf(error)}`);
   }
@@ -180,13 +191,50 @@ async function openAgain(
   await life.close();
 }
 
+/**
+ * Opens a copy of what was closed that has lost its hints: the same is there. Then takes every single-read key and cuts
+ * the power: what was handed out is gone. Returns the values that were.
+ */
+async function openWithoutHints(
+  disk: SimDisk,
+  setup: Setup,
+  wall: number,
+  state: State,
+  keys: Iterable<string>,
+  problems: string[],
+): Promise<Map<string, string>> {
+  const names = disk.names.filter((name) => !name.includes(".hint"));
+  const platter = platterOf(new Map(names.map((name) => [name, disk.bytes(name)])));
+  const copy = new SimDisk(platter, { seed: setup.seed });
+  const life = await Life.open(copy, clockAt(wall, setup), setup);
+  const reason = differs(await life.observe(problems, keys), state, wall, wall);
+  if (reason !== undefined) problems.push(`without hints ${reason}`);
+  const taken = new Map<string, string>();
+  for (const [key, { hidden }] of state) {
+    if (hidden === undefined) continue;
+    const entry = await finish(life.clock, life.engine.get(bucketOf(key), keyOf(key)));
+    if (entry !== undefined) taken.set(key, latinOf(entry.value));
+  }
+  const base = platter.applied;
+  for (const operation of copy.trace) platter.apply(operation, base);
+  await life.close();
+  if (taken.size === 0) return taken;
+  const left = new SimDisk(platter.survive({ data: "none", names: "durable", seed: 1 }), { seed: setup.seed });
+  const next = await Life.open(left, clockAt(wall, setup), setup);
+  const found = await next.observe(problems);
+  for (const key of taken.keys()) if (found.has(key)) problems.push(`${key} is back after it was taken`);
+  await next.close();
+  return taken;
+}
+
 /** What a subscription from `cursor` on has to say. */
-async function hear(life: Life, cursor: string): Promise<EngineEvent[]> {
+async function hear(life: Life, cursor: string, problems: string[]): Promise<EngineEvent[]> {
   const events: EngineEvent[] = [];
   const subscription = life.engine.subscribe({ from: cursor });
   const reading = (async () => {
     for (let some = await subscription.next(); some !== undefined; some = await subscription.next()) {
       events.push(...some);
+      if (endsInside(some)) problems.push(`a batch was told in parts, up to ${subscription.cursor}`);
     }
   })();
   await life.settle();
@@ -241,6 +289,7 @@ export function expectAfterRecovery(
       least: durable ? acked : 0,
       most: Math.min(issued, recovery.states.length - 1),
       cursor: undefined,
+      changes: undefined,
     };
   };
 }
@@ -251,27 +300,39 @@ export function expectAfterRecovery(
 export function judge(recovery: Recovery, expectation: Expectation): string[] {
   const problems = [...recovery.problems];
   if (recovery.found === undefined) return problems;
-  const { states, times, least, most, wall, wallMax } = expectation;
+  const { states, times, least, most, wall, wallMax, changes } = expectation;
   const reasons: string[] = [];
   // Several may look the same: after a deadline nobody sees whether the key's end was written.
   for (let index = most; index >= least; index--) {
+    // A part of a batch is none.
+    if (changes?.[index - 1]?.more === true) continue;
     const now = Math.max(wall, times?.[index] ?? 0);
     if (differs(recovery.found, states[index]!, now, wallMax) !== undefined) continue;
-    const reason = judgeEvents(recovery, index, expectation);
+    const reason = judgeTaken(recovery, states[index]!) ?? judgeEvents(recovery, index, expectation);
     if (reason === undefined) return problems;
-    reasons.push(`the subscription from ${expectation.cursor} ${reason}`);
+    reasons.push(reason);
   }
   const nearest = differs(recovery.found, states[least]!, wall, wallMax);
   problems.push(reasons[0] ?? `no allowed state of ${least}..${most}: after ${least} changes ${nearest}`);
   return problems;
 }
 
+/** What takers got is what was written. */
+function judgeTaken({ taken }: Recovery, state: State): string | undefined {
+  for (const [key, value] of taken) {
+    const hidden = state.get(key)?.hidden;
+    if (hidden !== "" && hidden !== value) return `${key} was taken as ${value}, not ${hidden}`;
+  }
+  return undefined;
+}
+
 /** Events from a cursor on: every change since, in order, less those that compaction found covered; or `resync`. */
-function judgeEvents(
-  { events, found, probedAt }: Recovery,
-  index: number,
-  expectation: Expectation,
-): string | undefined {
+function judgeEvents(recovery: Recovery, index: number, expectation: Expectation): string | undefined {
+  const reason = missedBy(recovery, index, expectation);
+  return reason === undefined ? undefined : `the subscription from ${expectation.cursor} ${reason}`;
+}
+
+function missedBy({ events, found, probedAt }: Recovery, index: number, expectation: Expectation): string | undefined {
   if (events === undefined || expectation.cursor === undefined) return undefined;
   if (events.some(({ type }) => type === "resync")) return undefined;
   const from = Number(expectation.cursor.split(".")[1]);
@@ -283,6 +344,7 @@ function judgeEvents(
   for (const event of told) {
     if (event.revision <= last) return `was told of revision ${event.revision} after ${last}`;
     last = event.revision;
+    if (event.once === true && event.value !== undefined) return `was told the value of ${nameOf(event)}`;
     if (nameOf(event) === PROBE) continue;
     const change = changes.find(({ revision }) => revision === event.revision);
     const item = expectation.states[index]!.get(nameOf(event));

@@ -346,3 +346,19 @@ function resized(bytes: Uint8Array, length: number): Uint8Array {
   other.set(bytes.subarray(0, length));
   return other;
 }
+
+/** A platter with these files, all on stable storage. */
+export function platterOf(files: ReadonlyMap<string, Uint8Array>): Platter {
+  const platter = new Platter();
+  for (const [name, bytes] of files) {
+    const file = platter.applied;
+    const operations: Operation[] = [
+      { action: "create", name, file },
+      { action: "write", name, file, position: 0, bytes },
+      { action: "sync", name, file, since: file + 2 },
+      { action: "syncDirectory", since: file + 3 },
+    ];
+    for (const operation of operations) platter.apply(operation);
+  }
+  return platter;
+}

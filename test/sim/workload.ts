@@ -16,7 +16,7 @@ import type { ManualClock } from "../../lib/base/clock.ts";
 import { addToValue, CONTENT } from "../../lib/base/codec.ts";
 import { FirkinError, messageOf } from "../../lib/base/errors.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
-import type { ChangeEvent, EngineEvent, EngineSubscription } from "../../lib/engine/engine.ts";
+import type { ChangeEvent, EngineEvent, EngineSubscription, Entry, Operation, SetOptions } from "../../lib/engine/engine.ts";
 import { type Fault, SimDisk } from "./disk.ts";
 import {
   bucketOf,
@@ -58,10 +58,15 @@ export interface Change {
   /** Operations of the trace that had ended when it was asked for, and when it was acknowledged. */
   readonly issuedAt: number;
   readonly ackedAt: number;
+  /** The next change is of the same batch: there is no store with this one and without that. */
+  readonly more: boolean;
 }
 
 /** What a change makes of a key. */
 type Effect = (before: Item | undefined, revision: number, expiresAt: number | undefined) => Item | undefined;
+
+/** One change of several that are asked for as one. */
+type Part = Pick<Change, "key" | "type" | "effect">;
 
 /** A change that was refused. */
 export interface Failure {
@@ -125,6 +130,8 @@ class Run {
   readonly #changes: Change[] = [];
   readonly #failures: Failure[] = [];
   readonly #events = new Map<number, ChangeEvent>();
+  /** Takes that handed out an entry. */
+  readonly #taken: { readonly change: Change; readonly entry: Entry }[] = [];
   readonly #promises: { at: number; count: number }[] = [];
   readonly #sightings: Sighting[] = [];
   readonly #walls: { at: number; wall: number; latest: number }[] = [];
@@ -232,21 +239,57 @@ class Run {
   }
 
   /** A write: what it makes of the key when it is acknowledged. */
-  async write(
+  write(
     key: string,
     type: Change["type"],
     ask: (engine: EmbeddedEngine) => Promise<{ readonly ok?: boolean; readonly revision?: number }>,
     effect: Effect,
+  ): Promise<void> {
+    return this.batch([{ key, type, effect }], ask);
+  }
+
+  /** Writes that happen all or not at all; the revision is the last one's. */
+  async batch(
+    parts: readonly Part[],
+    ask: (engine: EmbeddedEngine) => Promise<{ readonly ok?: boolean; readonly revision?: number }>,
   ): Promise<void> {
     if (this.life === undefined) return;
     const issuedAt = this.position;
     try {
       const { revision } = await ask(this.life.engine);
       if (revision === undefined) return;
-      this.#changes.push({ revision, key, type, effect, issuedAt, ackedAt: this.position });
+      for (const [index, part] of parts.entries()) {
+        const behind = parts.length - 1 - index;
+        this.#changes.push({
+          ...part,
+          revision: revision - behind,
+          issuedAt,
+          ackedAt: this.position,
+          more: behind > 0,
+        });
+      }
+    } catch (error) {
+      for (const { key, effect } of parts) this.#failures.push({ key, effect, code: codeOf(error), issuedAt });
+      this.#refused(parts.map(({ key, type }) => `${type} ${key}`).join(", "), error);
+    }
+  }
+
+  /** A take: nobody says its revision but the event of it. */
+  async take(key: string): Promise<void> {
+    if (this.life === undefined) return;
+    const issuedAt = this.position;
+    const effect: Effect = () => undefined;
+    try {
+      const entry = await this.life.engine.take(bucketOf(key), keyOf(key));
+      if (entry === undefined) return;
+      // Until the event is looked at: right behind the write that it ended.
+      const revision = entry.revision + 0.5;
+      const change: Change = { revision, key, type: "take", effect, issuedAt, ackedAt: this.position, more: false };
+      this.#changes.push(change);
+      this.#taken.push({ change, entry });
     } catch (error) {
       this.#failures.push({ key, effect, code: codeOf(error), issuedAt });
-      this.#refused(`${type} ${key}`, error);
+      this.#refused(`take ${key}`, error);
     }
   }
 
@@ -265,6 +308,7 @@ class Run {
   async #listen(subscription: EngineSubscription): Promise<void> {
     for (let events = await subscription.next(); events !== undefined; events = await subscription.next()) {
       for (const event of events) this.#hear(event);
+      if (endsInside(events)) this.#problem(`a batch was told in parts, up to ${subscription.cursor}`);
       this.#sightings.push({ at: this.position, cursor: subscription.cursor });
     }
   }
@@ -281,7 +325,8 @@ class Run {
     const key = `${event.bucket}/${textOf(event.key)}`;
     const { revision } = event;
     const issuedAt = this.#steps[this.#steps.length - 1] ?? 0;
-    this.#changes.push({ revision, key, type: "expire", effect: () => undefined, issuedAt, ackedAt: this.position });
+    const ackedAt = this.position;
+    this.#changes.push({ revision, key, type: "expire", effect: () => undefined, issuedAt, ackedAt, more: false });
   }
 
   #refused(action: string, error: unknown): void {
@@ -296,8 +341,16 @@ class Run {
 
   history(): History {
     this.#steps.push(this.position);
-    const changes = [...this.#changes].sort((one, other) => one.revision - other.revision);
+    const taken = new Map(this.#taken.map(({ change, entry }) => [change, this.#revisionOfTake(change, entry)]));
+    const changes = this.#changes.map((change) => ({ ...change, revision: taken.get(change) ?? change.revision }))
+      .sort((one, other) => one.revision - other.revision);
     const states = statesOf(changes, this.#events);
+    // That a key is taken is on stable storage before its value is handed out, whatever the policy.
+    const promises = [...this.#promises];
+    for (const [{ key, ackedAt }, revision] of taken) {
+      promises.push({ at: ackedAt, count: placeOf(changes, key, revision) + 1 });
+    }
+    this.#checkTakes(taken, changes, states);
     if (!this.#missed && this.#fault === undefined) this.#checkEvents(changes, states);
     for (const { count, state, wall, latest, step } of this.#seen) {
       // What became of a write that failed with its sync shows at the next open.
@@ -314,13 +367,40 @@ class Run {
       states,
       times: timesOf(changes, this.#events),
       failures: this.#failures,
-      promises: this.#promises,
+      promises,
       sightings: this.#sightings,
       walls: this.#walls,
       steps: this.#steps,
       missed: this.#missed,
       problems: this.#problems,
     };
+  }
+
+  /** The revision of a take by the event that told it; without one it stays behind the write that it ended. */
+  #revisionOfTake(change: Change, { revision: from }: Entry): number {
+    const { key } = change;
+    for (const { type, bucket, key: bytes, revision } of this.#events.values()) {
+      if (type === "take" && revision > from && `${bucket}/${textOf(bytes)}` === key) return revision;
+    }
+    return change.revision;
+  }
+
+  /** What takers were handed is what was written, and nobody got it twice. */
+  #checkTakes(taken: ReadonlyMap<Change, number>, changes: readonly Change[], states: readonly State[]): void {
+    const handedOut = new Set<string>();
+    for (const { change: { key }, entry } of this.#taken) {
+      const name = `${key} ${entry.revision} ${latinOf(entry.value)}`;
+      if (handedOut.has(name)) this.#problem(`${key} was taken twice`);
+      handedOut.add(name);
+    }
+    // After a fault, what was refused may have been there to take.
+    if (this.#fault !== undefined) return;
+    for (const { change, entry } of this.#taken) {
+      const { key } = change;
+      const item = states[placeOf(changes, key, taken.get(change)!)]!.get(key);
+      if (item?.revision === entry.revision && (item.hidden ?? item.value) === latinOf(entry.value)) continue;
+      this.#problem(`${key} was taken as ${latinOf(entry.value)} (revision ${entry.revision}), not ${show(item)}`);
+    }
   }
 
   /** Each change was told once, as it was. */
@@ -333,11 +413,28 @@ class Run {
     for (const [index, { revision, key, type }] of told.entries()) {
       const event = this.#events.get(revision);
       const item = states[index + 1]!.get(key);
-      if (event?.type !== type || (type === "set" && latinOf(event.value!) !== item?.value)) {
+      if (event?.type !== type || (type === "set" && !isTold(event, item))) {
         this.#problem(`change ${revision} of ${key}, ${show(item)}, was told as ${event?.type ?? "nothing"}`);
       }
     }
   }
+}
+
+/** How many changes come before one. */
+function placeOf(changes: readonly Change[], key: string, revision: number): number {
+  return changes.findIndex((change) => change.key === key && change.revision === revision);
+}
+
+/** True when an event says what a set has made of its key; of a single-read key it has no value. */
+function isTold({ value, once }: ChangeEvent, item: Item | undefined): boolean {
+  const isOnce = item?.hidden !== undefined;
+  return (once === true) === isOnce && (isOnce ? value === undefined : latinOf(value!) === item?.value);
+}
+
+/** True when the last of some events belongs with the next, which is not among them. */
+export function endsInside(events: readonly EngineEvent[]): boolean {
+  const last = events[events.length - 1];
+  return last !== undefined && "more" in last;
 }
 
 function timesOf(changes: readonly Change[], events: ReadonlyMap<number, ChangeEvent>): number[] {
@@ -367,16 +464,20 @@ const CALLS: Readonly<Record<string, (run: Run, key: string) => Promise<void>>> 
   other: (run, key) => set(run, `c/${key}`, run.value(key)),
   // Fills a segment.
   big: (run, key) => set(run, `b/${key}`, run.value(key, BIG_BYTES)),
-  ttl: (run, key) => set(run, `b/${key}`, run.value(key), TTL_MS),
+  ttl: (run, key) => set(run, `b/${key}`, run.value(key), { deadline: { ttl: TTL_MS } }),
   delete: (run, key) => run.write(`b/${key}`, "delete", (engine) => engine.delete("b", bytesOf(key)), () => undefined),
   touch: (run, key) =>
     run.write(
       `b/${key}`,
       "set",
       (engine) => engine.touch("b", bytesOf(key), { ttl: TOUCH_MS }),
-      (before, revision, expiresAt = UNTOLD) => ({ value: before?.value ?? "missing", revision, expiresAt }),
+      (before, revision, expiresAt = UNTOLD) => ({ value: "missing", ...before, revision, expiresAt }),
     ),
   add: (run, key) => run.write(`b/${key}`, "set", (engine) => engine.increment("b", bytesOf(key), 1), added),
+  batch: (run, key) => batch(run, `b/${key}`, "b/b", "b/k"),
+  // A single-read key: only who takes it sees its value.
+  once: (run, key) => set(run, `b/${key}`, run.value(key), { once: true }),
+  take: (run, key) => run.take(`b/${key}`),
   compact: async (run) => void await run.attempt("compact", (engine) => engine.compact()),
   sync: async (run) => {
     const { count } = run;
@@ -403,18 +504,39 @@ const CALLS: Readonly<Record<string, (run: Run, key: string) => Promise<void>>> 
   },
 };
 
-function set(run: Run, key: string, value: Uint8Array, ttl?: number): Promise<void> {
-  const options = { content: CONTENT.text, ...(ttl === undefined ? {} : { deadline: { ttl } }) };
+function set(run: Run, key: string, value: Uint8Array, options: Partial<SetOptions> = {}): Promise<void> {
   return run.write(
     key,
     "set",
-    (engine) => engine.set(bucketOf(key), keyOf(key), value, options),
-    (_, revision, expiresAt) => ({
-      value: latinOf(value),
-      revision,
-      expiresAt: ttl === undefined ? undefined : expiresAt ?? UNTOLD,
-    }),
+    (engine) => engine.set(bucketOf(key), keyOf(key), value, { content: CONTENT.text, ...options }),
+    setEffect(value, options),
   );
+}
+
+function setEffect(value: Uint8Array, { deadline, once }: Partial<SetOptions> = {}): Effect {
+  return (_, revision, expiresAt) => ({
+    value: once === true ? "" : latinOf(value),
+    revision,
+    expiresAt: deadline === undefined ? undefined : expiresAt ?? UNTOLD,
+    hidden: once === true ? latinOf(value) : undefined,
+  });
+}
+
+/** Sets two keys and deletes a third, all or nothing; the third is set just before, so that it is there to delete. */
+async function batch(run: Run, first: string, second: string, gone: string): Promise<void> {
+  const parts: Part[] = [];
+  const operations: Operation[] = [];
+  for (const key of [first, second]) {
+    const value = run.value(key);
+    parts.push({ key, type: "set", effect: setEffect(value) });
+    operations.push({ type: "set", bucket: bucketOf(key), key: keyOf(key), value, content: CONTENT.text });
+  }
+  parts.push({ key: gone, type: "delete", effect: () => undefined });
+  operations.push({ type: "delete", bucket: bucketOf(gone), key: keyOf(gone) });
+  await Promise.all([
+    set(run, gone, run.value(gone)),
+    run.batch(parts, (engine) => engine.atomic(operations)),
+  ]);
 }
 
 function added(before: Item | undefined, revision: number): Item {
