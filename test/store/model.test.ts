@@ -17,7 +17,6 @@ import { MemoryFileSystem } from "../../lib/fs/memory.ts";
 import type { FileSystem } from "../../lib/fs/fs.ts";
 import { NodeFileSystem } from "../../lib/fs/node.ts";
 import { Disk } from "../suites/disk.ts";
-import { type Ground, type Setup, Trial } from "./model.ts";
 import {
   advance,
   anySetup,
@@ -29,6 +28,7 @@ import {
   someCommands,
   write,
 } from "./model_commands.ts";
+import { type Ground, type Setup, Trial } from "./trial.ts";
 
 const { env, versions } = process;
 
@@ -46,7 +46,7 @@ const SEED = Number(env["MODEL_SEED"] ?? (versions["bun"] !== undefined ? 1 : ve
 /** How tombstones are kept, how the store is opened first, and what is done to it. */
 type Drawn = [retentionMs: number, setup: Setup, commands: Iterable<Command>];
 
-const PLAIN: Setup = { sync: "always", cacheBytesMax: 0, automatic: false, compressed: false };
+const PLAIN: Setup = { sync: "always", cacheBytesMax: 0, automatic: false, compressed: false, examined: true };
 const OS: Setup = { ...PLAIN, sync: "os" };
 const AUTOMATIC: Setup = { ...PLAIN, automatic: true };
 const POWER: Fall = { power: true, compacting: false, turns: 19, again: 0 };

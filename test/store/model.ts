@@ -1,22 +1,15 @@
 /**
- * What a store is held against: a Map, a clock, and what a subscriber has heard.
+ * What a store is held against: a Map and a clock.
  *
- * A {@link Model} also knows which of its changes a crash may still take. Those are lost from the end only: after a
- * crash the store must hold what the model held after some number of its changes, and the model goes back to there.
- *
- * A {@link Trial} is the store with what is around it: file system, clock, and a subscriber who reads all the while,
- * comes back with its cursor after every open, and must never have missed or dreamt anything.
+ * A {@link Model} also knows which of its changes a crash may still take. Those are lost from the end only, a batch as
+ * one: after a crash the store must hold what the model held after some number of its changes, and the model goes back
+ * to there.
  *
  * @module
  */
 import { type Key, toHex } from "../../lib/base/bytes.ts";
 import { ManualClock } from "../../lib/base/clock.ts";
-import type { SyncPolicy } from "../../lib/bitcask/log.ts";
-import type { FileSystem } from "../../lib/fs/fs.ts";
-import { open, type OpenOptions } from "../../lib/store/open.ts";
-import type { Store } from "../../lib/store/store.ts";
-import type { Change, Subscription, SubscriptionEvent } from "../../lib/store/subscription.ts";
-import { gate } from "../suites/disk.ts";
+import type { Change as SubscriberChange } from "../../lib/store/subscription.ts";
 
 // --- places and values ---
 
@@ -37,8 +30,6 @@ export const PLACES: readonly Place[] = [
   { bucket: "numbers", key: "__proto__" },
   { bucket: "numbers", key: "n" },
 ];
-
-const BUCKETS = ["texts", "numbers"] as const;
 
 /** One word for a key in its bucket. */
 export function nameOf(bucket: string, key: Key): string {
@@ -67,21 +58,51 @@ function textOf(stamp: number, bytes: number): string {
 export interface Known {
   readonly value: string | number;
   readonly expiresAt: number | undefined;
+  /** It is single-read: nobody but its taker is shown the value. */
+  readonly once: boolean;
+  /** After a crash: values that it may have instead, since nobody was shown which it is. */
+  readonly others?: readonly (string | number)[];
   /** 0 until the store has told. */
   revision: number;
 }
 
-/** One change of one key: undefined ends it. */
-export interface Asked {
+/** How a key ends that somebody ends. */
+export type End = "delete" | "take";
+
+/** One change of one key. */
+export interface Change {
   readonly name: string;
-  readonly known: Known | undefined;
-  readonly at: number;
+  readonly after: Known | End;
 }
+
+/** Changes that happen all or not at all, and nothing between them: most often one. */
+export interface Asked {
+  readonly changes: readonly Change[];
+  readonly at: number;
+  /** `sure`: no crash can take it any more. */
+  reached: "asked" | "acknowledged" | "sure";
+  /** The last revision that was acknowledged when they were asked for. */
+  readonly before: number;
+  /** The last one that they were given; 0 until the store has told. */
+  revision: number;
+}
+
+/** A key as anybody is shown it. */
+export interface Shown {
+  readonly value: unknown;
+  readonly expiresAt: number | undefined;
+  readonly once: boolean;
+  /** 0 when it is not known. */
+  readonly revision: number;
+}
+
+/** Keys as they are shown, by name. */
+export type Showing = Map<string, Shown>;
 
 type State = Map<string, Known>;
 
 /** What a subscriber is told of a change. */
-export type Heard = Pick<Change, "type" | "value" | "expiresAt" | "at">;
+export type Heard = Pick<SubscriberChange, "type" | "value" | "expiresAt" | "at"> & { readonly once?: boolean };
 
 /** What the store should hold. */
 export class Model {
@@ -97,7 +118,7 @@ export class Model {
   #unsure: Asked[] = [];
   #stamp = 0;
   /** Everything that was ever asked of a key. */
-  readonly #asked = new Map<string, (Known | undefined)[]>();
+  readonly #asked = new Map<string, (Known | End)[]>();
 
   constructor(crashes: boolean, now: () => number) {
     this.crashes = crashes;
@@ -123,56 +144,72 @@ export class Model {
     return PLACES[place]!.bucket === "numbers" ? this.#stamp : textOf(this.#stamp, bytes);
   }
 
-  /** Writes down a change that was asked for. */
-  change(name: string, known: Known | undefined): Asked {
-    const change: Asked = { name, known, at: this.#now() };
-    this.#unsure.push(change);
-    apply(this.#state, change);
-    this.ask(name, known);
-    return change;
+  /** Writes down changes that were asked for, all or none. */
+  change(...changes: Change[]): Asked {
+    const asked: Asked = { changes, at: this.#now(), reached: "asked", before: this.last, revision: 0 };
+    this.#unsure.push(asked);
+    apply(this.#state, asked);
+    for (const { name, after } of changes) this.ask(name, after);
+    return asked;
   }
 
   /** Writes down what may be refused. */
-  ask(name: string, known: Known | undefined): void {
+  ask(name: string, after: Known | End): void {
     const asked = this.#asked.get(name);
-    if (asked === undefined) this.#asked.set(name, [known]);
-    else asked.push(known);
+    if (asked === undefined) this.#asked.set(name, [after]);
+    else asked.push(after);
   }
 
   /** True when somebody may be told of such a change: it was asked for, or is the end of a deadline that was. */
-  wasAsked(name: string, { type, value, expiresAt, at }: Heard): boolean {
-    const asked = this.#asked.get(name) ?? [];
-    if (type === "expire") return asked.some((known) => known?.expiresAt !== undefined && known.expiresAt <= at);
-    if (type === "delete") return asked.includes(undefined);
-    return type === "set" && asked.some((known) => known?.value === value && known?.expiresAt === expiresAt);
-  }
-
-  /** Number of changes that a crash may take. */
-  get unsure(): number {
-    return this.#unsure.length;
+  wasAsked(name: string, { type, value, expiresAt, once = false, at }: Heard): boolean {
+    return (this.#asked.get(name) ?? []).some((after) => {
+      if (typeof after === "string") return after === type;
+      if (type === "expire") return after.expiresAt !== undefined && after.expiresAt <= at;
+      return type === "set" && after.expiresAt === expiresAt && after.once === once && shownValue(after) === value;
+    });
   }
 
   /** All changes, or those at least `age` milliseconds old, are beyond every crash. */
   makeSure(age = 0): void {
-    while (this.#unsure.length > 0 && this.#unsure[0]!.at + age <= this.#now()) {
-      apply(this.#sure, this.#unsure.shift()!);
-    }
+    for (const asked of this.#unsure) if (asked.at + age <= this.#now()) asked.reached = "sure";
+    this.#settle();
   }
 
-  /** Goes back to where a crash left the store: behind at least `least` of the changes that were unsure. */
-  goBack(found: State, least: number): void {
-    const changes = this.#unsure;
-    for (let count = changes.length; count >= least; count--) {
+  /** A change is beyond every crash, and with it what was asked before. */
+  makeSureUpTo(asked: Asked): void {
+    asked.reached = "sure";
+    const index = this.#unsure.indexOf(asked);
+    for (const before of this.#unsure.slice(0, index + 1)) before.reached = "sure";
+    this.#settle();
+  }
+
+  #settle(): void {
+    while (this.#unsure[0]?.reached === "sure") apply(this.#sure, this.#unsure.shift()!);
+  }
+
+  /**
+   * Goes back to where a crash left the store: behind everything that is sure, and when what was acknowledged is `kept`
+   * behind that too.
+   */
+  goBack(found: Showing, kept: boolean): void {
+    const asked = this.#unsure;
+    const least = kept ? asked.findLastIndex(({ reached }) => reached !== "asked") + 1 : 0;
+    const states: State[] = [];
+    for (let count = asked.length; count >= least; count--) {
       const state = new Map(this.#sure);
-      for (const change of changes.slice(0, count)) apply(state, change);
-      if (!isSame(this.#alive(state), found)) continue;
-      for (const [name, known] of this.#alive(state)) known.revision = found.get(name)!.revision;
-      this.#state = state;
-      this.#sure = new Map(state);
-      this.#unsure = [];
-      return;
+      for (const one of asked.slice(0, count)) apply(state, one);
+      if (isSame(this.#alive(state), found)) states.push(this.#alive(state));
     }
-    throw new Error(`The crash left what never was: ${told(found)}, of at least ${least} of ${changes.length} changes`);
+    const [state] = states;
+    if (state === undefined) {
+      throw new Error(`The crash left what never was: ${told(found)}, of at least ${least} of ${asked.length} changes`);
+    }
+    this.#state = new Map([...state].map(([name, known]) => {
+      const others = known.once ? states.flatMap((other) => valuesOf(other.get(name)!)) : [];
+      return [name, { ...known, others, revision: found.get(name)!.revision }];
+    }));
+    this.#sure = new Map(this.#state);
+    this.#unsure = [];
   }
 
   #isDue({ expiresAt }: Known): boolean {
@@ -184,312 +221,44 @@ export class Model {
   }
 }
 
+/** What a key may have: one value, but for a single-read key that a crash went over. */
+export function valuesOf({ value, others = [] }: Known): readonly (string | number)[] {
+  return [value, ...others];
+}
+
+/** The value as everybody but its taker is shown it. */
+export function shownValue({ value, once }: Known): string | number | undefined {
+  return once ? undefined : value;
+}
+
 /** Fails unless the condition holds. A hundred thousand times in a test, which `expect` takes seconds for. */
 export function must(condition: boolean, message: string | (() => string)): void {
   if (!condition) throw new Error(typeof message === "string" ? message : message());
 }
 
-function apply(state: State, { name, known }: Asked): void {
-  if (known === undefined) state.delete(name);
-  else state.set(name, known);
+/** What changes make of a state. */
+export function apply(state: State, { changes }: Asked): void {
+  for (const { name, after } of changes) {
+    if (typeof after === "string") state.delete(name);
+    else state.set(name, after);
+  }
 }
 
-function isSame(expected: State, found: State): boolean {
+/** True when `found` is what is known; revisions as far as both tell. */
+export function isSame(expected: ReadonlyMap<string, Known>, found: Showing): boolean {
   return expected.size === found.size && [...expected].every(([name, known]) => {
     const other = found.get(name);
-    return other?.value === known.value && other.expiresAt === known.expiresAt &&
-      (known.revision === 0 || other.revision === known.revision);
+    return other !== undefined && other.value === shownValue(known) && other.expiresAt === known.expiresAt &&
+      other.once === known.once && (known.revision === 0 || other.revision === 0 || other.revision === known.revision);
   });
 }
 
 /** A state in few words. */
-function told(state: ReadonlyMap<string, { readonly value: unknown; readonly expiresAt: number | undefined }>): string {
+export function told(state: ReadonlyMap<string, Shown>): string {
   const short = (value: unknown): string => `${String(value).slice(0, 12)} (${String(value).length})`;
-  const entries = [...state].map(([name, { value, expiresAt }]) => {
-    return `${name.slice(0, 24)}=${short(value)}${expiresAt === undefined ? "" : ` until ${expiresAt}`}`;
+  const entries = [...state].map(([name, { value, expiresAt, once, revision }]) => {
+    const until = expiresAt === undefined ? "" : ` until ${expiresAt}`;
+    return `${name.slice(0, 24)}=${short(value)}${until}${once ? " once" : ""} @${revision}`;
   });
   return `{ ${entries.toSorted().join(", ")} }`;
-}
-
-// --- subscriber ---
-
-/** Someone who follows the store over all its lives. */
-class Subscriber {
-  /** Tombstones may be dropped: a cursor may lie before them. */
-  forgetful = false;
-  /** A life may have lost what it acknowledged: cursors of before mean nothing. */
-  epochEnded = false;
-  /** How many it was told. */
-  events = 0;
-  #heard = new Map<string, { value: unknown; expiresAt: number | undefined }>();
-  #cursor = "";
-  #revision = 0;
-  #inSnapshot = false;
-  #subscription: Subscription | undefined;
-  #pause: ReturnType<typeof gate> | undefined;
-  #failure: unknown;
-  readonly #model: Model;
-
-  constructor(model: Model) {
-    this.#model = model;
-  }
-
-  /** Comes back to a store that was opened. */
-  start(store: Store): void {
-    const from = this.#cursor;
-    this.#inSnapshot = from === "";
-    if (this.#inSnapshot) this.#heard.clear();
-    const subscription = store.subscribe(from === "" ? { snapshot: true } : { from });
-    this.#subscription = subscription;
-    this.#read(store, subscription).catch((error: unknown) => this.#failure ??= error);
-  }
-
-  /** Takes no more events; the store does not wait. */
-  pause(): void {
-    this.#pause ??= gate();
-  }
-
-  resume(): void {
-    this.#pause?.open();
-    this.#pause = undefined;
-  }
-
-  /** Goes, with what it has heard and its cursor. */
-  stop(): void {
-    const subscription = this.#subscription;
-    this.#subscription = undefined;
-    subscription?.close();
-    this.resume();
-  }
-
-  /** Fails unless it knows what the store holds; one that pauses need not. */
-  check(expected: State): void {
-    if (this.#failure !== undefined) throw this.#failure;
-    if (this.#pause !== undefined) return;
-    const same = expected.size === this.#heard.size && [...expected].every(([name, known]) => {
-      const heard = this.#heard.get(name);
-      return heard?.value === known.value && heard.expiresAt === known.expiresAt;
-    });
-    must(same, () => `The subscriber has heard ${told(this.#heard)}, and there is ${told(expected)}`);
-  }
-
-  async #read(store: Store, subscription: Subscription): Promise<void> {
-    for await (const event of subscription) {
-      if (this.#subscription !== subscription) return;
-      if (event.type === "resync") {
-        must(this.forgetful || this.epochEnded, "The subscriber must start again without a cause");
-        this.epochEnded = false;
-        this.#cursor = "";
-        return this.start(store);
-      }
-      this.#note(event);
-      if (!this.#inSnapshot) this.#cursor = subscription.cursor;
-      await this.#pause?.wait;
-    }
-  }
-
-  #note(event: SubscriptionEvent): void {
-    this.events++;
-    if (!("key" in event)) {
-      if (event.type === "synced") {
-        this.#inSnapshot = false;
-        // What was before this snapshot may have been lost, revisions and all.
-        this.#revision = 0;
-      }
-      return;
-    }
-    const name = nameOf(event.bucket, event.key);
-    if (!this.#inSnapshot) {
-      must(event.revision > this.#revision, () => `Revision ${event.revision} came after ${this.#revision}`);
-      this.#revision = event.revision;
-    }
-    must(this.#model.wasAsked(name, event), () => `Nobody asked for ${event.type} of ${name} at ${event.at}`);
-    if (event.type === "set") this.#heard.set(name, { value: event.value, expiresAt: event.expiresAt });
-    else this.#heard.delete(name);
-  }
-}
-
-// --- trial ---
-
-/** How a store is opened. */
-export interface Setup {
-  readonly sync: SyncPolicy;
-  readonly cacheBytesMax: number;
-  readonly automatic: boolean;
-  readonly compressed: boolean;
-}
-
-/** Where a trial's files are. */
-export interface Ground {
-  /** The folder as the next life of the store sees it. */
-  readonly mount: () => FileSystem;
-  /** Lets others have their turn: the queue of microtasks, or real I/O too. */
-  readonly turn: () => Promise<unknown> | undefined;
-  /** The process dies, or the power goes; absent where neither can happen. */
-  readonly crash?: (power: boolean) => void;
-  readonly end: () => void;
-  /** Syncs take real time. */
-  readonly real: boolean;
-}
-
-/** Under `interval`, milliseconds. */
-export const SYNC_INTERVAL_MS = 1_000;
-
-/** Turns before something has hung. */
-const TURNS_MAX = 200_000;
-
-/** Turns in which something is heard, if there is anything. */
-const SETTLE_TURNS = 50;
-
-/** A store over its lives. */
-export class Trial {
-  readonly clock: ManualClock = new ManualClock();
-  readonly ground: Ground;
-  readonly model: Model;
-  readonly subscriber: Subscriber;
-  readonly #retentionMs: number;
-  #reads = 0;
-  setup!: Setup;
-  store!: Store;
-
-  /** `retentionMs`: how long tombstones are kept; Infinity: longer than any trial. */
-  constructor(ground: Ground, retentionMs: number) {
-    this.ground = ground;
-    this.model = new Model(ground.crash !== undefined, () => this.clock.wall());
-    this.subscriber = new Subscriber(this.model);
-    this.#retentionMs = Math.min(retentionMs, 1e9);
-    this.subscriber.forgetful = retentionMs < Infinity;
-  }
-
-  async open(setup: Setup): Promise<void> {
-    this.setup = setup;
-    this.store = await this.finish(open(this.#optionsOf(setup)));
-    this.subscriber.start(this.store);
-  }
-
-  async close(): Promise<void> {
-    this.subscriber.stop();
-    await this.finish(this.store.close());
-  }
-
-  /** Dies, again after `again` turns of the next open, and comes back. */
-  async crash(power: boolean, again: number, setup: Setup): Promise<void> {
-    this.subscriber.stop();
-    if (this.setup.sync !== "always") this.subscriber.epochEnded = true;
-    this.ground.crash!(power);
-    if (again > 0) {
-      open(this.#optionsOf(setup)).catch(() => {});
-      await this.turns(again);
-      this.ground.crash!(power);
-      if (setup.sync !== "always") this.subscriber.epochEnded = true;
-    }
-    await this.open(setup);
-  }
-
-  #optionsOf(setup: Setup): OpenOptions {
-    return {
-      path: "model",
-      fileSystem: this.ground.mount(),
-      clock: this.clock,
-      segmentBytesMax: 4_096,
-      syncIntervalMs: SYNC_INTERVAL_MS,
-      sync: setup.sync,
-      cacheBytesMax: setup.cacheBytesMax,
-      compression: setup.compressed && { bytesMin: 200 },
-      compaction: setup.automatic && { deadRatio: 0.3 },
-      tombstoneRetention: this.#retentionMs,
-    };
-  }
-
-  /** What `promise` resolves to; timers that are due at once run meanwhile. */
-  async finish<Result>(promise: Promise<Result>): Promise<Result> {
-    let settled = false;
-    const done = (): void => void (settled = true);
-    promise.then(done, done);
-    for (let turn = 0; !settled; turn++) {
-      must(turn < TURNS_MAX, "Cannot finish: nothing happens any more");
-      this.clock.advance(0);
-      await this.ground.turn();
-    }
-    return await promise;
-  }
-
-  async turns(count: number): Promise<void> {
-    for (let turn = 0; turn < count; turn++) {
-      this.clock.advance(0);
-      await this.ground.turn();
-    }
-  }
-
-  /** Lets everything happen that needs no time, whatever the disk takes. */
-  async settle(): Promise<void> {
-    if (this.ground.real) {
-      await this.turns(10);
-      await this.finish(this.store.sync());
-    }
-    for (let before = -1; before !== this.subscriber.events;) {
-      before = this.subscriber.events;
-      await this.turns(SETTLE_TURNS);
-    }
-  }
-
-  /** What is there, by name; fails when listings and reads of single keys differ. */
-  async read(): Promise<State> {
-    const found: State = new Map();
-    for (const name of BUCKETS) {
-      const bucket = this.store.bucket<string | number>(name);
-      const places = PLACES.filter((place) => place.bucket === name);
-      const forward: string[] = [];
-      const backward: string[] = [];
-      for await (const { key, value, revision, expiresAt } of bucket.list()) {
-        forward.push(nameOf(name, key));
-        found.set(nameOf(name, key), { value, revision, expiresAt });
-      }
-      const ordered = places.map(({ key }) => nameOf(name, key)).filter((place) => found.has(place));
-      must(forward.join() === ordered.join(), "A listing is out of order");
-      if (++this.#reads % 4 === 0) {
-        for await (const { key } of bucket.list({ reverse: true })) backward.unshift(nameOf(name, key));
-        must(backward.join() === ordered.join(), "A reverse listing is out of order");
-      }
-      for (const { key } of places) {
-        const known = found.get(nameOf(name, key));
-        const entry = await bucket.getEntry(key);
-        const same = entry?.value === known?.value && entry?.revision === known?.revision &&
-          entry?.expiresAt === known?.expiresAt;
-        must(same, () => `${nameOf(name, key)} is not what the listing says: ${told(found)}`);
-      }
-    }
-    return found;
-  }
-
-  /** Fails unless the store, and who subscribes to it, know what the model does. */
-  async check(): Promise<void> {
-    await this.settle();
-    const found = await this.read();
-    const expected = this.model.all();
-    must(isSame(expected, found), () => `The store holds ${told(found)}, and should ${told(expected)}`);
-    for (const [name, known] of expected) known.revision = found.get(name)!.revision;
-    this.subscriber.check(expected);
-  }
-
-  /** What a new subscriber is told first. */
-  async snapshot(): Promise<State> {
-    const found: State = new Map();
-    const subscription = this.store.subscribe({ snapshot: true });
-    await this.finish((async () => {
-      for await (const event of subscription) {
-        if (!("key" in event)) break;
-        const { bucket, key, revision, expiresAt } = event;
-        found.set(nameOf(bucket, key), { value: event.value as string | number, revision, expiresAt });
-      }
-    })());
-    return found;
-  }
-
-  /** Fails unless a new subscriber is told what the model knows. */
-  async checkSnapshot(): Promise<void> {
-    const found = await this.snapshot();
-    const expected = this.model.all();
-    must(isSame(expected, found), () => `A snapshot says ${told(found)}, and not ${told(expected)}`);
-  }
 }

@@ -8,24 +8,36 @@
  * @module
  */
 import fc from "fast-check";
+import { FirkinError } from "../../lib/base/errors.ts";
+import { MemoryFileSystem } from "../../lib/fs/memory.ts";
+import type { AtomicResult } from "../../lib/store/atomic.ts";
 import type { Bucket } from "../../lib/store/bucket.ts";
 import {
+  apply,
   type Asked,
+  type Change,
   type Known,
   type Model,
   must,
+  type Place,
   placeName,
   PLACES,
-  type Setup,
-  SYNC_INTERVAL_MS,
-  type Trial,
+  shownValue,
+  valuesOf,
 } from "./model.ts";
+import { type Setup, SYNC_INTERVAL_MS, type Trial } from "./trial.ts";
 
 /** One step of a trial. */
 export type Command = fc.AsyncCommand<Model, Trial>;
 
-/** A write, as it is drawn: kind, place, and a number that means a size, a time or nothing. */
-export type Write = readonly [kind: keyof typeof WRITES, place: number, number: number];
+/** A write of one key, as it is drawn: kind, place, and a number that means a size, a time or nothing. */
+type Single = readonly [kind: keyof typeof WRITES, place: number, number: number];
+
+/** An operation of a batch. `holds` checks for the right revision, `fails` for another. */
+type Part = readonly [kind: "set" | "expiring" | "once" | "remove" | "holds" | "fails", place: number, number: number];
+
+/** A write, as it is drawn. */
+export type Write = Single | readonly [kind: "atomic", ...parts: Part[]];
 
 function command(name: string, given: readonly unknown[], run: Command["run"], needsCrash = false): Command {
   return {
@@ -46,6 +58,8 @@ interface Request {
   /** Undefined when the write must find nothing to change. */
   readonly change: Asked | undefined;
   readonly answer: Promise<{ readonly ok: boolean; readonly revision?: number }>;
+  /** The answer says that no crash takes it any more. */
+  readonly sure?: boolean;
 }
 
 /** Where a write goes. */
@@ -56,79 +70,207 @@ interface Target {
   readonly name: string;
   /** What the key is before the write, those that wait counted. */
   readonly known: Known | undefined;
+  /** What it is when those are not counted. */
+  readonly visible: Known | undefined;
   readonly now: number;
+}
+
+function knownOf(value: string | number, expiresAt?: number, once = false): Known {
+  return { value, expiresAt, once, revision: 0 };
 }
 
 /** The model is changed and the store is asked in one turn, so that both see the same order. */
 const WRITES = {
   set({ model, bucket, place, name }: Target, bytes: number): Request {
     const value = model.newValue(place, bytes);
-    const change = model.change(name, { value, expiresAt: undefined, revision: 0 });
+    const change = model.change({ name, after: knownOf(value) });
     return { change, answer: bucket.set(PLACES[place]!.key, value) };
+  },
+  once({ model, bucket, place, name }: Target, bytes: number): Request {
+    const value = model.newValue(place, bytes);
+    const change = model.change({ name, after: knownOf(value, undefined, true) });
+    return { change, answer: bucket.set(PLACES[place]!.key, value, { once: true }) };
   },
   expiring({ model, bucket, place, name, now }: Target, ttl: number): Request {
     const value = model.newValue(place, ttl);
-    const change = model.change(name, { value, expiresAt: now + ttl, revision: 0 });
+    const change = model.change({ name, after: knownOf(value, now + ttl) });
     return { change, answer: bucket.set(PLACES[place]!.key, value, { ttl }) };
   },
   remove({ model, bucket, place, name, known }: Target): Request {
-    const change = known && model.change(name, undefined);
+    const change = known && model.change({ name, after: "delete" });
     return { change, answer: bucket.delete(PLACES[place]!.key) };
   },
+  take({ model, bucket, place, name, known }: Target): Request {
+    const change = known && model.change({ name, after: "take" });
+    return { change, answer: delivered(name, bucket.take(PLACES[place]!.key), known), sure: true };
+  },
+  /** A key that is single-read is taken, if it still is when its turn comes. */
+  get({ model, bucket, place, name, known, visible }: Target): Request {
+    const taken = visible?.once === true && known?.once === true;
+    const change = taken ? model.change({ name, after: "take" }) : undefined;
+    const read = visible?.once === true ? known : visible;
+    const answer = delivered(name, bucket.get(PLACES[place]!.key), read);
+    return { change, answer: answer.then(() => ({ ok: taken })), sure: true };
+  },
   touch({ model, bucket, place, name, known, now }: Target, ttl: number): Request {
-    const change = known && model.change(name, { value: known.value, expiresAt: now + ttl, revision: 0 });
+    const change = known && model.change({ name, after: { ...known, expiresAt: now + ttl, revision: 0 } });
     return { change, answer: bucket.touch(PLACES[place]!.key, ttl) };
   },
   persist({ model, bucket, place, name, known }: Target): Request {
-    const change = known && model.change(name, { value: known.value, expiresAt: undefined, revision: 0 });
+    const change = known && model.change({ name, after: { ...known, expiresAt: undefined, revision: 0 } });
     return { change, answer: bucket.persist(PLACES[place]!.key) };
   },
   increment(target: Target, by: number): Request {
     const { model, bucket, place, name, known } = target;
     if (PLACES[place]!.bucket !== "numbers") return WRITES.set(target, by);
+    const answer = bucket.increment(PLACES[place]!.key, by);
+    if (known?.once === true) return { change: undefined, answer: refused(answer) };
     const value = Number(known?.value ?? 0) + by;
-    const change = model.change(name, { value, expiresAt: known?.expiresAt, revision: 0 });
-    const answer = bucket.increment(PLACES[place]!.key, by).then((sum) => {
+    const change = model.change({ name, after: knownOf(value, known?.expiresAt) });
+    const summed = answer.then((sum) => {
       must(sum === value, () => `${name} was incremented to ${sum}, not ${value}`);
       return { ok: true };
     });
-    return { change, answer };
+    return { change, answer: summed };
   },
 };
+
+/** A value was read, or not, as it should be. */
+async function delivered(name: string, reading: Promise<unknown>, known: Known | undefined): Promise<{ ok: boolean }> {
+  const value = await reading;
+  const right = known === undefined ? value === undefined : valuesOf(known).some((one) => one === value);
+  must(right, () => `${name} was read as ${String(value).slice(0, 12)}, not ${String(known?.value).slice(0, 12)}`);
+  return { ok: known !== undefined };
+}
+
+/** A single-read key has no sum. */
+async function refused(answer: Promise<number>): Promise<{ ok: boolean }> {
+  const error: unknown = await answer.catch((error: unknown) => error);
+  if (!(error instanceof FirkinError) || error.code !== "INVALID") {
+    throw new Error("A single-read key was incremented", { cause: error });
+  }
+  return { ok: false };
+}
+
+// --- batches ---
+
+function bucketOf(trial: Trial, { bucket }: Place): Bucket<string | number> {
+  return trial.store.bucket<string | number>(bucket, { codec: bucket === "texts" ? "text" : "cbor" });
+}
+
+/** A batch, judged by what waits too. */
+function atomic(model: Model, trial: Trial, parts: readonly Part[]): Request {
+  const batch = trial.store.atomic();
+  const changes = new Map<string, Change>();
+  let failing: { readonly index: number; readonly known: Known | undefined } | undefined;
+  let index = 0;
+  for (const [kind, place, number] of parts) {
+    const name = placeName(place);
+    const { key } = PLACES[place]!;
+    const bucket = bucketOf(trial, PLACES[place]!);
+    const known = model.known(name);
+    if (kind === "holds" || kind === "fails") {
+      // A revision that is on its way nobody knows.
+      if (kind === "holds" && known?.revision === 0) continue;
+      if (kind === "fails") failing ??= { index, known };
+      batch.check(bucket, key, kind === "holds" ? known?.revision ?? 0 : known === undefined ? 1 : 0);
+    } else {
+      // Of several writes to one key the last counts.
+      changes.delete(name);
+      if (kind === "remove") {
+        batch.delete(bucket, key);
+        if (known !== undefined) changes.set(name, { name, after: "delete" });
+      } else {
+        const value = model.newValue(place, number);
+        const expiresAt = kind === "expiring" ? trial.clock.wall() + number : undefined;
+        batch.set(bucket, key, value, { once: kind === "once", ...(expiresAt === undefined ? {} : { expiresAt }) });
+        changes.set(name, { name, after: knownOf(value, expiresAt, kind === "once") });
+      }
+    }
+    index++;
+  }
+  const change = failing === undefined && changes.size > 0 ? model.change(...changes.values()) : undefined;
+  return { change, answer: batch.commit().then((result) => judged(result, failing, change)) };
+}
+
+function judged(
+  result: AtomicResult,
+  failing: { readonly index: number; readonly known: Known | undefined } | undefined,
+  change: Asked | undefined,
+): { ok: boolean; revision?: number } {
+  must(result.ok === (failing === undefined), () => `A batch was ${result.ok ? "taken" : "refused"}`);
+  if (result.ok) return change === undefined ? { ok: false } : result;
+  const { index, current } = result;
+  must(index === failing?.index, () => `Check ${index} did not hold, and not ${failing?.index}`);
+  const shown = failing?.known && shownValue(failing.known);
+  must(current?.value === shown && (current === undefined) === (failing?.known === undefined), "It shows another entry");
+  return { ok: false };
+}
 
 /** Writes that were asked for in one turn. */
 interface Burst {
   finished: Promise<void>;
-  /** Changes that were acknowledged so far. */
-  acknowledged: number;
+  /** Their changes, in order. */
+  readonly changes: Asked[];
   /** The process is dead: what it still says nobody hears. */
   over: boolean;
+  /** What went wrong while it lived. */
+  failure: unknown;
 }
 
 function ask(model: Model, trial: Trial, writes: readonly Write[]): Burst {
-  const burst: Burst = { finished: Promise.resolve(), acknowledged: 0, over: false };
-  const answered = async ({ change, answer }: Request): Promise<void> => {
+  const burst: Burst = { finished: Promise.resolve(), changes: [], over: false, failure: undefined };
+  const answered = async ({ change, answer, sure = false }: Request): Promise<void> => {
     const { ok, revision } = await answer;
     if (burst.over) return;
     must(ok === (change !== undefined), () => `A write was ${ok ? "taken" : "refused"}`);
     if (change === undefined) return;
-    burst.acknowledged++;
+    if (sure) model.makeSureUpTo(change);
+    else if (change.reached === "asked") change.reached = "acknowledged";
     // An increment does not tell its revision.
-    if (revision === undefined) return;
-    must(revision > model.last, () => `Revision ${revision} came after ${model.last}`);
-    model.last = revision;
-    if (change.known !== undefined) change.known.revision = revision;
+    if (revision !== undefined) note(model, change, revision);
   };
-  const all = writes.map(([kind, place, number]) => {
-    const name = placeName(place);
-    const bucket = trial.store.bucket<string | number>(PLACES[place]!.bucket, {
-      codec: PLACES[place]!.bucket === "texts" ? "text" : "cbor",
+  const visible = PLACES.map((_, place) => model.known(placeName(place)));
+  const all = writes.map((write) => {
+    const request = write[0] === "atomic"
+      ? atomic(model, trial, write.slice(1) as Part[])
+      : WRITES[write[0]](targetOf(model, trial, write[1] as number, visible), write[2] as number);
+    if (request.change !== undefined) burst.changes.push(request.change);
+    return answered(request).catch((error: unknown) => {
+      if (!burst.over) burst.failure ??= error;
+      throw error;
     });
-    const target: Target = { model, bucket, place, name, known: model.known(name), now: trial.clock.wall() };
-    return answered(WRITES[kind](target, number));
   });
-  burst.finished = Promise.all(all).then(() => {});
+  burst.finished = Promise.all(all).then(() => checkOrder(burst.changes));
   return burst;
+}
+
+function targetOf(model: Model, trial: Trial, place: number, visible: readonly (Known | undefined)[]): Target {
+  const name = placeName(place);
+  const bucket = bucketOf(trial, PLACES[place]!);
+  return { model, bucket, place, name, known: model.known(name), visible: visible[place], now: trial.clock.wall() };
+}
+
+/** The store has told the last revision of changes that happened in one. */
+function note(model: Model, asked: Asked, revision: number): void {
+  const { changes } = asked;
+  const first = revision - changes.length + 1;
+  must(first > asked.before, () => `Revision ${first} came after ${asked.before}`);
+  asked.revision = revision;
+  model.last = Math.max(model.last, revision);
+  for (const [index, { after }] of changes.entries()) {
+    if (typeof after !== "string") after.revision = first + index;
+  }
+}
+
+/** Answers may come in any order, revisions not. */
+function checkOrder(changes: readonly Asked[]): void {
+  let last = 0;
+  for (const { changes: { length }, revision } of changes) {
+    if (revision === 0) continue;
+    must(revision - length + 1 > last, () => `Revision ${revision} came after ${last}`);
+    last = revision;
+  }
 }
 
 /** Under `always` what was acknowledged is safe. */
@@ -167,22 +309,82 @@ export function writeIf(kind: "set" | "remove", place: number, right: boolean): 
     const known = model.known(name);
     const bucket = trial.store.bucket<string | number>(PLACES[place]!.bucket);
     const { key } = PLACES[place]!;
-    const entry = await bucket.getEntry(key);
-    must(entry?.value === known?.value, () => `${name} is not what it should be`);
+    const entry = await trial.entry(PLACES[place]!);
+    must(entry?.value === (known && shownValue(known)), () => `${name} is not what it should be`);
     const ifRevision = (entry?.revision ?? 0) + (right ? 0 : 1);
-    const value = model.newValue(place, 20);
-    const after = kind === "set" ? { value, expiresAt: undefined, revision: 0 } : undefined;
+    const after = kind === "set" ? knownOf(model.newValue(place, 20)) : "delete";
     model.ask(name, after);
     const result = await trial.finish(
-      kind === "set" ? bucket.set(key, value, { ifRevision }) : bucket.delete(key, { ifRevision }),
+      typeof after === "string"
+        ? bucket.delete(key, { ifRevision })
+        : bucket.set(key, after.value, { ifRevision }),
     );
     must(result.ok === (right && (kind === "set" || known !== undefined)), "A condition was judged wrongly");
-    if (!result.ok) return must(result.current?.revision === entry?.revision, "A conflict shows another entry");
-    must(result.revision > model.last, () => `Revision ${result.revision} came after ${model.last}`);
-    model.last = result.revision;
-    model.change(name, after && { ...after, revision: result.revision });
+    if (!result.ok) {
+      const same = result.current?.revision === entry?.revision && result.current?.value === entry?.value;
+      return must(same, "A conflict shows another entry");
+    }
+    const change = model.change({ name, after });
+    change.reached = "acknowledged";
+    note(model, change, result.revision);
     acknowledged(model, trial);
   });
+}
+
+/** A read that moves the deadline, but for a key that it takes. */
+export function slide(place: number, ttl: number): Command {
+  return command("slide", [place, ttl], async (model, trial) => {
+    const name = placeName(place);
+    const known = model.known(name);
+    const after = known === undefined || known.once
+      ? "take" as const
+      : { ...known, expiresAt: trial.clock.wall() + ttl, revision: 0 };
+    const change = known && model.change({ name, after });
+    const reading = bucketOf(trial, PLACES[place]!).get(PLACES[place]!.key, { touch: ttl });
+    await trial.finish(delivered(name, reading, known));
+    if (change === undefined) return;
+    if (after === "take") model.makeSureUpTo(change);
+    else change.reached = "acknowledged";
+    acknowledged(model, trial);
+  });
+}
+
+/** A copy in another folder, and writes after some turns of it. */
+export function copy(turns: number, ...writes: Write[]): Command {
+  return command("copy", [turns, ...writes], async (model, trial) => {
+    const before = model.all();
+    trial.target = new MemoryFileSystem();
+    const copied = trial.store.snapshot("copy");
+    await trial.turns(turns);
+    const burst = ask(model, trial, writes);
+    await trial.finish(Promise.all([burst.finished, copied]));
+    acknowledged(model, trial);
+    const held = await trial.readCopy();
+    // At the end it is again what it was at some place, without what was taken behind that.
+    const right = [...burst.changes, undefined].some((_, count) => {
+      const state = new Map(before);
+      for (const one of burst.changes.slice(0, count)) apply(state, one);
+      return isCopy(held, state, burst.changes.slice(count), trial.clock.wall());
+    });
+    must(right, () => `A copy holds ${[...held.keys()].join(", ")} of ${[...before.keys()].join(", ")}`);
+  });
+}
+
+/** True when a copy of `state` may hold this, while the changes came. */
+function isCopy(held: ReadonlyMap<string, Known>, state: Map<string, Known>, later: Asked[], now: number): boolean {
+  const changes = later.flatMap((asked) => asked.changes);
+  for (const [name, known] of state) {
+    const other = held.get(name);
+    const ends = changes.filter((change) => change.name === name);
+    const isDue = known.expiresAt !== undefined && known.expiresAt <= now;
+    const mayMiss = isDue || ends.some(({ after }) => after === "take");
+    if (other === undefined ? !mayMiss : ends[0]?.after === "take" || isDue) return false;
+    if (other === undefined) continue;
+    const same = valuesOf(known).some((one) => one === other.value) && other.expiresAt === known.expiresAt &&
+      other.once === known.once && (known.revision === 0 || other.revision === known.revision);
+    if (!same) return false;
+  }
+  return [...held.keys()].every((name) => state.has(name));
 }
 
 /** A compaction, and writes after some turns of it. */
@@ -260,15 +462,14 @@ export function crash(fall: Fall, setup: Setup, ...writes: Write[]): Command {
   return command("crash", [fall, setup, ...writes], async (model, trial) => {
     const { power, compacting, turns, again } = fall;
     if (compacting) trial.store.compact().catch(() => {});
-    const before = model.unsure;
     const burst = ask(model, trial, writes);
     burst.finished.catch(() => {});
     await trial.turns(turns);
     burst.over = true;
+    if (burst.failure !== undefined) throw burst.failure;
     const kept = !power || trial.setup.sync === "always";
-    const least = kept ? before + burst.acknowledged : 0;
     await trial.crash(power, again, setup);
-    model.goBack(await trial.read(), least);
+    model.goBack(await trial.read(), kept);
     const revision = (await trial.store.stats())["revision"]!;
     must(!kept || revision >= model.last, "A revision that was acknowledged may come again");
     model.last = revision;
@@ -291,12 +492,25 @@ const anySize = fc.oneof(
 
 const anyTime = fc.oneof(fc.integer({ min: 1, max: 60 }), fc.integer({ min: 1, max: 1_500 }));
 
+const anyPart: fc.Arbitrary<Part> = fc.oneof(
+  { weight: 4, arbitrary: fc.tuple(fc.constantFrom("set" as const, "once" as const), anyPlace, anySize) },
+  { weight: 1, arbitrary: fc.tuple(fc.constant("expiring" as const), anyPlace, anyTime) },
+  { weight: 3, arbitrary: fc.tuple(fc.constantFrom("remove" as const, "holds" as const), anyPlace, fc.constant(0)) },
+  { weight: 1, arbitrary: fc.tuple(fc.constant("fails" as const), anyPlace, fc.constant(0)) },
+);
+
+const anyBatch: fc.Arbitrary<Write> = fc.array(anyPart, { minLength: 2, maxLength: 4 })
+  .map((parts) => ["atomic", ...parts] as const);
+
 const anyWrite: fc.Arbitrary<Write> = fc.oneof(
   { weight: 8, arbitrary: fc.tuple(fc.constant("set" as const), anyPlace, anySize) },
   { weight: 6, arbitrary: fc.tuple(fc.constant("remove" as const), anyPlace, fc.constant(0)) },
   { weight: 3, arbitrary: fc.tuple(fc.constantFrom("expiring" as const, "touch" as const), anyPlace, anyTime) },
   { weight: 1, arbitrary: fc.tuple(fc.constant("persist" as const), anyPlace, fc.constant(0)) },
   { weight: 2, arbitrary: fc.tuple(fc.constant("increment" as const), anyPlace, fc.nat(9)) },
+  { weight: 2, arbitrary: fc.tuple(fc.constant("once" as const), anyPlace, anySize) },
+  { weight: 3, arbitrary: fc.tuple(fc.constantFrom("take" as const, "get" as const), anyPlace, fc.constant(0)) },
+  { weight: 4, arbitrary: anyBatch },
 );
 
 const someWrites = fc.array(anyWrite, { maxLength: 6 });
@@ -307,6 +521,7 @@ export const anySetup: fc.Arbitrary<Setup> = fc.record({
   cacheBytesMax: fc.constantFrom(0, 20_000, 1_000_000),
   automatic: fc.boolean(),
   compressed: fc.boolean(),
+  examined: fc.boolean(),
 });
 
 const anyFall: fc.Arbitrary<Fall> = fc.record({
@@ -325,6 +540,8 @@ const anyCommand: fc.Arbitrary<Command> = fc.oneof(
     arbitrary: fc.tuple(fc.constantFrom("set" as const, "remove" as const), anyPlace, fc.boolean())
       .map((given) => writeIf(...given)),
   },
+  { weight: 4, arbitrary: fc.tuple(anyPlace, anyTime).map((given) => slide(...given)) },
+  { weight: 3, arbitrary: fc.tuple(fc.nat(40), someWrites).map(([turns, some]) => copy(turns, ...some)) },
   { weight: 12, arbitrary: fc.tuple(fc.nat(40), someWrites).map(([turns, some]) => compact(turns, ...some)) },
   {
     weight: 1,
