@@ -73,7 +73,11 @@ export const BUGS = [
   {
     name: "a short write is ignored",
     suites: ["test/fs/node.test.ts"],
-    changes: [["lib/fs/node.ts", "gave no reason\");\n        done += count;", "gave no reason\");\n        done += length;"]],
+    changes: [[
+      "lib/fs/node.ts",
+      'gave no reason");\n        done += count;',
+      'gave no reason");\n        done += length;',
+    ]],
   },
 
   // --- the manifest ---
@@ -165,7 +169,11 @@ export const BUGS = [
     name: "the newer record is the one with the later time, by a clock that may be set back",
     suites: [SIMULATION],
     changes: [
-      ["lib/engine/embedded.ts", "now: () => Math.floor(this.#time.now())", "now: () => Math.floor(this.#clock.wall())"],
+      [
+        "lib/engine/embedded.ts",
+        "now: () => Math.floor(this.#time.now())",
+        "now: () => Math.floor(this.#clock.wall())",
+      ],
       [
         "lib/bitcask/live.ts",
         "    this.apply(segment, offset);\n    const at = segment.seek(offset);",
@@ -289,7 +297,11 @@ export const BUGS = [
   {
     name: "a snapshot holds a value that was taken meanwhile",
     suites: ["test/bitcask/snapshot.test.ts"],
-    changes: [["lib/bitcask/snapshot.ts", "if (taken && copied !== undefined) this.#taken.add(copied);", "void copied;"]],
+    changes: [[
+      "lib/bitcask/snapshot.ts",
+      "if (taken && copied !== undefined) this.#taken.add(copied);",
+      "void copied;",
+    ]],
   },
 
   // --- the lock ---
