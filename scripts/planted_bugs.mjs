@@ -311,7 +311,8 @@ export const BUGS = [
     changes: [[
       "lib/fs/process.ts",
       '  if (self.hostname === "" || owner.hostname',
-      '  if (owner.pid > 0) return isAbsent(owner.pid) ? "dead" : "alive";\n  if (self.hostname === "" || owner.hostname',
+      '  if (owner.pid > 0) return isAbsent(owner.pid) ? "dead" : "alive";\n' +
+      '  if (self.hostname === "" || owner.hostname',
     ]],
   },
 ];
