@@ -18,7 +18,7 @@ import { BUGS, SIMULATION } from "./planted_bugs.mjs";
 import { root } from "./tools.mjs";
 
 /** A search that has found nothing by then has missed the bug; without a bug it looks around for a short while. */
-const SECONDS_MAX = 240;
+const SECONDS_MAX = 90;
 const SECONDS_WITHOUT = 20;
 
 /** A file of tests takes a few seconds: one that takes this long hangs. */

@@ -31,7 +31,7 @@ export const BUGS = [
   },
   {
     name: "the first group of a life is not synced",
-    suites: [SIMULATION],
+    suites: ["test/bitcask/recovery.test.ts", SIMULATION],
     changes: [["lib/bitcask/group.ts", "group.mustSync || !this.#begun ||", "group.mustSync ||"], [
       "lib/bitcask/group.ts",
       '"always" && this.#begun && !group.mustSync',
@@ -63,7 +63,7 @@ export const BUGS = [
   },
   {
     name: "a failed write is cut off without a sync, and others follow",
-    suites: [SIMULATION],
+    suites: ["test/bitcask/group.test.ts"],
     changes: [[
       "lib/bitcask/group.ts",
       "segment.file.truncate(group.from);\n        await segment.file.sync();",
@@ -101,7 +101,7 @@ export const BUGS = [
   },
   {
     name: "leftovers are removed before the manifest is durable",
-    suites: [SIMULATION],
+    suites: [SIMULATION, "test/bitcask/recovery.test.ts"],
     changes: [[
       "lib/bitcask/open.ts",
       "await fileSystem.syncDirectory();\n      removeLeftovers",
@@ -110,7 +110,7 @@ export const BUGS = [
   },
   {
     name: "a segment's id is given again",
-    suites: [SIMULATION],
+    suites: [SIMULATION, "test/bitcask/compaction.test.ts"],
     changes: [[
       "lib/bitcask/log.ts",
       "id: number = this.#nextSegment++",
@@ -119,7 +119,7 @@ export const BUGS = [
   },
   {
     name: "the epoch stays when changes may be lost",
-    suites: [SIMULATION],
+    suites: [SIMULATION, "test/bitcask/recovery.test.ts"],
     changes: [["lib/bitcask/open.ts", 'clean || manifest.sync === "always"', "true"]],
   },
 
@@ -144,12 +144,12 @@ export const BUGS = [
   },
   {
     name: "recovery does not sync what it found",
-    suites: [SIMULATION],
+    suites: [SIMULATION, "test/bitcask/recovery.test.ts"],
     changes: [["lib/bitcask/open.ts", "  await file.sync();\n  await log.fileSystem.syncDirectory();", ""]],
   },
   {
     name: "recovery neither writes anew nor syncs",
-    suites: [SIMULATION],
+    suites: [SIMULATION, "test/bitcask/recovery.test.ts"],
     changes: [
       ["lib/bitcask/open.ts", "  await file.sync();\n  await log.fileSystem.syncDirectory();", ""],
       ["lib/bitcask/open.ts", "file.write(bytes.subarray(from, sound.end), from)", "void from"],
@@ -157,12 +157,12 @@ export const BUGS = [
   },
   {
     name: "the end is not written anew after a failed sync",
-    suites: [SIMULATION],
+    suites: [SIMULATION, "test/bitcask/recovery.test.ts"],
     changes: [["lib/bitcask/open.ts", "file.write(bytes.subarray(from, sound.end), from)", "void from"]],
   },
   {
     name: "a clock set back revives what has expired",
-    suites: [SIMULATION],
+    suites: [SIMULATION, "test/bitcask/time.test.ts"],
     changes: [["lib/bitcask/time.ts", "Math.max(this.#wallAtOpen, timeMax)", "this.#wallAtOpen"]],
   },
   {
@@ -194,7 +194,7 @@ export const BUGS = [
   // --- compaction ---
   {
     name: "inputs are removed before the switch is durable",
-    suites: [SIMULATION],
+    suites: [SIMULATION, "test/bitcask/compaction_faults.test.ts"],
     changes: [
       [
         "lib/bitcask/compaction.ts",
@@ -207,12 +207,12 @@ export const BUGS = [
   },
   {
     name: "outputs are not synced before the switch",
-    suites: [SIMULATION],
+    suites: [SIMULATION, "test/bitcask/compaction_faults.test.ts"],
     changes: [["lib/bitcask/compaction.ts", "    await output.file!.sync();\n", ""]],
   },
   {
     name: "successors are not synced before the switch",
-    suites: [SIMULATION],
+    suites: [SIMULATION, "test/bitcask/compaction_faults.test.ts"],
     changes: [["lib/bitcask/compaction.ts", "await this.#owner.sync();\n      if (this.#closed)", "if (this.#closed)"]],
   },
   {
@@ -226,7 +226,7 @@ export const BUGS = [
   },
   {
     name: "tombstones of expired keys are dropped in a partial compaction",
-    suites: [SIMULATION],
+    suites: [SIMULATION, "test/bitcask/compaction.test.ts"],
     changes: [[
       "lib/bitcask/compaction.ts",
       "if (revision <= run.cleanBefore && time < youngest)",
@@ -235,7 +235,7 @@ export const BUGS = [
   },
   {
     name: "the floor does not rise when tombstones are dropped",
-    suites: [SIMULATION],
+    suites: [SIMULATION, "test/bitcask/compaction.test.ts"],
     changes: [["lib/bitcask/compaction.ts", "run.floor = Math.max(run.floor, revision);", ""]],
   },
 
