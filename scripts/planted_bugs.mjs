@@ -101,7 +101,7 @@ export const BUGS = [
   },
   {
     name: "leftovers are removed before the manifest is durable",
-    suites: [SIMULATION, "test/bitcask/recovery.test.ts"],
+    suites: ["test/sim/sim.test.ts", SIMULATION],
     changes: [[
       "lib/bitcask/open.ts",
       "await fileSystem.syncDirectory();\n      removeLeftovers",
