@@ -153,6 +153,14 @@ describe("checkRecord()", () => {
     }
   });
 
+  test("rejects a key and a value that were parted elsewhere, between the same bytes", () => {
+    const { bytes, end } = encoded({});
+    bytes[6]! += 1;
+    bytes[8]! -= 1;
+    expect(recordBytesAt(bytes, 0)).toBe(end);
+    expect(checkRecord(bytes, 0, end, SEED)).toBe(0);
+  });
+
   test("rejects every cut, whatever stands behind it", () => {
     for (const fields of kinds) {
       const { bytes, end } = encoded(fields);

@@ -1,0 +1,318 @@
+/**
+ * The bugs that `planted.mjs` plants: each a name, changes of [file, text, instead], and the suites that must catch it,
+ * tried in order: `SIMULATION`, or a file of tests.
+ *
+ * @module
+ */
+
+/** Stands for `test/sim/main.ts --first`. */
+export const SIMULATION = "simulation";
+
+/** What to break, and who must notice. */
+export const BUGS = [
+  // --- what is acknowledged is durable ---
+  {
+    name: "one sync in seven is skipped",
+    suites: [SIMULATION],
+    changes: [[
+      "lib/bitcask/group.ts",
+      "await segment.file!.sync();\n        segment.durable = end;",
+      "if (end % 7 !== 0) await segment.file!.sync();\n        segment.durable = end;",
+    ]],
+  },
+  {
+    name: "acknowledged before the sync",
+    suites: [SIMULATION],
+    changes: [[
+      "lib/bitcask/group.ts",
+      "await segment.file!.sync();\n        segment.durable = end;",
+      "void segment.file!.sync().catch(() => {});\n        segment.durable = end;",
+    ]],
+  },
+  {
+    name: "the first group of a life is not synced",
+    suites: ["test/bitcask/recovery.test.ts", SIMULATION],
+    changes: [["lib/bitcask/group.ts", "group.mustSync || !this.#begun ||", "group.mustSync ||"], [
+      "lib/bitcask/group.ts",
+      '"always" && this.#begun && !group.mustSync',
+      '"always" && !group.mustSync',
+    ]],
+  },
+  {
+    name: "a sealed segment is not synced when the policy does not ask for it",
+    suites: [SIMULATION],
+    changes: [["lib/bitcask/group.ts", "if (sealed || group.mustSync ||", "if (group.mustSync ||"], [
+      "lib/bitcask/group.ts",
+      "if (sealed) {\n        this.#log.shelve(segment);",
+      "if (sealed) {\n        segment.durable = segment.tail;\n        this.#log.shelve(segment);",
+    ]],
+  },
+  {
+    name: "a sync that failed is tried again",
+    suites: [SIMULATION],
+    changes: [[
+      "lib/bitcask/group.ts",
+      "await segment.file!.sync();\n        segment.durable = end;",
+      "await segment.file!.sync().catch(() => segment.file!.sync());\n        segment.durable = end;",
+    ]],
+  },
+  {
+    name: "a failed write is not cut off",
+    suites: [SIMULATION],
+    changes: [["lib/bitcask/group.ts", "segment.file.truncate(group.from);", ""]],
+  },
+  {
+    name: "a failed write is cut off without a sync, and others follow",
+    suites: ["test/bitcask/group.test.ts"],
+    changes: [[
+      "lib/bitcask/group.ts",
+      "segment.file.truncate(group.from);\n        await segment.file.sync();",
+      "segment.file.truncate(group.from);",
+    ]],
+  },
+  {
+    name: "a short write is ignored",
+    suites: ["test/fs/node.test.ts"],
+    changes: [[
+      "lib/fs/node.ts",
+      'gave no reason");\n        done += count;',
+      'gave no reason");\n        done += length;',
+    ]],
+  },
+
+  // --- the manifest ---
+  {
+    name: "the folder is not synced after the switch",
+    suites: [SIMULATION],
+    changes: [[
+      "lib/bitcask/manifest.ts",
+      "fileSystem.rename(MANIFEST_NEW_NAME, MANIFEST_NAME);\n  await fileSystem.syncDirectory();",
+      "fileSystem.rename(MANIFEST_NEW_NAME, MANIFEST_NAME);",
+    ]],
+  },
+  {
+    name: "the manifest names segments whose names are not durable",
+    suites: [SIMULATION],
+    changes: [[
+      "lib/bitcask/manifest.ts",
+      "  await fileSystem.syncDirectory();\n  fileSystem.rename",
+      "  fileSystem.rename",
+    ]],
+  },
+  {
+    name: "leftovers are removed before the manifest is durable",
+    suites: ["test/sim/sim.test.ts", SIMULATION],
+    changes: [[
+      "lib/bitcask/open.ts",
+      "await fileSystem.syncDirectory();\n      removeLeftovers",
+      "removeLeftovers",
+    ]],
+  },
+  {
+    name: "a segment's id is given again",
+    suites: [SIMULATION, "test/bitcask/compaction.test.ts"],
+    changes: [[
+      "lib/bitcask/log.ts",
+      "id: number = this.#nextSegment++",
+      "id: number = Math.max(0, ...this.segments.map((segment) => segment.id)) + 1",
+    ]],
+  },
+  {
+    name: "the epoch stays when changes may be lost",
+    suites: [SIMULATION, "test/bitcask/recovery.test.ts"],
+    changes: [["lib/bitcask/open.ts", 'clean || manifest.sync === "always"', "true"]],
+  },
+
+  // --- recovery ---
+  {
+    name: "recovery does not check the CRC",
+    suites: [SIMULATION],
+    changes: [[
+      "lib/bitcask/record.ts",
+      "return checksum(bytes, at, at + length, seed, offset) === readU32(bytes, at) ? length : 0;",
+      "return length;",
+    ]],
+  },
+  {
+    name: "the CRC does not cover the lengths",
+    suites: ["test/bitcask/record.test.ts"],
+    changes: [[
+      "lib/bitcask/record.ts",
+      "return crc32(bytes.subarray(at + 4, end), placeSeed(seed, offset));",
+      "return crc32(bytes.subarray(at + 12, end), crc32(bytes.subarray(at + 4, at + 6), placeSeed(seed, offset)));",
+    ]],
+  },
+  {
+    name: "recovery does not sync what it found",
+    suites: [SIMULATION, "test/bitcask/recovery.test.ts"],
+    changes: [["lib/bitcask/open.ts", "  await file.sync();\n  await log.fileSystem.syncDirectory();", ""]],
+  },
+  {
+    name: "recovery neither writes anew nor syncs",
+    suites: [SIMULATION, "test/bitcask/recovery.test.ts"],
+    changes: [
+      ["lib/bitcask/open.ts", "  await file.sync();\n  await log.fileSystem.syncDirectory();", ""],
+      ["lib/bitcask/open.ts", "file.write(bytes.subarray(from, sound.end), from)", "void from"],
+    ],
+  },
+  {
+    name: "the end is not written anew after a failed sync",
+    suites: [SIMULATION, "test/bitcask/recovery.test.ts"],
+    changes: [["lib/bitcask/open.ts", "file.write(bytes.subarray(from, sound.end), from)", "void from"]],
+  },
+  {
+    name: "a clock set back revives what has expired",
+    suites: [SIMULATION, "test/bitcask/time.test.ts"],
+    changes: [["lib/bitcask/time.ts", "Math.max(this.#wallAtOpen, timeMax)", "this.#wallAtOpen"]],
+  },
+  {
+    name: "the newer record is the one with the later time, by a clock that may be set back",
+    suites: [SIMULATION],
+    changes: [
+      [
+        "lib/engine/embedded.ts",
+        "now: () => Math.floor(this.#time.now())",
+        "now: () => Math.floor(this.#clock.wall())",
+      ],
+      [
+        "lib/bitcask/live.ts",
+        "    this.apply(segment, offset);\n    const at = segment.seek(offset);",
+        "    const at = segment.seek(offset);\n" +
+        "    const [bucket, key] = [bucketAt(segment.window, at), keyAt(segment.window, at)];\n" +
+        "    const time = timeAt(segment.window, at);\n" +
+        "    const present = this.#keydir.get(this.hash(bucket, key), bucket, key);\n" +
+        "    if (present !== -1) {\n" +
+        "      const other = this.#log.segmentOf(present);\n" +
+        "      const otherAt = other.seek(present % ADDRESS_UNIT);\n" +
+        "      if (timeAt(other.window, otherAt) > time) return;\n" +
+        "    }\n" +
+        "    this.apply(segment, offset);",
+      ],
+    ],
+  },
+
+  // --- compaction ---
+  {
+    name: "inputs are removed before the switch is durable",
+    suites: [SIMULATION, "test/bitcask/compaction_faults.test.ts"],
+    changes: [
+      [
+        "lib/bitcask/compaction.ts",
+        "await this.#log.replaceRun(inputs,",
+        "for (const { id } of inputs) this.#log.fileSystem.remove(segmentName(id));\n" +
+        "      await this.#log.replaceRun(inputs,",
+      ],
+      ["lib/bitcask/compaction.ts", "await this.#remove(segmentName(input.id), input.tail);", ""],
+    ],
+  },
+  {
+    name: "outputs are not synced before the switch",
+    suites: [SIMULATION, "test/bitcask/compaction_faults.test.ts"],
+    changes: [["lib/bitcask/compaction.ts", "    await output.file!.sync();\n", ""]],
+  },
+  {
+    name: "successors are not synced before the switch",
+    suites: [SIMULATION, "test/bitcask/compaction_faults.test.ts"],
+    changes: [["lib/bitcask/compaction.ts", "await this.#owner.sync();\n      if (this.#closed)", "if (this.#closed)"]],
+  },
+  {
+    name: "tombstones are dropped in a partial compaction",
+    suites: [SIMULATION],
+    changes: [[
+      "lib/bitcask/compaction.ts",
+      "cleanBefore: cleanBefore(this.#log.segments, inputs[0]!, this.#owner.committed()),",
+      "cleanBefore: this.#owner.committed(),",
+    ]],
+  },
+  {
+    name: "tombstones of expired keys are dropped in a partial compaction",
+    suites: [SIMULATION, "test/bitcask/compaction.test.ts"],
+    changes: [[
+      "lib/bitcask/compaction.ts",
+      "if (revision <= run.cleanBefore && time < youngest)",
+      "if ((kind === KIND.expire || revision <= run.cleanBefore) && time < youngest)",
+    ]],
+  },
+  {
+    name: "the floor does not rise when tombstones are dropped",
+    suites: [SIMULATION, "test/bitcask/compaction.test.ts"],
+    changes: [["lib/bitcask/compaction.ts", "run.floor = Math.max(run.floor, revision);", ""]],
+  },
+
+  // --- the index ---
+  {
+    name: "a hint is trusted though it is not of this segment",
+    suites: ["test/bitcask/hint.test.ts", "test/bitcask/hint_builder.test.ts"],
+    changes: [
+      ["lib/bitcask/hint.ts", " || !binding.every((byte, index) => bytes[index] === byte)", ""],
+      [
+        "lib/bitcask/hint.ts",
+        "  const seed = crc32(binding);\n  if (end > bytes.length",
+        "  const seed = crc32(bytes.subarray(0, binding.length));\n  if (end > bytes.length",
+      ],
+    ],
+  },
+  {
+    name: "an offset is made a signed number",
+    suites: ["test/bitcask/keydir.test.ts", "test/bitcask/large.test.ts"],
+    changes: [["lib/bitcask/keydir.ts", "* ADDRESS_UNIT + words[at + 2]!", "* ADDRESS_UNIT + (words[at + 2]! | 0)"]],
+  },
+
+  // --- batches, single-read keys, snapshots ---
+  {
+    name: "a batch is written without the flag that more follows",
+    suites: ["test/bitcask/batch.test.ts"],
+    changes: [["lib/bitcask/group.ts", "index === last ? flags : flags | FLAG.more", "index === last ? flags : flags"]],
+  },
+  {
+    name: "an unfinished batch counts",
+    suites: ["test/bitcask/batch.test.ts"],
+    changes: [["lib/bitcask/recovery.ts", "end: batchStart === -1 ? at : batchStart", "end: at"]],
+  },
+  {
+    name: "members of a batch are visible one by one",
+    suites: ["test/bitcask/batch.test.ts"],
+    changes: [[
+      "lib/engine/embedded.ts",
+      "#committed(notes: readonly Note[]): void {\n    for (const note of notes) {",
+      "#committed(notes: readonly Note[]): void {\n" +
+      "    if (notes.length > 1) queueMicrotask(() => this.#committed(notes.slice(1)));\n" +
+      "    for (const note of notes.slice(0, 1)) {",
+    ]],
+  },
+  {
+    name: "a take is answered before its sync",
+    suites: ["test/bitcask/take.test.ts"],
+    changes: [["lib/bitcask/group.ts", "if (fields.kind === KIND.take) group.mustSync = true;", ""]],
+  },
+  {
+    name: "the value of a single-read key is shown in an event",
+    suites: ["test/bitcask/take.test.ts"],
+    changes: [[
+      "lib/bitcask/feed.ts",
+      "? { ...change, content, once: true as const }",
+      "? { ...change, value: valueAt(bytes, at), content, once: true as const }",
+    ]],
+  },
+  {
+    name: "a snapshot holds a value that was taken meanwhile",
+    suites: ["test/bitcask/snapshot.test.ts"],
+    changes: [[
+      "lib/bitcask/snapshot.ts",
+      "if (taken && copied !== undefined) this.#taken.add(copied);",
+      "void copied;",
+    ]],
+  },
+
+  // --- the lock ---
+  {
+    name: "a lock is judged by its pid alone",
+    suites: ["test/fs/process.test.ts"],
+    changes: [[
+      "lib/fs/process.ts",
+      '  if (self.hostname === "" || owner.hostname',
+      '  if (owner.pid > 0) return isAbsent(owner.pid) ? "dead" : "alive";\n' +
+      '  if (self.hostname === "" || owner.hostname',
+    ]],
+  },
+];
