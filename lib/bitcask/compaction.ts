@@ -24,6 +24,7 @@
  */
 import type { Clock, Timer } from "../base/clock.ts";
 import { FirkinError } from "../base/errors.ts";
+import type { File } from "../fs/fs.ts";
 import { Candidates, type CandidatesOptions, cleanBefore, isRewritable, limited } from "./candidates.ts";
 import { hintName } from "./hint.ts";
 import { ADDRESS_UNIT } from "./keydir.ts";
@@ -198,8 +199,9 @@ export class Compaction {
         this.#busy = false;
       }
     });
-    // A failure is its caller's; the next run starts afresh.
-    this.#work = next.catch(() => {});
+    // What failed has been reported, and stays as it is until more dies. A failure is its caller's; the next run starts
+    // afresh.
+    this.#work = next.then(() => this.#look(), () => {});
     return next;
   }
 
@@ -214,8 +216,7 @@ export class Compaction {
     const delayMs = this.#candidates.delayMs(this.#owner.now(), this.#owner.committed());
     if (delayMs === Infinity) return;
     if (delayMs > 0) this.#lookAfter(Math.ceil(delayMs));
-    // What failed has been reported, and stays as it is until more dies.
-    else this.#queue(() => this.#rewriteWorthwhile()).then(() => this.#look(), () => {});
+    else this.#queue(() => this.#rewriteWorthwhile()).catch(() => {});
   }
 
   #lookAfter(delayMs: number): void {
@@ -262,15 +263,18 @@ export class Compaction {
 
   /** Replaces the run by its live records; on a full disk, with the reserve's room, at least the deadest segment. */
   async #rewrite(inputs: readonly Segment[]): Promise<void> {
+    let giveBack = (): void => {};
     try {
       await this.#replace(inputs);
     } catch (error) {
       if (!isFull(error)) throw error;
+      giveBack = this.#log.reserve.lend();
       const freed = this.#log.reserve.free();
       const deadest = this.#candidates.deadest(this.#owner.now(), this.#owner.committed());
       if (deadest === undefined || (!freed && inputs.length === 1 && inputs[0] === deadest)) throw error;
       await this.#replace([deadest]);
     } finally {
+      giveBack();
       this.#log.reserve.want(this.#log.segments.length);
     }
   }
@@ -401,28 +405,38 @@ export class Compaction {
       }
       this.#log.owner.sealed(segment);
     }
-    for (const input of inputs) {
-      if (this.#closed) return;
-      this.#log.retire(input);
-      if (!this.#log.owned) return;
-      this.#log.fileSystem.remove(hintName(input.id));
-      await this.#remove(segmentName(input.id), input.tail);
+    for (const input of inputs) this.#log.retire(input);
+    if (!this.#log.owned) return;
+    for (const { id, tail } of inputs) {
+      await this.#remove(segmentName(id), tail);
+      this.#removeAtOnce(hintName(id));
     }
   }
 
   /** Cuts a file away step by step, then removes it: 32 MiB at once took ext4 50 ms, in which nobody reads. */
   async #remove(name: string, bytes: number): Promise<void> {
-    const { fileSystem } = this.#log;
-    const file = fileSystem.open(name, "write");
+    let file: File | undefined;
     try {
+      file = this.#log.fileSystem.open(name, "write");
       for (let size = bytes - CUT_BYTES; size > 0 && !this.#closed; size -= CUT_BYTES) {
         file.truncate(size);
         if (this.#isSliceOver()) await this.#pause();
       }
+    } catch {
+      // No descriptor, or no truncation: it can still be removed.
     } finally {
-      file.close();
+      file?.close();
     }
-    fileSystem.remove(name);
+    this.#removeAtOnce(name);
+  }
+
+  /** Nobody names the file any more: if it cannot be removed, the next open will. */
+  #removeAtOnce(name: string): void {
+    try {
+      this.#log.fileSystem.remove(name);
+    } catch {
+      // The run is over, and did what it was to do.
+    }
   }
 
   #abandon({ outputs }: Run): void {

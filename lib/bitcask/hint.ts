@@ -12,7 +12,8 @@
  *     28  u48      the segment's length
  *     34  u32      the checksum of the segment's seal
  *     38  u48 x 7  dead bytes, mark bytes, tombstone bytes, last tombstone's time, first and last revision, highest
- *     time 80  u32      number of entries
+ *                  time
+ *     80  u32      number of entries
  *     84  u32      number of blocks
  *     88  u32      where the index begins, which is where the blocks end
  *     92  u32      checksum of the index

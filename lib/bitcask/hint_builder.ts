@@ -390,13 +390,24 @@ export class HintBuilder {
     const { fileSystem, cache } = this.#log;
     try {
       await this.#writeFile(`${name}.new`, contents.bytes);
-      if (this.#isOver(segment)) return undefined;
-      this.#log.fence();
-      fileSystem.rename(`${name}.new`, name);
-      return new Hint(this.#log.openFile(name), cache, contents);
+      if (!this.#isOver(segment)) {
+        this.#log.fence();
+        fileSystem.rename(`${name}.new`, name);
+        return new Hint(this.#log.openFile(name), cache, contents);
+      }
     } catch (error) {
       if (!(error instanceof FirkinError)) throw error;
-      return undefined;
+    }
+    this.#removeNew(`${name}.new`);
+    return undefined;
+  }
+
+  /** What has been written of a hint that is given up takes room. Where it cannot be removed, the next open will. */
+  #removeNew(name: string): void {
+    try {
+      if (this.#log.owned) this.#log.fileSystem.remove(name);
+    } catch (error) {
+      if (!(error instanceof FirkinError)) throw error;
     }
   }
 

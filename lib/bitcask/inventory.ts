@@ -12,7 +12,8 @@ import { fromHex, toHex } from "../base/bytes.ts";
 import { FirkinError } from "../base/errors.ts";
 import { isBucketName } from "../engine/engine.ts";
 import type { FileSystem } from "../fs/fs.ts";
-import { type Manifest, MANIFEST_NAME, MANIFEST_NEW_NAME, readBadManifest, readManifest } from "./manifest.ts";
+import { hintName } from "./hint.ts";
+import { leftoversOf, type Manifest, MANIFEST_NAME, readBadManifest, readManifest } from "./manifest.ts";
 import { KIND, kindAt, revisionAt } from "./record.ts";
 import { type ScanBounds, SegmentScan } from "./scan.ts";
 import { segmentIdOf, segmentName, storeIdOf } from "./segment.ts";
@@ -52,11 +53,11 @@ export function takeInventory(fileSystem: FileSystem): Inventory | undefined {
   const present = names.includes(MANIFEST_NAME);
   if (found === undefined && !present && files.length === 0) return undefined;
   const manifest = found ?? makeOut(fileSystem, names, bad!);
-  const listed = new Set(manifest.segments.map(segmentName));
+  const listed = new Set(manifest.segments.flatMap((id) => [segmentName(id), hintName(id)]));
   return {
     manifest,
     problem: found !== undefined ? undefined : present ? "bad" : "missing",
-    leftovers: names.filter((name) => name === MANIFEST_NEW_NAME || (name.endsWith(".segment") && !listed.has(name))),
+    leftovers: leftoversOf(names, listed),
     kept: names.filter((name) => name.endsWith(QUARANTINE) || /\.segment\.torn-\d+$/.test(name)),
   };
 }

@@ -155,7 +155,7 @@ export class Log {
   /** For `openLog`. */
   constructor(fileSystem: FileSystem, clock: Clock, options: LogOptions, manifest: Manifest, lock: Lock) {
     this.fileSystem = fileSystem;
-    this.reserve = new Reserve(fileSystem, clock, options.reserveBytes, options.report);
+    this.reserve = new Reserve(fileSystem, clock, options.reserveBytes, options.report, () => this.owned);
     this.cache = new BlockCache(options.cacheBytesMax);
     this.pool = new FilePool(fileSystem, options.filesMax);
     this.#segmentBytesMax = options.segmentBytesMax;

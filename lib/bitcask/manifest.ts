@@ -61,8 +61,21 @@ export function readBadManifest(fileSystem: FileSystem): Partial<Record<keyof Ma
     const found: unknown = JSON.parse(line ?? "");
     return typeof found === "object" && found !== null ? found : {};
   } catch {
-    return {};
+    return fieldsOf(line ?? "");
   }
+}
+
+/** The fields of a manifest that is no JSON any more, those that still are: names of buckets stand nowhere else. */
+function fieldsOf(line: string): Partial<Record<keyof Manifest, unknown>> {
+  const found: Record<string, unknown> = {};
+  for (const [, name, value] of line.matchAll(/"(\w+)":(\[[^\]]*\]|"[^"]*"|\d+)/g)) {
+    try {
+      found[name!] = JSON.parse(value!);
+    } catch {
+      // This one is lost.
+    }
+  }
+  return found;
 }
 
 function readLine(fileSystem: FileSystem): { line: string | undefined; sound: boolean } {
@@ -93,14 +106,18 @@ export async function writeManifest(fileSystem: FileSystem, manifest: Manifest):
 }
 
 /**
- * Removes what the manifest does not name: segments of a crashed compaction or rotation, hints of segments that are
+ * Names of what the manifest does not name: segments of a crashed compaction or rotation, hints of segments that are
  * gone, half-written manifests and hints.
  */
+export function leftoversOf(names: readonly string[], keep: ReadonlySet<string>): string[] {
+  return names.filter((name) => {
+    return name === MANIFEST_NEW_NAME || (/\.(?:segment|hint|hint\.new)$/.test(name) && !keep.has(name));
+  });
+}
+
+/** Removes what {@link leftoversOf} names. */
 export function removeLeftovers(fileSystem: FileSystem, keep: ReadonlySet<string>): void {
-  for (const name of fileSystem.list()) {
-    const ours = /\.(?:segment|hint|hint\.new)$/.test(name);
-    if (name === MANIFEST_NEW_NAME || (ours && !keep.has(name))) fileSystem.remove(name);
-  }
+  for (const name of leftoversOf(fileSystem.list(), keep)) fileSystem.remove(name);
 }
 
 function checkOf(line: string): string {

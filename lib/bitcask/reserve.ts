@@ -57,21 +57,33 @@ export class Reserve {
   readonly #clock: Clock;
   readonly #bytesMax: number;
   readonly #report: (event: ReserveEvent) => void;
+  readonly #mayWrite: () => boolean;
   /** What the file should have, and has. */
   #wanted = 0;
   #bytes = 0;
   #full = false;
+  /** There is no room for all of it: it is not filled up before sets are refused, lest it fill the disk. */
+  #tight = false;
+  /** Who has what was let go of: meanwhile it is not taken back. */
+  #lent = 0;
   #closed = false;
   #timer: Timer | undefined;
   /** Counts whatever ends a fill that is under way. */
   #fills = 0;
 
-  /** Touches nothing yet; `bytesMax` 0 is to have none, and to notice no full disk. */
-  constructor(fileSystem: FileSystem, clock: Clock, bytesMax: number, report: (event: ReserveEvent) => void) {
+  /** Touches nothing yet; `bytesMax` 0 is to have none, and to notice no full disk. Nothing is written while not `mayWrite`. */
+  constructor(
+    fileSystem: FileSystem,
+    clock: Clock,
+    bytesMax: number,
+    report: (event: ReserveEvent) => void,
+    mayWrite: () => boolean = () => true,
+  ) {
     this.#fileSystem = fileSystem;
     this.#clock = clock;
     this.#bytesMax = bytesMax;
     this.#report = report;
+    this.#mayWrite = mayWrite;
   }
 
   /** Takes up what the folder has of it. */
@@ -97,7 +109,7 @@ export class Reserve {
   want(segments: number): void {
     const wanted = segments === 0 ? 0 : segments === 1 ? Math.min(SMALL_BYTES, this.#bytesMax) : this.#bytesMax;
     this.#wanted = Math.max(this.#wanted, wanted);
-    if (!this.#full && !this.#closed && this.#bytes < this.#wanted) void this.#fill(0);
+    if (!this.#full && !this.#tight && !this.#closed && this.#bytes < this.#wanted) void this.#fill(0);
   }
 
   /** A write found no room. */
@@ -121,17 +133,29 @@ export class Reserve {
     return this.#bytes > 0 && this.#cut(0);
   }
 
+  /** From here on nothing is taken back, until what this returns is called. */
+  lend(): () => void {
+    this.#lent++;
+    this.#fills++;
+    return () => void this.#lent--;
+  }
+
   /**
    * Does what needs little room and must be done on a full disk too: again with some of the reserve's room, then with
    * all of it. @throws {FirkinError} FULL — that is not enough
    */
   async withRoom(work: () => void | Promise<void>): Promise<void> {
-    for (const more of [() => this.give(LITTLE_BYTES) || this.free(), () => this.free(), () => false]) {
-      try {
-        return await work();
-      } catch (error) {
-        if (!isFull(error) || !more()) throw error;
+    const giveBack = this.lend();
+    try {
+      for (const more of [() => this.give(LITTLE_BYTES) || this.free(), () => this.free(), () => false]) {
+        try {
+          return await work();
+        } catch (error) {
+          if (!isFull(error) || !more()) throw error;
+        }
       }
+    } finally {
+      giveBack();
     }
   }
 
@@ -148,6 +172,7 @@ export class Reserve {
 
   #cut(bytes: number): boolean {
     this.#fills++;
+    if (!this.#mayWrite()) return false;
     try {
       if (bytes === 0) {
         this.#fileSystem.remove(RESERVE_NAME);
@@ -169,7 +194,8 @@ export class Reserve {
   }
 
   async #look(): Promise<void> {
-    const room = await this.#fill(Math.min(HEADROOM_BYTES, this.#bytesMax));
+    const headroom = Math.min(HEADROOM_BYTES, this.#bytesMax);
+    const room = await this.#fill(headroom) || this.#leave(headroom);
     if (this.#closed) return;
     if (!room) return this.#lookLater();
     this.#full = false;
@@ -178,6 +204,7 @@ export class Reserve {
 
   /** Writes zeros until the file is whole, step by step; true when it is, and had `headroom` beside it. */
   async #fill(headroom: number): Promise<boolean> {
+    if (this.#lent > 0 || !this.#mayWrite()) return false;
     const number = ++this.#fills;
     const before = this.#bytes;
     let file: File | undefined;
@@ -192,6 +219,7 @@ export class Reserve {
         if (number !== this.#fills) return false;
       }
       this.#trim(file, this.#wanted);
+      this.#tight = false;
       return true;
     } catch (error) {
       if (number === this.#fills && isFull(error)) this.#settle(file, before);
@@ -203,6 +231,7 @@ export class Reserve {
 
   /** There was room for a part only: all of it is kept while sets are refused, else half of it. */
   #settle(file: File | undefined, before: number): void {
+    this.#tight = true;
     if (file === undefined) return;
     try {
       this.#bytes = file.size();
@@ -210,6 +239,12 @@ export class Reserve {
     } catch {
       // The next look finds out what is left.
     }
+  }
+
+  /** On a disk too small for all of it: when half of it is there, some room is left beside it. False when it is not. */
+  #leave(headroom: number): boolean {
+    const rest = this.#bytes - 2 * headroom;
+    return this.#lent === 0 && !this.#closed && rest >= this.#wanted / 2 && this.#cut(rest);
   }
 
   #trim(file: File, bytes: number): void {

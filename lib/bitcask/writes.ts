@@ -100,11 +100,14 @@ export class Writes {
 
   /** See `Engine.set`. */
   set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult> {
-    const number = this.#log.bucketNumber(bucket) ?? this.#log.createBucket(bucket);
+    const known = this.#log.bucketNumber(bucket);
+    if (known === undefined && !holds(options.ifRevision, undefined)) return this.#refuse(undefined);
+    const expiresAt = this.#expiresAt(options.deadline);
+    const number = known ?? this.#createBucket(bucket);
     const hash = this.#live.hash(number, key);
     const current = this.#current(number, key, hash, options.ifRevision === undefined);
     if (!holds(options.ifRevision, current)) return this.#refuse(current);
-    return this.#write(this.#setRecord(number, key, value, this.#expiresAt(options.deadline), options), hash);
+    return this.#write(this.#setRecord(number, key, value, expiresAt, options), hash);
   }
 
   /** See `Engine.delete`. */
@@ -125,7 +128,7 @@ export class Writes {
 
   /** See `Engine.increment`. */
   async increment(bucket: string, key: Uint8Array, by: number): Promise<{ value: number; revision: number }> {
-    const number = this.#log.bucketNumber(bucket) ?? this.#log.createBucket(bucket);
+    const number = this.#log.bucketNumber(bucket) ?? this.#createBucket(bucket);
     const hash = this.#live.hash(number, key);
     const current = this.#current(number, key, hash);
     let sum: number;
@@ -205,10 +208,10 @@ export class Writes {
       const { number, hash, current } = this.#locate(bucket, key, now);
       return current && { record: tombstone(KIND.delete, number, key), hash };
     }
-    const number = this.#log.bucketNumber(bucket) ?? this.#log.createBucket(bucket);
+    const expiresAt = this.#expiresAt(operation.deadline, now);
+    const number = this.#log.bucketNumber(bucket) ?? this.#createBucket(bucket);
     const hash = this.#live.hash(number, key);
     this.#current(number, key, hash, true, now);
-    const expiresAt = this.#expiresAt(operation.deadline, now);
     return { record: this.#setRecord(number, key, operation.value, expiresAt, operation), hash };
   }
 
@@ -218,6 +221,12 @@ export class Writes {
   }
 
   // --- what a write is judged by ---
+
+  /** A name is for ever: one is given only to a set that is taken. @throws {FirkinError} TOO_LARGE, FULL, or poisoned */
+  #createBucket(name: string): number {
+    this.#group.admit(KIND.set);
+    return this.#log.createBucket(name);
+  }
 
   #locate(
     bucket: string,

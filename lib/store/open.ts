@@ -125,7 +125,12 @@ export async function open(target: string | OpenOptions): Promise<Store> {
   if (typeof options.path !== "string" || options.path === "") {
     throw new TypeError("Cannot open a store without a path");
   }
-  const { compaction = {}, compression = {} } = options;
+  for (const name of ["readOnly", "forceUnlock"] as const) flag(name, options[name]);
+  if (options.onEvent !== undefined && typeof options.onEvent !== "function") {
+    throw new TypeError("Cannot open with an onEvent that is no function");
+  }
+  const compaction = options.compaction ?? {};
+  const compression = options.compression ?? {};
   const { deadRatio = 0.5, deadBytes, smallBytes, window } = compaction === false ? {} : compaction;
   const segmentBytesMax = within("segmentBytesMax", options.segmentBytesMax ?? 32 * MIB, 4_096, 1_024 * MIB);
   // Memory that runs out cannot be told from a process that ends: there is nothing to keep back.
@@ -169,6 +174,12 @@ function within(name: string, value: number, least: number, most: number): numbe
     throw new RangeError(`Cannot open with ${name} ${value}: expected a whole number from ${least} to ${most}`);
   }
   return value;
+}
+
+function flag(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== "boolean") {
+    throw new TypeError(`Cannot open with ${name} "${String(value)}": expected true or false`);
+  }
 }
 
 function ratio(name: string, value: number): number {

@@ -74,7 +74,7 @@ async function explorePart(part: number): Promise<Summary> {
     violations++;
     if (violations <= PRINTED_MAX) console.error(`VIOLATION --replay '${address}'\n  ${problems.join("\n  ")}`);
   };
-  const explorer = new Explorer({ seed, doubleOnceIn: 100, tripleOnceIn: 100, report });
+  const explorer = new Explorer({ seed, doubleOnceIn: 400, tripleOnceIn: 400, report });
   const { counts } = explorer;
   const elapsed = (): number => (performance.now() - startedAt) / 1_000;
   const hasStates = (): boolean => counts.states + counts.doubles + counts.triples >= states / PARTS;
