@@ -119,7 +119,7 @@ export const BUGS = [
   },
   {
     name: "the epoch stays when changes may be lost",
-    suites: [SIMULATION, "test/bitcask/recovery.test.ts"],
+    suites: ["test/bitcask/recovery.test.ts", SIMULATION],
     changes: [["lib/bitcask/open.ts", 'clean || manifest.sync === "always"', "true"]],
   },
 
