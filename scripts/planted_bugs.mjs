@@ -119,7 +119,7 @@ export const BUGS = [
   },
   {
     name: "the epoch stays when changes may be lost",
-    suites: [SIMULATION, "test/bitcask/recovery.test.ts"],
+    suites: ["test/bitcask/recovery.test.ts", SIMULATION],
     changes: [["lib/bitcask/open.ts", 'clean || manifest.sync === "always"', "true"]],
   },
 
@@ -144,7 +144,7 @@ export const BUGS = [
   },
   {
     name: "recovery does not sync what it found",
-    suites: [SIMULATION, "test/bitcask/recovery.test.ts"],
+    suites: ["test/bitcask/group.test.ts"],
     changes: [["lib/bitcask/open.ts", "  await file.sync();\n  await log.fileSystem.syncDirectory();", ""]],
   },
   {
@@ -162,7 +162,7 @@ export const BUGS = [
   },
   {
     name: "a clock set back revives what has expired",
-    suites: [SIMULATION, "test/bitcask/time.test.ts"],
+    suites: ["test/bitcask/time.test.ts", SIMULATION],
     changes: [["lib/bitcask/time.ts", "Math.max(this.#wallAtOpen, timeMax)", "this.#wallAtOpen"]],
   },
   {
@@ -287,7 +287,7 @@ export const BUGS = [
   },
   {
     name: "the value of a single-read key is shown in an event",
-    suites: ["test/bitcask/take.test.ts"],
+    suites: ["test/engine/embedded.test.ts"],
     changes: [[
       "lib/bitcask/feed.ts",
       "? { ...change, content, once: true as const }",
