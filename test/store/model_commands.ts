@@ -204,7 +204,10 @@ function judged(
   const { index, current } = result;
   must(index === failing?.index, () => `Check ${index} did not hold, and not ${failing?.index}`);
   const shown = failing?.known && shownValue(failing.known);
-  must(current?.value === shown && (current === undefined) === (failing?.known === undefined), "It shows another entry");
+  must(
+    current?.value === shown && (current === undefined) === (failing?.known === undefined),
+    "It shows another entry",
+  );
   return { ok: false };
 }
 
@@ -316,9 +319,7 @@ export function writeIf(kind: "set" | "remove", place: number, right: boolean): 
     const after = kind === "set" ? knownOf(model.newValue(place, 20)) : "delete";
     model.ask(name, after);
     const result = await trial.finish(
-      typeof after === "string"
-        ? bucket.delete(key, { ifRevision })
-        : bucket.set(key, after.value, { ifRevision }),
+      typeof after === "string" ? bucket.delete(key, { ifRevision }) : bucket.set(key, after.value, { ifRevision }),
     );
     must(result.ok === (right && (kind === "set" || known !== undefined)), "A condition was judged wrongly");
     if (!result.ok) {

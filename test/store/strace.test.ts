@@ -11,7 +11,14 @@ import { mkdtempSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findTool, moduleCommand } from "../suites/tools.ts";
-import { acknowledgedIn, earlyTakesIn, parseTrace, problemsOf, type SystemCall, TRACE_OPTIONS } from "../suites/trace.ts";
+import {
+  acknowledgedIn,
+  earlyTakesIn,
+  parseTrace,
+  problemsOf,
+  type SystemCall,
+  TRACE_OPTIONS,
+} from "../suites/trace.ts";
 
 const LIMIT_MS = 60_000;
 /** More than a segment holds. */
@@ -144,14 +151,18 @@ describe("Store", () => {
   }, LIMIT_MS);
 
   for (const sync of ["os", "interval", "always"]) {
-    test.skipIf(strace === undefined)(`under ${sync} hands out a value when its take is synced, as strace sees it`, () => {
-      const folder = realpathSync(mkdtempSync(join(tmpdir(), "firkin-strace-")));
-      try {
-        const calls = traceWriter(folder, sync, "take");
-        expect(earlyTakesIn(calls, join(folder, "data"))).toEqual({ early: [], takes: KEYS });
-      } finally {
-        rmSync(folder, { recursive: true });
-      }
-    }, LIMIT_MS);
+    test.skipIf(strace === undefined)(
+      `under ${sync} hands out a value when its take is synced, as strace sees it`,
+      () => {
+        const folder = realpathSync(mkdtempSync(join(tmpdir(), "firkin-strace-")));
+        try {
+          const calls = traceWriter(folder, sync, "take");
+          expect(earlyTakesIn(calls, join(folder, "data"))).toEqual({ early: [], takes: KEYS });
+        } finally {
+          rmSync(folder, { recursive: true });
+        }
+      },
+      LIMIT_MS,
+    );
   }
 });

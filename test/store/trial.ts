@@ -23,8 +23,8 @@ import {
   nameOf,
   type Place,
   PLACES,
-  type Shown,
   type Showing,
+  type Shown,
   shownValue,
   told,
 } from "./model.ts";
@@ -89,7 +89,10 @@ class Subscriber {
   check(expected: ReadonlyMap<string, Known>): void {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#pause !== undefined) return;
-    must(isSame(expected, this.#heard), () => `The subscriber has heard ${told(this.#heard)}, and there is ${told(shown(expected))}`);
+    must(
+      isSame(expected, this.#heard),
+      () => `The subscriber has heard ${told(this.#heard)}, and there is ${told(shown(expected))}`,
+    );
   }
 
   async #read(store: Store, subscription: Subscription): Promise<void> {
