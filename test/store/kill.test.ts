@@ -56,6 +56,9 @@ const OPEN_CALLS: readonly [name: string, most: number][] = [
 interface Said {
   ready: boolean;
   done: number;
+  batches: number;
+  /** Values that were handed out, never to be seen again. */
+  readonly took: string[];
   readonly heard: (SubscriptionEvent<string> & { readonly cursor: string })[];
 }
 
@@ -63,7 +66,7 @@ interface Said {
 function runVictim(order: Order, delayMs: number): Promise<Said> {
   const [program, ...args] = moduleCommand("test/store/victim.ts", JSON.stringify(order));
   const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
-  const said: Said = { ready: false, done: 0, heard: [] };
+  const said: Said = { ready: false, done: 0, batches: 0, took: [], heard: [] };
   let text = "";
   let complaint = "";
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -72,7 +75,10 @@ function runVictim(order: Order, delayMs: number): Promise<Said> {
     const lines = (text + part).split("\n");
     text = lines.pop()!;
     for (const line of lines) {
-      if (line === "done") said.done++;
+      if (line.startsWith("done ")) {
+        said.done++;
+        if (line === "done batch") said.batches++;
+      } else if (line.startsWith("took ")) said.took.push(line.slice("took ".length));
       else if (line === "ready") said.ready = true;
       else said.heard.push(JSON.parse(line.slice("heard ".length)) as Said["heard"][number]);
     }
@@ -103,6 +109,9 @@ class Scene {
   readonly random: (limit: number) => number;
   kills = 0;
   acknowledged = 0;
+  batches = 0;
+  /** Every value that was taken. */
+  readonly taken: Set<string> = new Set<string>();
   /** How often the subscriber had to start again. */
   resyncs = 0;
   #state: State = new Map();
@@ -143,6 +152,8 @@ class Scene {
       this.kills++;
     }
     this.acknowledged += said.done;
+    this.batches += said.batches;
+    for (const value of said.took) this.#take(value);
     this.#start();
     for (const event of said.heard) this.#note(order, event);
     await this.#survey(order, said.done);
@@ -153,30 +164,53 @@ class Scene {
     const store = await open({ path: folder, sync, segmentBytesMax: 32_768, compaction: false });
     const before = Date.now();
     const found: State = new Map();
-    for await (const { key, value, expiresAt } of store.bucket<string>("b").list()) {
-      found.set(String(key), { key: String(key), value, expiresAt });
+    const bucket = store.bucket<string>("b");
+    for await (const { key, value, expiresAt, once = false } of bucket.list()) {
+      found.set(String(key), { key: String(key), value, expiresAt, once });
     }
-    for (const [key, { value }] of found) expect(await store.bucket<string>("b").get(key) === value).toBe(true);
-    this.#state = this.#explain(order, done, found, before, Date.now());
+    for (const [key, { value, once }] of found) {
+      if (!once) expect([await bucket.get(key) === value, this.taken.has(value!)]).toEqual([true, false]);
+    }
+    const states = this.#explain(order, done, found, before, Date.now());
+    const [state] = states;
+    // What nobody is shown is taken: it must be what one of the states has.
+    for (const { key, once } of found.values()) {
+      const value = once ? await bucket.take(key) : undefined;
+      if (value !== undefined) {
+        expect([key, states.some((one) => one.get(key)?.value === value)]).toEqual([key, true]);
+        this.#take(value);
+      }
+      if (once) state!.delete(key);
+    }
+    this.#state = state!;
     await this.#catchUp(order, store);
     await store.close();
   }
 
-  /** The state that the works come to somewhere behind the last that was acknowledged, and that is what was found. */
-  #explain(order: Order, done: number, found: State, before: number, after: number): State {
+  /** A value is handed out once. */
+  #take(value: string): void {
+    expect([value.slice(0, 20), this.taken.has(value)]).toEqual([value.slice(0, 20), false]);
+    this.taken.add(value);
+  }
+
+  /** The states that the steps come to somewhere behind the last that was acknowledged, and that are what was found. */
+  #explain(order: Order, done: number, found: State, before: number, after: number): State[] {
     const state = new Map(this.#state);
-    const works = workOf(order);
+    const states: State[] = [];
+    const steps = workOf(order);
     for (let number = 0; number <= done + LANES; number++) {
-      if (number >= done && isSame(state, found, before, after)) return state;
-      const work = works.next().value;
-      if (work.value === undefined) state.delete(work.key);
-      else state.set(work.key, work);
+      if (number >= done && isSame(state, found, before, after)) states.push(new Map(state));
+      for (const work of steps.next().value.works) {
+        if (work.value === undefined) state.delete(work.key);
+        else state.set(work.key, work);
+      }
     }
+    if (states.length > 0) return states;
     const keys = [...new Set([...state.keys(), ...found.keys()])].sort().map((key) => {
       return `${key}: ${found.get(key)?.value?.slice(0, 20)}, at the end ${state.get(key)?.value?.slice(0, 20)}`;
     });
     throw new Error(
-      `Nothing explains what is there after ${done} works, killed at ${order.killAt}\n${keys.join("\n")}`,
+      `Nothing explains what is there after ${done} steps, killed at ${order.killAt}\n${keys.join("\n")}`,
     );
   }
 
@@ -238,9 +272,10 @@ class Scene {
 
 /** True when what was found is the state, but for what expired between the two times. */
 function isSame(state: State, found: State, before: number, after: number): boolean {
-  for (const { key, value, expiresAt } of found.values()) {
+  for (const { key, value, expiresAt, once } of found.values()) {
     const known = state.get(key);
-    if (known?.value !== value || known?.expiresAt !== expiresAt) return false;
+    if (known === undefined || known.once !== once || known.expiresAt !== expiresAt) return false;
+    if (!once && known.value !== value) return false;
     if (expiresAt !== undefined && expiresAt < before) return false;
   }
   return [...state.values()].every(({ key, expiresAt }) => {
@@ -262,6 +297,8 @@ describe("Store", () => {
     let kills = 0;
     let acknowledged = 0;
     let resyncs = 0;
+    let batches = 0;
+    let takes = 0;
     let seed = SEED;
     for (; kills < KILLS; seed++) {
       const scene = new Scene(join(folder, String(seed)), sync, seed);
@@ -275,8 +312,11 @@ describe("Store", () => {
       kills += scene.kills;
       acknowledged += scene.acknowledged;
       resyncs += scene.resyncs;
+      batches += scene.batches;
+      takes += scene.taken.size;
     }
     const seeds = `seeds ${SEED} to ${seed - 1}`;
-    console.log(`kill -9 under ${sync}: ${kills} kills, ${seeds}, ${acknowledged} acknowledged, ${resyncs} resyncs`);
+    const figures = `${acknowledged} acknowledged, ${batches} of them batches, ${takes} takes, ${resyncs} resyncs`;
+    console.log(`kill -9 under ${sync}: ${kills} kills, ${seeds}, ${figures}`);
   }, LIMIT_MS);
 });

@@ -9,6 +9,7 @@
  */
 import fc from "fast-check";
 import { FirkinError } from "../../lib/base/errors.ts";
+import type { Lock } from "../../lib/fs/fs.ts";
 import { MemoryFileSystem } from "../../lib/fs/memory.ts";
 import type { AtomicResult } from "../../lib/store/atomic.ts";
 import type { Bucket } from "../../lib/store/bucket.ts";
@@ -354,38 +355,60 @@ export function slide(place: number, ttl: number): Command {
 export function copy(turns: number, ...writes: Write[]): Command {
   return command("copy", [turns, ...writes], async (model, trial) => {
     const before = model.all();
-    trial.target = new MemoryFileSystem();
+    const target = new MemoryFileSystem();
+    const lock = target.lock.bind(target);
+    let burst: Burst | undefined;
+    let sure: ReadonlySet<Asked> | undefined;
+    // When the folder is given back the copy is what it is; what is taken after that may be in it.
+    const watched = (): Lock => {
+      const { check, release } = lock();
+      const released = (): void => {
+        release();
+        sure ??= new Set(burst?.changes.filter(({ reached }) => reached === "sure"));
+      };
+      return { check, release: released };
+    };
+    trial.target = Object.assign(target, { lock: watched });
     const copied = trial.store.snapshot("copy");
     await trial.turns(turns);
-    const burst = ask(model, trial, writes);
+    burst = ask(model, trial, writes);
     await trial.finish(Promise.all([burst.finished, copied]));
     acknowledged(model, trial);
     const held = await trial.readCopy();
     // At the end it is again what it was at some place, without what was taken behind that.
-    const right = [...burst.changes, undefined].some((_, count) => {
+    const { changes } = burst;
+    const right = [...changes, undefined].some((_, count) => {
       const state = new Map(before);
-      for (const one of burst.changes.slice(0, count)) apply(state, one);
-      return isCopy(held, state, burst.changes.slice(count), trial.clock.wall());
+      for (const one of changes.slice(0, count)) apply(state, one);
+      const later = changes.slice(count).map((asked) => ({ ...asked, sure: sure!.has(asked) }));
+      return isCopy(held, state, later, trial.clock.wall());
     });
     must(right, () => `A copy holds ${[...held.keys()].join(", ")} of ${[...before.keys()].join(", ")}`);
   });
 }
 
+/** A change that came while the copy was made; `sure`: its answer came in time. */
+interface Later extends Asked {
+  readonly sure: boolean;
+}
+
 /** True when a copy of `state` may hold this, while the changes came. */
-function isCopy(held: ReadonlyMap<string, Known>, state: Map<string, Known>, later: Asked[], now: number): boolean {
-  const changes = later.flatMap((asked) => asked.changes);
-  for (const [name, known] of state) {
+function isCopy(
+  held: ReadonlyMap<string, Known>,
+  state: ReadonlyMap<string, Known>,
+  later: readonly Later[],
+  now: number,
+): boolean {
+  const changes = later.flatMap((asked) => asked.changes.map((change) => ({ ...change, sure: asked.sure })));
+  return [...held.keys()].every((name) => state.has(name)) && [...state].every(([name, known]) => {
     const other = held.get(name);
     const ends = changes.filter((change) => change.name === name);
     const isDue = known.expiresAt !== undefined && known.expiresAt <= now;
-    const mayMiss = isDue || ends.some(({ after }) => after === "take");
-    if (other === undefined ? !mayMiss : ends[0]?.after === "take" || isDue) return false;
-    if (other === undefined) continue;
-    const same = valuesOf(known).some((one) => one === other.value) && other.expiresAt === known.expiresAt &&
+    if (other === undefined) return isDue || ends.some(({ after }) => after === "take");
+    if (isDue || (ends[0]?.after === "take" && ends[0].sure)) return false;
+    return valuesOf(known).some((one) => one === other.value) && other.expiresAt === known.expiresAt &&
       other.once === known.once && (known.revision === 0 || other.revision === known.revision);
-    if (!same) return false;
-  }
-  return [...held.keys()].every((name) => state.has(name));
+  });
 }
 
 /** A compaction, and writes after some turns of it. */

@@ -11,7 +11,14 @@ import { mkdtempSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findTool, moduleCommand } from "../suites/tools.ts";
-import { acknowledgedIn, parseTrace, problemsOf, type SystemCall, TRACE_OPTIONS } from "../suites/trace.ts";
+import {
+  acknowledgedIn,
+  earlyTakesIn,
+  parseTrace,
+  problemsOf,
+  type SystemCall,
+  TRACE_OPTIONS,
+} from "../suites/trace.ts";
 
 const LIMIT_MS = 60_000;
 /** More than a segment holds. */
@@ -90,12 +97,29 @@ describe("problemsOf()", () => {
   });
 });
 
+describe("earlyTakesIn()", () => {
+  const taken = [
+    ...RECORDED,
+    String.raw`10 pwrite64(5</d/0000000001.segment>, "\330\347l\263\1\2\0\0key-0000", 34, 366) = 34`,
+    `12 fdatasync(7</d/0000000001.segment>) = 0`,
+    String.raw`10 write(1<pipe:[77]>, "took key-0000\n", 14) = 14`,
+  ];
+  const early = (lines: readonly string[]): string[] => earlyTakesIn(parseTrace(lines.join("\n")), "/d").early;
+
+  test("earlyTakesIn() finds a value that left before its tombstone was synced", () => {
+    expect(earlyTakesIn(parseTrace(taken.join("\n")), "/d")).toEqual({ early: [], takes: 1 });
+    expect(early(taken.toSpliced(-2, 1))).toEqual(["line 18: key-0000"]);
+    expect(early(taken.toSpliced(-3, 1))).toEqual(["line 18: key-0000"]);
+    expect(early([...taken.slice(0, -2), ...taken.slice(-2).toReversed()])).toEqual(["line 18: key-0000"]);
+  });
+});
+
 const strace = findTool("strace");
 
 /** The system calls of a process that writes. */
-function traceWriter(folder: string, sync: string): SystemCall[] {
+function traceWriter(folder: string, sync: string, then = ""): SystemCall[] {
   const trace = join(folder, "trace");
-  const command = moduleCommand("test/store/writer.ts", join(folder, "data"), sync, String(KEYS));
+  const command = moduleCommand("test/store/writer.ts", join(folder, "data"), sync, String(KEYS), then);
   const child = spawnSync(strace!, [...TRACE_OPTIONS, "-o", trace, ...command], { encoding: "utf8" });
   if (child.status !== 0) throw new Error(`Cannot trace the writer: ${child.stderr}`);
   return parseTrace(readFileSync(trace, "utf8"));
@@ -125,4 +149,20 @@ describe("Store", () => {
       rmSync(folder, { recursive: true });
     }
   }, LIMIT_MS);
+
+  for (const sync of ["os", "interval", "always"]) {
+    test.skipIf(strace === undefined)(
+      `under ${sync} hands out a value when its take is synced, as strace sees it`,
+      () => {
+        const folder = realpathSync(mkdtempSync(join(tmpdir(), "firkin-strace-")));
+        try {
+          const calls = traceWriter(folder, sync, "take");
+          expect(earlyTakesIn(calls, join(folder, "data"))).toEqual({ early: [], takes: KEYS });
+        } finally {
+          rmSync(folder, { recursive: true });
+        }
+      },
+      LIMIT_MS,
+    );
+  }
 });

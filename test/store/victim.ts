@@ -2,7 +2,7 @@
  * A process that works on a store until it is killed: `victim.ts <order as JSON>`.
  *
  * What it does follows from the order alone (`workOf`), so that who killed it knows what it may have done. It says one
- * line for each thing that was acknowledged, after it: `ready`, `done <number of works>`, `heard <event>`.
+ * line for each thing that was acknowledged, after it: `ready`, `done <kind>`, `took <value>`, `heard <event>`.
  *
  * `killAt` names a call of its file system, for example `sync 7`, `rename 2 after` or `write 9 half`: there it kills
  * itself.
@@ -16,6 +16,7 @@ import { ManualClock } from "../../lib/base/clock.ts";
 import type { SyncPolicy } from "../../lib/bitcask/log.ts";
 import type { File, FileSystem } from "../../lib/fs/fs.ts";
 import { NodeFileSystem } from "../../lib/fs/node.ts";
+import type { AtomicSetOptions } from "../../lib/store/atomic.ts";
 import { open } from "../../lib/store/open.ts";
 import type { Store } from "../../lib/store/store.ts";
 import { randomOf } from "../suites/random.ts";
@@ -45,6 +46,14 @@ export interface Work {
   /** Undefined: the key is deleted. */
   readonly value: string | undefined;
   readonly expiresAt: number | undefined;
+  /** It is single-read. */
+  readonly once: boolean;
+}
+
+/** Changes that happen all or not at all; a take reads and deletes one key. */
+export interface Step {
+  readonly kind: "write" | "batch" | "take";
+  readonly works: readonly Work[];
 }
 
 /** Few keys, so that there is something to compact. */
@@ -53,18 +62,30 @@ const KEYS = 40;
 /** More than the value's first bytes is needed to tell that it is whole. */
 const NOISE = String.fromCharCode(...new ManualClock().random(new Uint8Array(12_000)).map((byte) => 97 + byte % 26));
 
-/** The works of an order, without end. */
-export function* workOf({ seed, base }: Pick<Order, "seed" | "base">): Generator<Work, never> {
+/** What an order comes to, without end. */
+export function* workOf({ seed, base }: Pick<Order, "seed" | "base">): Generator<Step, never> {
   const random = randomOf(seed);
-  for (let number = 0;; number++) {
+  let number = 0;
+  const work = (): Work => {
     const key = `k${random(KEYS)}`;
     const bytes = random(25) === 0 ? 3_000 + random(9_000) : random(600);
     const value = `${seed}.${number}:`.concat(NOISE.slice(0, bytes));
-    const kind = random(8);
-    if (kind < 2) yield { key, value: undefined, expiresAt: undefined };
-    else if (kind === 2) yield { key, value, expiresAt: base + random(600) };
-    else if (kind === 3) yield { key, value, expiresAt: base + 3_600_000 + number };
-    else yield { key, value, expiresAt: undefined };
+    const kind = random(9);
+    const once = kind > 6;
+    number++;
+    if (kind < 2) return { key, value: undefined, expiresAt: undefined, once: false };
+    if (kind === 2) return { key, value, expiresAt: base + random(600), once };
+    if (kind === 3) return { key, value, expiresAt: base + 3_600_000 + number, once };
+    return { key, value, expiresAt: undefined, once };
+  };
+  for (;;) {
+    const kind = random(32);
+    if (kind < 4) {
+      const works = Array.from({ length: 2 + random(3) }, work);
+      yield { kind: "batch", works };
+    } else if (kind === 4) {
+      yield { kind: "take", works: [{ key: `k${random(KEYS)}`, value: undefined, expiresAt: undefined, once: false }] };
+    } else yield { kind: "write", works: [work()] };
   }
 }
 
@@ -143,15 +164,32 @@ async function listen(store: Store, cursor: string): Promise<void> {
   }
 }
 
+function given({ expiresAt, once }: Pick<Work, "expiresAt" | "once">): AtomicSetOptions {
+  return expiresAt === undefined ? { once } : { once, expiresAt };
+}
+
 async function work(store: Store, order: Order): Promise<void> {
   const bucket = store.bucket<string>("b", { codec: "text" });
-  const works = workOf(order);
+  const steps = workOf(order);
   const lane = async (): Promise<never> => {
     for (;;) {
-      const { key, value, expiresAt } = works.next().value;
-      if (value === undefined) await bucket.delete(key);
-      else await bucket.set(key, value, expiresAt === undefined ? {} : { expiresAt });
-      say("done");
+      const { kind, works: changes } = steps.next().value;
+      if (kind === "take") {
+        const taken = await bucket.take(changes[0]!.key);
+        if (taken !== undefined) say(`took ${taken}`);
+      } else if (kind === "batch") {
+        const batch = store.atomic();
+        for (const { key, value, ...options } of changes) {
+          if (value === undefined) batch.delete(bucket, key);
+          else batch.set(bucket, key, value, given(options));
+        }
+        await batch.commit();
+      } else {
+        const { key, value, ...options } = changes[0]!;
+        if (value === undefined) await bucket.delete(key);
+        else await bucket.set(key, value, given(options));
+      }
+      say(`done ${kind}`);
     }
   };
   const compactor = async (): Promise<never> => {

@@ -2,7 +2,7 @@
  * A process that writes key after key and says of each that it was acknowledged: `writer.ts <folder> <policy> <count>`.
  *
  * Key, and what is said of it, can be found in the data of its system calls: `key-0007`, `acknowledged key-0007`. At
- * last it syncs and says `synced`.
+ * last it syncs and says `synced`. With `take` after the count it takes each key too, and says `took key-0007`.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import process from "node:process";
 import type { SyncPolicy } from "../../lib/bitcask/log.ts";
 import { open } from "../../lib/store/open.ts";
 
-const [, , folder = "", sync = "always", count = "1"] = process.argv;
+const [, , folder = "", sync = "always", count = "1", then = ""] = process.argv;
 
 function say(line: string): void {
   writeSync(1, new TextEncoder().encode(`${line}\n`));
@@ -23,6 +23,7 @@ for (let number = 0; number < Number(count); number++) {
   const key = `key-${String(number).padStart(4, "0")}`;
   await bucket.set(key, "v".repeat(300));
   say(`acknowledged ${key}`);
+  if (then === "take" && await bucket.take(key) !== undefined) say(`took ${key}`);
 }
 await store.sync();
 say("synced");

@@ -130,3 +130,28 @@ export function problemsOf(calls: readonly SystemCall[], folder: string, synced:
 export function acknowledgedIn(calls: readonly SystemCall[]): string[] {
   return calls.flatMap(({ text }) => /"acknowledged (key-\d+)/.exec(text)?.[1] ?? []);
 }
+
+/**
+ * The values that were handed out before the tombstone of their key was on stable storage; and how many were handed
+ * out in all. The tombstone is the last record of the key that was written before.
+ */
+export function earlyTakesIn(calls: readonly SystemCall[], folder: string): { early: string[]; takes: number } {
+  const early: string[] = [];
+  let takes = 0;
+  for (const { text, begin } of calls) {
+    const key = /"took (key-\d+)/.exec(text)?.[1];
+    if (key === undefined) continue;
+    takes++;
+    const acknowledged = calls.find((call) => call.text.includes(`"acknowledged ${key}`))!;
+    const tombstone = calls.find((call) => {
+      return call.ok && call.path.startsWith(folder) && call.path.endsWith(".segment") && call.text.includes(key) &&
+        call.begin > acknowledged.end && call.end < begin && call.name.includes("write");
+    });
+    const synced = tombstone !== undefined && calls.some((call) => {
+      return call.ok && /^f(data)?sync$/.test(call.name) && call.path === tombstone.path &&
+        call.begin > tombstone.end && call.end < begin;
+    });
+    if (!synced) early.push(`line ${begin + 1}: ${key}`);
+  }
+  return { early, takes };
+}
