@@ -71,7 +71,10 @@ export class Reserve {
   /** Counts whatever ends a fill that is under way. */
   #fills = 0;
 
-  /** Touches nothing yet; `bytesMax` 0 is to have none, and to notice no full disk. Nothing is written while not `mayWrite`. */
+  /**
+   * Touches nothing yet; `bytesMax` 0 is to have none, and to notice no full disk. Nothing is written while not
+   * `mayWrite`.
+   */
   constructor(
     fileSystem: FileSystem,
     clock: Clock,

@@ -222,7 +222,9 @@ export class Writes {
 
   // --- what a write is judged by ---
 
-  /** A name is for ever: one is given only to a set that is taken. @throws {FirkinError} TOO_LARGE, FULL, or poisoned */
+  /**
+   * A name is for ever: one is given only to a set that is taken. @throws {FirkinError} TOO_LARGE, FULL, or poisoned
+   */
   #createBucket(name: string): number {
     this.#group.admit(KIND.set);
     return this.#log.createBucket(name);
