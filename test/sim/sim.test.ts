@@ -241,6 +241,13 @@ describe("a store", () => {
     expect(violations).toEqual([]);
   });
 
+  test.each(["always", "interval", "os"])("keeps a batch whole, and what was taken away (%s)", async (policy) => {
+    const { explorer: some, violations } = explorer(1, 500);
+    await some.explore(`set:a batch:a@${policy}-512-small-1`);
+    await some.explore(`once:a touch:a take:a+take:a@${policy}-256-small-7`);
+    expect(violations).toEqual([]);
+  });
+
   // What follows broke a promise once.
   test("tells a subscriber that what it saw after a clean open is lost", async () => {
     // Everything behind the clean mark was lost, so the end looked clean, the epoch stayed, and revisions came twice.
