@@ -16,7 +16,14 @@ import type { ManualClock } from "../../lib/base/clock.ts";
 import { addToValue, CONTENT } from "../../lib/base/codec.ts";
 import { FirkinError, messageOf } from "../../lib/base/errors.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
-import type { ChangeEvent, EngineEvent, EngineSubscription, Entry, Operation, SetOptions } from "../../lib/engine/engine.ts";
+import type {
+  ChangeEvent,
+  EngineEvent,
+  EngineSubscription,
+  Entry,
+  Operation,
+  SetOptions,
+} from "../../lib/engine/engine.ts";
 import { type Fault, SimDisk } from "./disk.ts";
 import {
   bucketOf,
