@@ -56,6 +56,8 @@ export interface ExploreOptions {
   readonly doubleOnceIn: number;
   readonly tripleOnceIn: number;
   readonly report: (violation: Violation) => void;
+  /** True when time is up: a long workload is left where it is. */
+  readonly isLate?: () => boolean;
 }
 
 /** A trace, where it began, and what its crashes may leave. */
@@ -194,6 +196,7 @@ export class Explorer {
     for (let point = 0; point <= trace.length; point++) {
       if (point > 0) platter.apply(trace[point - 1]!, base);
       if (point < from) continue;
+      if (this.#options.isLate?.() === true) return;
       const plans = platter.settled ? PLANS.slice(0, 2) : depth === 0 ? PLANS : LATER_PLANS;
       for (const survivors of plan(plans, timeline.random)) await this.#crash(timeline, platter, point, survivors);
     }

@@ -74,12 +74,13 @@ async function explorePart(part: number): Promise<Summary> {
     violations++;
     if (violations <= PRINTED_MAX) console.error(`VIOLATION --replay '${address}'\n  ${problems.join("\n  ")}`);
   };
-  const explorer = new Explorer({ seed, doubleOnceIn: 400, tripleOnceIn: 400, report });
-  const { counts } = explorer;
   const elapsed = (): number => (performance.now() - startedAt) / 1_000;
+  const isLate = (): boolean => elapsed() > seconds;
+  const explorer = new Explorer({ seed, doubleOnceIn: 250, tripleOnceIn: 400, report, isLate });
+  const { counts } = explorer;
   const hasStates = (): boolean => counts.states + counts.doubles + counts.triples >= states / PARTS;
   const isOver = (): boolean =>
-    elapsed() > seconds || (values.first && violations > 0) || (values.states !== undefined && hasStates());
+    isLate() || (values.first && violations > 0) || (values.states !== undefined && hasStates());
   const enough = (): boolean => hasStates() && counts.doubles >= DOUBLES / PARTS;
   let complete = true;
   let drawn = part;
@@ -100,12 +101,13 @@ async function explorePart(part: number): Promise<Summary> {
   ];
   for (const [index, task] of tasks.entries()) {
     if (isOver()) {
-      complete = elapsed() <= seconds;
+      complete = !isLate();
       break;
     }
     if (index % PARTS === part) await task();
   }
   while (!isOver() && !enough()) await draw();
+  complete &&= !isLate() || untilTime;
   return { ...counts, seed, seconds: elapsed(), violations, complete, traceHash: explorer.traceHash };
 }
 

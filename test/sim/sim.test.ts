@@ -229,7 +229,7 @@ describe("a store", () => {
   test("keeps its promises at every moment of short workloads", async () => {
     const { explorer: short, violations } = explorer();
     for (const [index, workload] of [...shortWorkloads(2)].entries()) {
-      if (index % 26 === 0) await short.explore(workload, true);
+      if (index % 53 === 0) await short.explore(workload, true);
     }
     expect(violations).toEqual([]);
     expect(short.counts.states).toBeGreaterThan(100);
@@ -238,6 +238,13 @@ describe("a store", () => {
   test("keeps its promises in workloads by chance", async () => {
     const { explorer: long, violations } = explorer(1, 500);
     for (const seed of [1, 2]) await long.explore(randomWorkload(seed, 8));
+    expect(violations).toEqual([]);
+  });
+
+  test.each(["always", "interval", "os"])("keeps a batch whole, and what was taken away (%s)", async (policy) => {
+    const { explorer: some, violations } = explorer(1, 500);
+    await some.explore(`set:a batch:a@${policy}-512-small-1`);
+    await some.explore(`once:a touch:a take:a+take:a@${policy}-256-small-7`);
     expect(violations).toEqual([]);
   });
 
@@ -290,7 +297,7 @@ describe("Explorer", () => {
   test("does the same again for the same seed", async () => {
     const run = async (seed: number): Promise<unknown> => {
       const { explorer: one } = explorer(seed, 500);
-      await one.explore(randomWorkload(seed, 8));
+      await one.explore(randomWorkload(seed, 5));
       return { ...one.counts, hash: one.traceHash };
     };
     expect(await run(7)).toEqual(await run(7));
