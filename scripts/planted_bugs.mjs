@@ -202,7 +202,7 @@ export const BUGS = [
         "for (const { id } of inputs) this.#log.fileSystem.remove(segmentName(id));\n" +
         "      await this.#log.replaceRun(inputs,",
       ],
-      ["lib/bitcask/compaction.ts", "await this.#remove(segmentName(input.id), input.tail);", ""],
+      ["lib/bitcask/compaction.ts", "await this.#remove(segmentName(id), tail);", ""],
     ],
   },
   {

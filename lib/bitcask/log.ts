@@ -64,6 +64,7 @@ export interface TornEvent {
 
 /** Nothing is written any more. Changes after `revision` that were acknowledged may be lost in a power cut. */
 export interface PoisonedEvent {
+  /** The kind of event. */
   readonly type: "poisoned";
   /** Why: a sync that failed, or another process that has taken the folder. */
   readonly error: FirkinError;

@@ -178,7 +178,7 @@ function within(name: string, value: number, least: number, most: number): numbe
 
 function flag(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "boolean") {
-    throw new TypeError(`Cannot open with ${name} "${String(value)}": expected true or false`);
+    throw new TypeError(`Cannot open with a ${typeof value} as ${name}: expected true or false`);
   }
 }
 

@@ -84,7 +84,7 @@ async function make(folder: string): Promise<Golden> {
   }
   const closing = store.close();
   let closed = false;
-  closing.finally(() => closed = true);
+  void closing.finally(() => closed = true);
   // Compaction waits for turns of the clock, the disk for turns of the event loop.
   while (!closed) {
     clock.advance(0);

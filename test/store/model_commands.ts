@@ -357,16 +357,17 @@ export function copy(turns: number, ...writes: Write[]): Command {
     const before = model.all();
     const target = new MemoryFileSystem();
     const lock = target.lock.bind(target);
+    // deno-lint-ignore prefer-const -- asked for by a closure before it is there
     let burst: Burst | undefined;
     let sure: ReadonlySet<Asked> | undefined;
     // When the folder is given back the copy is what it is; what is taken after that may be in it.
     const watched = (): Lock => {
-      const { check, release } = lock();
+      const held = lock();
       const released = (): void => {
-        release();
+        held.release();
         sure ??= new Set(burst?.changes.filter(({ reached }) => reached === "sure"));
       };
-      return { check, release: released };
+      return { check: () => held.check(), release: released };
     };
     trial.target = Object.assign(target, { lock: watched });
     const copied = trial.store.snapshot("copy");
