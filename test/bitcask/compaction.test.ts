@@ -5,6 +5,7 @@
  */
 import { describe, expect, test } from "bun:test";
 import type { EngineSubscription } from "../../lib/engine/engine.ts";
+import { bytesOf } from "../suites/engine_subject.ts";
 import { Cask, randomOf } from "../suites/embedded.ts";
 import { brief } from "../suites/engine_subject.ts";
 import { errorCode } from "../suites/fs.ts";
@@ -73,27 +74,31 @@ describe("Compaction", () => {
     expect(cask.get("a")).toBeUndefined();
   });
 
-  test("keeps a tombstone while a segment before its run holds an older value", async () => {
-    // The first segment is hardly dead, so only the second is rewritten: to drop its tombstone would revive "a".
-    const cask = await Cask.open({ automatic: true, tombstoneRetentionMs: 1, segmentBytesMax: 512 * 1024 });
-    const big = "x".repeat(100_000);
-    await cask.set("a", "old");
-    for (let index = 0; index < 5; index++) await cask.set(`live${index}`, big);
-    await cask.set("again", big);
-    expect(cask.disk.segments().length).toBe(2);
-    await cask.delete("a");
-    await cask.advance(1_000);
-    for (let index = 0; index < 12; index++) await cask.set("again", big);
-    await cask.advance(1_000);
-    for (let index = 0; index < 12; index++) await cask.set("again", big);
-    await cask.advance(1_000);
-    expect(cask.disk.segments()[0]).toBe("0000000001.segment");
-    expect(cask.disk.segments()).not.toContain("0000000002.segment");
-    expect(cask.get("a")).toBeUndefined();
-    cask.disk.crash();
-    await cask.open();
-    expect(cask.get("a")).toBeUndefined();
-  });
+  for (const end of ["deleted", "expired", "taken"] as const) {
+    test(`keeps the tombstone of a key that was ${end} while a segment before its run holds an older value`, async () => {
+      // The first segment is hardly dead, so only the second is rewritten: to drop its tombstone would revive "a".
+      const cask = await Cask.open({ automatic: true, tombstoneRetentionMs: 1, segmentBytesMax: 512 * 1024 });
+      const big = "x".repeat(100_000);
+      await cask.set("a", "old");
+      for (let index = 0; index < 5; index++) await cask.set(`live${index}`, big);
+      await cask.set("again", big);
+      expect(cask.disk.segments().length).toBe(2);
+      if (end === "deleted") await cask.delete("a");
+      else if (end === "taken") await cask.engine.take("b", bytesOf("a"));
+      else await cask.set("a", "new", { deadline: { ttl: 10 } });
+      await cask.advance(1_000);
+      for (let index = 0; index < 12; index++) await cask.set("again", big);
+      await cask.advance(1_000);
+      for (let index = 0; index < 12; index++) await cask.set("again", big);
+      await cask.advance(1_000);
+      expect(cask.disk.segments()[0]).toBe("0000000001.segment");
+      expect(cask.disk.segments()).not.toContain("0000000002.segment");
+      expect(cask.get("a")).toBeUndefined();
+      cask.disk.crash();
+      await cask.open();
+      expect(cask.get("a")).toBeUndefined();
+    });
+  }
 
   test("keeps tombstones for their retention, then drops them", async () => {
     const cask = await Cask.open({ tombstoneRetentionMs: 1_000 });

@@ -43,6 +43,21 @@ describe("Compaction, when the disk fails", () => {
     };
   }
 
+  test("is done although its inputs cannot be opened to be cut away", async () => {
+    const { cask, all } = await prepared();
+    const { disk } = cask;
+    const open = disk.open.bind(disk);
+    disk.open = (name, mode) => {
+      if (mode === "write") throw new FirkinError("IO", `Cannot open ${name}: no descriptor is left`);
+      return open(name, mode);
+    };
+    const before = disk.segments();
+    await cask.compact();
+    expect(cask.events.flatMap((event) => event.type === "compaction" ? [event.phase] : [])).toContain("done");
+    expect(disk.segments().filter((name) => before.includes(name))).toEqual([]);
+    expect(await cask.all()).toBe(all);
+  });
+
   for (const kind of ["fails once", "fails from there on", "loses power", "crashes"] as const) {
     test(`at every call (it ${kind}), the store is whole`, async () => {
       let ended = false;

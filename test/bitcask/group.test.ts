@@ -274,6 +274,20 @@ describe("GroupCommit, when a sync fails", () => {
   });
 });
 
+describe("A bucket", () => {
+  test("is not made by a set that is refused: a name is for ever", async () => {
+    const cask = await Cask.open();
+    for (let index = 0; index < 10; index++) {
+      const options = { content: CONTENT.text, ifRevision: 7 };
+      expect((await cask.engine.set(`b${index}`, bytesOf("a"), bytesOf("1"), options)).ok).toBe(false);
+    }
+    const late = { content: CONTENT.text, deadline: { expiresAt: -1 } };
+    expect(await errorCode(() => cask.engine.set("late", bytesOf("a"), bytesOf("1"), late))).toBe("INVALID");
+    await cask.set("a", "1");
+    expect((await cask.engine.stats())["buckets"]).toBe(1);
+  });
+});
+
 describe("GroupCommit, when a write is refused", () => {
   test("everything that waits fails with FULL, and the log goes on", async () => {
     const cask = await Cask.open();

@@ -320,7 +320,8 @@ describe("Hints of a store that is open", () => {
       cask.disk.before = refuse;
       for (let index = 0; index < 60; index++) await cask.set(`k${index % 9}`, `${index}`.repeat(150));
       await cask.settle();
-      expect(hints(cask.disk).filter((name) => name.endsWith(".hint"))).toEqual([]);
+      // Nor is what was written of them: it would take room.
+      expect(hints(cask.disk)).toEqual([]);
       const all = await cask.all();
       expect(all.split(" ").length).toBe(9);
       await cask.compact();

@@ -4,7 +4,8 @@
  * @module
  */
 import { describe, expect, test } from "bun:test";
-import { RESERVE_NAME } from "../../lib/bitcask/reserve.ts";
+import { ManualClock } from "../../lib/base/clock.ts";
+import { Reserve, RESERVE_NAME } from "../../lib/bitcask/reserve.ts";
 import { Disk } from "../suites/disk.ts";
 import { Cask, randomOf, type TestOptions } from "../suites/embedded.ts";
 import { errorCode } from "../suites/fs.ts";
@@ -58,6 +59,41 @@ describe("Reserve", () => {
     expect(reserved(cask)).toBe(256 * KIB);
     expect((await cask.engine.stats())["reserve.bytes"]).toBe(256 * KIB);
     expect(cask.disk.bytes(RESERVE_NAME).every((byte) => byte === 0)).toBe(true);
+  });
+
+  test("does not fill a disk that has no room for all of it, however often it is wanted", async () => {
+    const disk = new Disk();
+    disk.capacity = 700 * KIB;
+    const cask = await Cask.open({ reserveBytes: 1024 * KIB }, disk);
+    for (let index = 0; index < 30; index++) await cask.set(`k${index}`, VALUE.repeat(8));
+    await cask.settle();
+    const { room } = disk;
+    expect(room).toBeGreaterThan(100 * KIB);
+    for (let index = 0; index < 30; index++) {
+      await cask.engine.set(`bucket${index}`, Uint8Array.of(1), Uint8Array.of(1), { content: 3 });
+      await cask.settle();
+    }
+    expect(disk.room).toBeGreaterThan(room - 16 * KIB);
+  });
+
+  test("lends its room for as long as it is needed", async () => {
+    const disk = new Disk();
+    const clock = new ManualClock();
+    const reserve = new Reserve(disk, clock, 8 * KIB, () => {});
+    const pass = async (): Promise<void> => {
+      clock.advance(1_000);
+      for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+    };
+    reserve.want(2);
+    await pass();
+    reserve.noteFull();
+    const giveBack = reserve.lend();
+    expect(reserve.free()).toBe(true);
+    for (let second = 0; second < 5; second++) await pass();
+    expect([reserve.bytes, reserve.full]).toEqual([0, true]);
+    giveBack();
+    await pass();
+    expect([reserve.bytes, reserve.full]).toEqual([8 * KIB, false]);
   });
 
   test("may be missing, short, long, or switched off at an open", async () => {

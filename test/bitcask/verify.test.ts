@@ -179,9 +179,12 @@ describe("verifyLog()", () => {
     expect(damage).toMatchObject({ problem: "missing", file: second, segment: 2 });
     disk.put("0000000009.segment", disk.bytes(first!));
     disk.put("manifest.new", disk.bytes("manifest"));
+    disk.put("0000000009.hint", new Uint8Array(3));
+    disk.put("0000000001.hint.new", new Uint8Array(3));
     disk.put("notes", disk.bytes("manifest"));
     const found = await verified(disk);
-    expect(found.leftovers.toSorted()).toEqual(["0000000009.segment", "manifest.new"]);
+    const left = ["0000000001.hint.new", "0000000009.hint", "0000000009.segment", "manifest.new"];
+    expect(found.leftovers.toSorted()).toEqual(left);
     expect(found.sound).toBe(true);
   });
 
