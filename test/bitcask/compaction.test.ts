@@ -75,7 +75,7 @@ describe("Compaction", () => {
   });
 
   for (const end of ["deleted", "expired", "taken"] as const) {
-    test(`keeps the tombstone of a key that was ${end} while a segment before its run holds an older value`, async () => {
+    test(`keeps the tombstone of a ${end} key while a segment before its run holds an older value`, async () => {
       // The first segment is hardly dead, so only the second is rewritten: to drop its tombstone would revive "a".
       const cask = await Cask.open({ automatic: true, tombstoneRetentionMs: 1, segmentBytesMax: 512 * 1024 });
       const big = "x".repeat(100_000);
