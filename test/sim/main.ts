@@ -25,14 +25,14 @@ import { mixSeeds } from "./random.ts";
 
 const STATES = 200_000;
 const DOUBLES = 10_000;
-const SECONDS_MAX = 240;
+const SECONDS_MAX = 285;
 const PARTS = 2;
 const SHORT_STEPS = 3;
 
 /** Workloads by chance: their lengths, how many are looked at only at their ends, and how often one is drawn. */
 const STEPS_MAX = 16;
 const END_STEPS_MAX = 40;
-const ENDS_PER_RANDOM = 40;
+const ENDS_PER_RANDOM = 20;
 const SHORT_PER_RANDOM = 100;
 
 /** Violations printed by one process; more of the same help nobody. */
@@ -76,7 +76,7 @@ async function explorePart(part: number): Promise<Summary> {
   };
   const elapsed = (): number => (performance.now() - startedAt) / 1_000;
   const isLate = (): boolean => elapsed() > seconds;
-  const explorer = new Explorer({ seed, doubleOnceIn: 250, tripleOnceIn: 400, report, isLate });
+  const explorer = new Explorer({ seed, doubleOnceIn: 1_000, tripleOnceIn: 400, report, isLate });
   const { counts } = explorer;
   const hasStates = (): boolean => counts.states + counts.doubles + counts.triples >= states / PARTS;
   const isOver = (): boolean =>

@@ -28,11 +28,23 @@ export interface DiskCall {
   readonly number: number;
 }
 
+/** Bytes that were written. */
+interface Part {
+  readonly start: number;
+  readonly bytes: Uint8Array;
+  lost?: true;
+}
+
 interface Node {
   seen: Uint8Array;
   kept: Uint8Array;
   /** What was written since the last sync. */
-  dirty: { readonly start: number; readonly bytes: Uint8Array }[];
+  dirty: Part[];
+  /** What syncs that are under way have begun to take to the platter. */
+  syncing: Part[];
+  /** How many syncs have begun, and the number of the last of those that have ended. */
+  syncs: number;
+  synced: number;
 }
 
 /** The time from one crash to the next. */
@@ -91,7 +103,7 @@ export class Disk implements FileSystem {
       if (node !== undefined) throw new FirkinError("IO", `Cannot create ${name}: the file exists`);
       void this.#call("create", name);
       if (this.room <= 0) throw new FirkinError("FULL", `Cannot create ${name}: the disk is full`);
-      node = { seen: new Uint8Array(0), kept: new Uint8Array(0), dirty: [] };
+      node = { seen: new Uint8Array(0), kept: new Uint8Array(0), dirty: [], syncing: [], syncs: 0, synced: 0 };
       this.#seen.set(name, node);
     } else if (node === undefined) {
       throw new FirkinError("IO", `Cannot open ${name}: there is no such file`);
@@ -156,7 +168,7 @@ export class Disk implements FileSystem {
     this.#seen = new Map(this.#kept);
     for (const node of this.#seen.values()) {
       for (const { start, bytes } of writesStay ? node.dirty : []) node.kept = written(node.kept, bytes, start);
-      Object.assign(node, { seen: node.kept.slice(), dirty: [] });
+      Object.assign(node, { seen: node.kept.slice(), dirty: [], syncing: [] });
     }
     this.#restart();
   }
@@ -175,7 +187,7 @@ export class Disk implements FileSystem {
 
   /** Puts bytes in a file's place, everywhere. */
   put(name: string, bytes: Uint8Array): void {
-    const node = { seen: bytes.slice(), kept: bytes.slice(), dirty: [] };
+    const node = { seen: bytes.slice(), kept: bytes.slice(), dirty: [], syncing: [], syncs: 0, synced: 0 };
     this.#seen.set(name, node);
     this.#kept.set(name, node);
   }
@@ -281,12 +293,27 @@ class DiskFile implements File {
     this.#check();
     const node = this.#node;
     const { seen, dirty } = node;
+    const number = ++node.syncs;
     node.dirty = [];
-    await this.#call("sync");
+    // As the system's, a sync also waits for what another one, still under way, has begun to take.
+    const taken = [...node.syncing, ...dirty];
+    node.syncing.push(...dirty);
+    try {
+      await this.#call("sync");
+    } catch (error) {
+      // The system forgets what it could not write: no other sync takes it there.
+      for (const part of dirty) part.lost = true;
+      throw error;
+    } finally {
+      node.syncing = node.syncing.filter((part) => !dirty.includes(part));
+    }
     if (this.#life.over) return;
-    node.kept = resized(node.kept, seen.length);
-    for (const { start, bytes } of dirty) {
-      if (start < seen.length) node.kept.set(seen.subarray(start, start + bytes.length), start);
+    // The length is that of the sync which began last, in whatever order they end.
+    if (number > node.synced) node.kept = resized(node.kept, seen.length);
+    node.synced = Math.max(node.synced, number);
+    for (const { start, bytes, lost } of taken) {
+      const end = Math.min(start + bytes.length, seen.length, node.kept.length);
+      if (lost !== true && start < end) node.kept.set(seen.subarray(start, end), start);
     }
   }
 
