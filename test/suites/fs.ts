@@ -183,9 +183,10 @@ export function runFileSuite(
       expect(target.every((byte, index) => byte === bytes[index])).toBe(true);
     });
 
-    test.skipIf(dense)("File keeps bytes on both sides of 2 GiB and 4 GiB", () => {
+    // A disk that holds every byte of a file is not asked for holes.
+    test("File keeps bytes on both sides of 2 GiB and 4 GiB, or of 1 MiB where it has no holes", () => {
       const file = create("a", [1]);
-      for (const edge of [2 ** 31, 2 ** 32]) {
+      for (const edge of dense ? [2 ** 20] : [2 ** 31, 2 ** 32]) {
         file.write(Uint8Array.of(2, 3, 4, 5), edge - 2);
         expect(readBytes(file, edge - 3, 6).slice(0, 5)).toEqual([0, 2, 3, 4, 5]);
         expect(file.size()).toBe(edge + 2);
@@ -252,8 +253,8 @@ export function runFileSuite(
 
     // --- places ---
 
-    for (const edge of [65_536, 2 ** 20, 2 ** 31, 2 ** 32, 2 ** 33]) {
-      test.skipIf(dense && edge > 2 ** 20)(`File.write() across ${edge} leaves what lies 4 GiB and 2 GiB away`, () => {
+    for (const edge of [65_536, 2 ** 20, ...(dense ? [] : [2 ** 31, 2 ** 32, 2 ** 33])]) {
+      test(`File.write() across ${edge} leaves what lies 4 GiB and 2 GiB away`, () => {
         const file = create("a", pattern(64));
         file.write(pattern(20, 3), edge - 10);
         expect(readBytes(file, edge - 10, 30)).toEqual([...pattern(20, 3)]);
@@ -263,7 +264,7 @@ export function runFileSuite(
         expect(file.size()).toBe(edge + 10);
       });
 
-      test.skipIf(dense && edge > 2 ** 20)(`File.truncate() works on both sides of ${edge}`, () => {
+      test(`File.truncate() works on both sides of ${edge}`, () => {
         const file = create("a", [7]);
         file.truncate(edge + 1);
         expect([file.size(), readBytes(file, edge, 2)]).toEqual([edge + 1, [0]]);
