@@ -192,9 +192,10 @@ export function runFileSuite(
         expect(file.size()).toBe(edge + 2);
       }
       expect(readBytes(file, 0, 3)).toEqual([1, 0, 0]);
-      file.truncate(5 * 2 ** 30);
-      expect(file.size()).toBe(5 * 2 ** 30);
-      expect(readBytes(file, 5 * 2 ** 30 - 2, 4)).toEqual([0, 0]);
+      const end = dense ? 5 * 2 ** 20 : 5 * 2 ** 30;
+      file.truncate(end);
+      expect(file.size()).toBe(end);
+      expect(readBytes(file, end - 2, 4)).toEqual([0, 0]);
     });
 
     test("File.truncate() cuts, and what grows again is zeros", () => {
