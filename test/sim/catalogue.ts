@@ -70,6 +70,17 @@ function randomStep(random: Random): string {
   return step;
 }
 
+/**
+ * A compaction by itself that begins behind what a tombstone in it has ended: the first segment is hardly dead and
+ * stays. Chance and three calls seldom come as far as that.
+ */
+export const COMPACTION_SCRIPTS: readonly string[] = [
+  "set:a big:b delete:a big:n tick big:n@os-256-small-1",
+  "ttl:a big:b tick big:n tick big:n@os-256-small-1",
+  "once:a big:b take:a big:n tick big:n@os-256-small-1",
+  "set:a big:b big:k big:m delete:a big:n big:n big:n tick big:n reopen@interval-512-small-1",
+];
+
 /** What runs with a fault at each of its calls. */
 export const FAULT_SCRIPTS: readonly string[] = [
   "set:a",

@@ -1,7 +1,7 @@
 /**
  * `npm run sim`: looks for crashes that break a promise, and says how to see each of them again.
  *
- * Without options: faults at every call of a script, every workload of up to three calls at every moment, workloads by
+ * Without options: scripts of compaction, faults at every call of others, every workload of up to three calls at every moment, workloads by
  * chance until there are enough states. The work is split between two processes.
  *
  * | option | |
@@ -19,7 +19,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { FAULT_SCRIPTS, randomWorkload, shortWorkloads } from "./catalogue.ts";
+import { COMPACTION_SCRIPTS, FAULT_SCRIPTS, randomWorkload, shortWorkloads } from "./catalogue.ts";
 import { type Counts, Explorer, replay, type Violation } from "./explore.ts";
 import { mixSeeds } from "./random.ts";
 
@@ -92,6 +92,7 @@ async function explorePart(part: number): Promise<Summary> {
     drawn += PARTS;
   };
   const tasks = [
+    ...COMPACTION_SCRIPTS.map((workload) => () => explorer.explore(workload)),
     ...FAULT_SCRIPTS.map((workload) => () => explorer.exploreFaults(workload)),
     // Long ones between the short ones find what those cannot, and early.
     ...[...shortWorkloads(SHORT_STEPS)].flatMap((workload, index) => {
