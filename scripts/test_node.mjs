@@ -49,7 +49,15 @@ function test(target) {
     return 1;
   }
   const hooks = pathToFileURL(join(root, "scripts", "node_hooks.mjs")).href;
-  const options = ["--enable-source-maps", "--import", hooks, "--test", "--test-concurrency=2", "--test-reporter", "spec"];
+  const options = [
+    "--enable-source-maps",
+    "--import",
+    hooks,
+    "--test",
+    "--test-concurrency=2",
+    "--test-reporter",
+    "spec",
+  ];
   return run(process.execPath, [...options, ...files], { cwd: target }).code;
 }
 

@@ -9,11 +9,39 @@
  * @module
  */
 
+/** Bytes that small copies are cut from, and the longest that is small. */
+const POOL_BYTES = 8_192;
+const POOLED_MAX = 1_024;
+
+let pool = new Uint8Array(0);
+let poolEnd = 0;
+
+/**
+ * A copy of `bytes` from `start` to `end`, which belongs to the caller. Small ones share an `ArrayBuffer` with others
+ * (as Node's `Buffer` does), which makes them several times as fast as `slice`; none overlaps another.
+ */
+export function copyBytes(bytes: Uint8Array, start: number, end: number): Uint8Array {
+  const length = end - start;
+  if (length > POOLED_MAX) return bytes.slice(start, end);
+  if (poolEnd + length > pool.length) {
+    pool = new Uint8Array(POOL_BYTES);
+    poolEnd = 0;
+  }
+  const copy = pool.subarray(poolEnd, poolEnd + length);
+  poolEnd += length;
+  copy.set(bytes.subarray(start, end));
+  return copy;
+}
+
 /** A key as users give and get it. */
 export type Key = string | Uint8Array;
 
 const utf8Encoder = new TextEncoder();
 const utf8Decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** Longest string that {@link KeyBuffer} encodes by itself. */
+const SHORT_MAX = 256;
+const EMPTY_KEY = new Uint8Array(0);
 
 /** Below this a loop over character codes beats the runtime's encoder and decoder. */
 const SHORT = 48;
@@ -50,6 +78,37 @@ export function decodeText(bytes: Uint8Array): string | undefined {
     return utf8Decoder.decode(bytes);
   } catch {
     return undefined;
+  }
+}
+
+/**
+ * Memory that keys are encoded into, one after another, for calls that need a key no longer than they last: a lookup
+ * then makes no object.
+ */
+export class KeyBuffer {
+  /** The key, from 0 to `length`; a key that is bytes already stands here itself. */
+  bytes: Uint8Array = EMPTY_KEY;
+  length = 0;
+  readonly #memory = new Uint8Array(SHORT_MAX);
+
+  /** Encodes a key, in the place of the one before. @throws {TypeError} not a key, or a lone surrogate */
+  encode(key: Key): void {
+    if (typeof key === "string" && key.length <= SHORT_MAX) {
+      const memory = this.#memory;
+      let index = 0;
+      for (; index < key.length; index++) {
+        const code = key.charCodeAt(index);
+        if (code > 0x7f) break;
+        memory[index] = code;
+      }
+      if (index === key.length) {
+        this.bytes = memory;
+        this.length = index;
+        return;
+      }
+    }
+    this.bytes = encodeKey(key);
+    this.length = this.bytes.length;
   }
 }
 

@@ -10,7 +10,7 @@
  * @module
  */
 import { addExtension, Decoder, Encoder } from "cbor-x";
-import { encodeText, toHex } from "./bytes.ts";
+import { copyBytes, encodeText, toHex } from "./bytes.ts";
 import { FirkinError, messageOf } from "./errors.ts";
 
 /** The name of a content type. */
@@ -73,16 +73,20 @@ export function encodeValue(value: unknown, content: Content): Uint8Array {
  * The value behind `bytes`; shares no memory with them. @throws {FirkinError} CORRUPT — the bytes are not that content
  */
 export function decodeValue(bytes: Uint8Array, content: Content): unknown {
+  return decodeValueIn(bytes, 0, bytes.length, content);
+}
+
+/** As {@link decodeValue}, of the bytes from `start` to `end`. */
+export function decodeValueIn(bytes: Uint8Array, start: number, end: number, content: Content): unknown {
+  if (content === CONTENT.bytes) return copyBytes(bytes, start, end);
   try {
     switch (content) {
       case CONTENT.cbor:
-        return decoder.decode(bytes);
+        return decoder.decode(bytes.subarray(start, end));
       case CONTENT.json:
-        return JSON.parse(utf8Decoder.decode(bytes));
+        return JSON.parse(utf8Decoder.decode(bytes.subarray(start, end)));
       case CONTENT.text:
-        return utf8Decoder.decode(bytes);
-      case CONTENT.bytes:
-        return bytes.slice();
+        return utf8Decoder.decode(bytes.subarray(start, end));
     }
   } catch (error) {
     const name = CONTENT_NAMES[content];

@@ -1,17 +1,14 @@
 /**
- * Blocks of sealed segments in memory, under one budget.
+ * Blocks of hints in memory, under one budget.
  *
  * Eviction is SIEVE (Zhang et al., NSDI 2024): blocks stand in a queue in the order they came; a hit only marks its
  * block, and a hand that walks from the oldest towards the newest clears marks and evicts the first block without
  * one. A scan therefore passes through without washing out what is read again and again, and a hit moves nothing.
  *
- * Each segment keeps its own table from block number to block, so a lookup is two array reads.
+ * Each hint keeps its own table from block number to block, so a lookup is two array reads.
  *
  * @module
  */
-
-/** Bytes of a block: a read of this size from the page cache costs little more than one of a hundred bytes. */
-export const BLOCK_BYTES = 16_384;
 
 /** One cached block: where it belongs, its bytes, and its place in the queue. */
 export interface Block {
@@ -24,7 +21,7 @@ export interface Block {
   older: Block | undefined;
 }
 
-/** The blocks of all sealed segments. */
+/** The blocks of all hints. */
 export class BlockCache {
   readonly #bytesMax: number;
   #bytes = 0;

@@ -26,6 +26,8 @@ import type { Log } from "./log.ts";
 import {
   bucketAt,
   contentAt,
+  copyKeyAt,
+  copyValueAt,
   expiresAtAt,
   FLAG,
   flagsAt,
@@ -37,7 +39,6 @@ import {
   recordBytesAt,
   revisionAt,
   timeAt,
-  valueAt,
 } from "./record.ts";
 import { type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
 
@@ -366,7 +367,7 @@ export function changeAt(bytes: Uint8Array, at: number, bucket: string): ChangeE
   const change = {
     type: CHANGES[kind]!,
     bucket,
-    key: keyAt(bytes, at),
+    key: copyKeyAt(bytes, at),
     revision: revisionAt(bytes, at),
     at: timeAt(bytes, at),
   };
@@ -375,7 +376,7 @@ export function changeAt(bytes: Uint8Array, at: number, bucket: string): ChangeE
   const content = contentAt(bytes, at);
   const set = isOnceAt(bytes, at)
     ? { ...change, content, once: true as const }
-    : { ...change, value: valueAt(bytes, at), content };
+    : { ...change, value: copyValueAt(bytes, at), content };
   return expiresAt === undefined ? set : { ...set, expiresAt };
 }
 

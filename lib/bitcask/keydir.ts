@@ -25,27 +25,20 @@ const EMPTY_WORDS = new Uint32Array(CAPACITY_MIN * WORDS);
 /** Addresses are this times the segment's slot, plus the offset. */
 export const ADDRESS_UNIT = 0x100000000;
 
-/** Tells whether the record at `slot` and `offset` is of this key. */
-export type IsKey = (slot: number, offset: number, bucket: number, key: Uint8Array) => boolean;
-
-interface Table {
-  words: Uint32Array;
-  capacity: number;
-  count: number;
-}
+/** Tells whether the record at `slot` and `offset` is of the key that stands in `key` from 0 to `keyBytes`. */
+export type IsKey = (slot: number, offset: number, bucket: number, key: Uint8Array, keyBytes: number) => boolean;
 
 /** Hash to address. */
 export class Keydir {
   readonly #isKey: IsKey;
-  readonly #tables: Table[] = [];
+  /** By the upper 8 bits of a hash. */
+  readonly #tables: Uint32Array[] = Array.from({ length: TABLES }, () => EMPTY_WORDS);
+  readonly #counts = new Uint32Array(TABLES);
   #count = 0;
 
   /** An empty index over records that `isKey` can look at. */
   constructor(isKey: IsKey) {
     this.#isKey = isKey;
-    for (let index = 0; index < TABLES; index++) {
-      this.#tables.push({ words: EMPTY_WORDS, capacity: CAPACITY_MIN, count: 0 });
-    }
   }
 
   /** Number of keys. */
@@ -55,99 +48,101 @@ export class Keydir {
 
   /** Bytes of the tables. */
   get bytes(): number {
-    let bytes = 0;
-    for (const table of this.#tables) bytes += table.words.byteLength;
-    return bytes;
+    return this.#tables.reduce((bytes, words) => bytes + words.byteLength, 0);
+  }
+
+  /** True when a key is there: `isKey` has said so of its record last. */
+  has(hash: number, bucket: number, key: Uint8Array, keyBytes: number = key.length): boolean {
+    return this.#find(this.#tables[hash >>> 24]!, hash, bucket, key, keyBytes) >= 0;
   }
 
   /** The address of a key, -1 when it is not there. */
   get(hash: number, bucket: number, key: Uint8Array): number {
-    const table = this.#tables[hash >>> 24]!;
-    const at = this.#find(table, hash, bucket, key);
-    return at < 0 ? -1 : addressAt(table.words, at);
+    const words = this.#tables[hash >>> 24]!;
+    const at = this.#find(words, hash, bucket, key, key.length);
+    return at < 0 ? -1 : addressAt(words, at);
   }
 
   /** Points a key at `address`; returns the address it had, -1 when it is new. */
   set(hash: number, bucket: number, key: Uint8Array, address: number): number {
-    const table = this.#tables[hash >>> 24]!;
-    const at = this.#find(table, hash, bucket, key);
+    const words = this.#tables[hash >>> 24]!;
+    const at = this.#find(words, hash, bucket, key, key.length);
     if (at >= 0) {
-      const before = addressAt(table.words, at);
-      writeAddress(table.words, at, address);
+      const before = addressAt(words, at);
+      writeAddress(words, at, address);
       return before;
     }
     // `at` is the complement of the empty slot that ended the search.
-    this.#insert(table, ~at, hash, address);
+    this.#insert(~at, hash, address);
     return -1;
   }
 
   /** Points a key at `address` if no key with this hash is there; else it is false, and the key has to be compared. */
   add(hash: number, address: number): boolean {
-    const table = this.#tables[hash >>> 24]!;
-    const { words } = table;
-    let at = homeOf(hash, table.capacity) * WORDS;
+    const words = this.#tables[hash >>> 24]!;
+    let at = homeOf(hash, words.length);
     for (; words[at + 1] !== 0; at = next(at, words.length)) {
       if (words[at] === hash) return false;
     }
-    this.#insert(table, at, hash, address);
+    this.#insert(at, hash, address);
     return true;
   }
 
   /** True when some key with this hash stands at `address`. */
   pointsAt(hash: number, address: number): boolean {
-    const { words, capacity } = this.#tables[hash >>> 24]!;
-    return indexOfAddress(words, homeOf(hash, capacity), address) !== -1;
+    return indexOfAddress(this.#tables[hash >>> 24]!, hash, address) !== -1;
   }
 
   /** Removes a key; returns the address it had, -1 when it was not there. */
   delete(hash: number, bucket: number, key: Uint8Array): number {
-    const table = this.#tables[hash >>> 24]!;
-    const at = this.#find(table, hash, bucket, key);
+    const table = hash >>> 24;
+    const words = this.#tables[table]!;
+    const at = this.#find(words, hash, bucket, key, key.length);
     if (at < 0) return -1;
-    const before = addressAt(table.words, at);
-    shiftBack(table, at);
-    table.count--;
+    const before = addressAt(words, at);
+    shiftBack(words, at);
+    const count = --this.#counts[table]!;
     this.#count--;
-    if (table.capacity > CAPACITY_MIN && table.count * 4 < table.capacity) {
-      resize(table, Math.max(CAPACITY_MIN, Math.ceil(table.capacity / 2)));
+    const capacity = words.length / WORDS;
+    if (capacity > CAPACITY_MIN && count * 4 < capacity) {
+      this.#tables[table] = resized(words, Math.max(CAPACITY_MIN, Math.ceil(capacity / 2)));
     }
     return before;
   }
 
   /** Points whatever key stands at address `before` at `after`; false when nothing does any more. */
   move(hash: number, before: number, after: number): boolean {
-    const { words, capacity } = this.#tables[hash >>> 24]!;
-    const at = indexOfAddress(words, homeOf(hash, capacity), before);
+    const words = this.#tables[hash >>> 24]!;
+    const at = indexOfAddress(words, hash, before);
     if (at === -1) return false;
     writeAddress(words, at, after);
     return true;
   }
 
-  #insert(table: Table, at: number, hash: number, address: number): void {
-    if (table.words === EMPTY_WORDS) table.words = EMPTY_WORDS.slice();
-    table.words[at] = hash;
-    writeAddress(table.words, at, address);
-    table.count++;
+  #insert(at: number, hash: number, address: number): void {
+    const table = hash >>> 24;
+    let words = this.#tables[table]!;
+    if (words === EMPTY_WORDS) this.#tables[table] = words = EMPTY_WORDS.slice();
+    words[at] = hash;
+    writeAddress(words, at, address);
     this.#count++;
-    if (table.count * 5 > table.capacity * 4) resize(table, Math.ceil(table.capacity * 1.5));
+    const capacity = words.length / WORDS;
+    if (++this.#counts[table]! * 5 > capacity * 4) this.#tables[table] = resized(words, Math.ceil(capacity * 1.5));
   }
 
   /** Where the key stands in its table's words, or the complement of where it would go. */
-  #find(table: Table, hash: number, bucket: number, key: Uint8Array): number {
-    const { words } = table;
-    let at = homeOf(hash, table.capacity) * WORDS;
-    for (;;) {
+  #find(words: Uint32Array, hash: number, bucket: number, key: Uint8Array, keyBytes: number): number {
+    for (let at = homeOf(hash, words.length);; at = next(at, words.length)) {
       const slot = words[at + 1]!;
       if (slot === 0) return ~at;
-      if (words[at] === hash && this.#isKey(slot - 1, words[at + 2]!, bucket, key)) return at;
-      at = next(at, words.length);
+      if (words[at] === hash && this.#isKey(slot - 1, words[at + 2]!, bucket, key, keyBytes)) return at;
     }
   }
 }
 
-/** The slot where a hash would like to be: its lower 24 bits, scaled to the capacity. */
-function homeOf(hash: number, capacity: number): number {
-  return Math.floor(((hash & 0xffffff) * capacity) / 0x1000000);
+/** Where a hash would like to be in a table of so many words: its lower 24 bits, scaled to the capacity. */
+function homeOf(hash: number, length: number): number {
+  return Math.floor((hash & 0xffffff) * (length / WORDS / 0x1000000)) * WORDS;
 }
 
 function next(at: number, length: number): number {
@@ -155,11 +150,11 @@ function next(at: number, length: number): number {
   return at === length ? 0 : at;
 }
 
-/** Where an address stands in the words, looked for from slot `home` on; -1 when it does not. */
-function indexOfAddress(words: Uint32Array, home: number, address: number): number {
+/** Where an address stands in the words, looked for where its key's hash leads to; -1 when it does not. */
+function indexOfAddress(words: Uint32Array, hash: number, address: number): number {
   const slot = Math.floor(address / ADDRESS_UNIT) + 1;
   const offset = address % ADDRESS_UNIT;
-  for (let at = home * WORDS; words[at + 1] !== 0; at = next(at, words.length)) {
+  for (let at = homeOf(hash, words.length); words[at + 1] !== 0; at = next(at, words.length)) {
     if (words[at + 1] === slot && words[at + 2] === offset) return at;
   }
   return -1;
@@ -175,11 +170,10 @@ function writeAddress(words: Uint32Array, at: number, address: number): void {
 }
 
 /** Empties the slot at `at` and moves back every entry behind it that would otherwise be out of reach. */
-function shiftBack(table: Table, at: number): void {
-  const { words, capacity } = table;
+function shiftBack(words: Uint32Array, at: number): void {
   let hole = at;
   for (let scan = next(at, words.length); words[scan + 1] !== 0; scan = next(scan, words.length)) {
-    const home = homeOf(words[scan]!, capacity) * WORDS;
+    const home = homeOf(words[scan]!, words.length);
     // The entry may fill the hole unless its home lies behind the hole, on the way round to where it stands.
     const reaches = hole <= scan ? home <= hole || home > scan : home <= hole && home > scan;
     if (!reaches) continue;
@@ -189,16 +183,15 @@ function shiftBack(table: Table, at: number): void {
   words[hole + 1] = 0;
 }
 
-function resize(table: Table, capacity: number): void {
+function resized(from: Uint32Array, capacity: number): Uint32Array {
   const words = new Uint32Array(capacity * WORDS);
-  for (let from = 0; from < table.words.length; from += WORDS) {
-    if (table.words[from + 1] === 0) continue;
-    let at = homeOf(table.words[from]!, capacity) * WORDS;
+  for (let source = 0; source < from.length; source += WORDS) {
+    if (from[source + 1] === 0) continue;
+    let at = homeOf(from[source]!, words.length);
     while (words[at + 1] !== 0) at = next(at, words.length);
-    words[at] = table.words[from]!;
-    words[at + 1] = table.words[from + 1]!;
-    words[at + 2] = table.words[from + 2]!;
+    words[at] = from[source]!;
+    words[at + 1] = from[source + 1]!;
+    words[at + 2] = from[source + 2]!;
   }
-  table.words = words;
-  table.capacity = capacity;
+  return words;
 }

@@ -55,7 +55,8 @@ export interface LiveOwner {
 
 /** The live records of a log. */
 export class LiveRecords implements LogOwner {
-  readonly hash: KeyHash;
+  readonly #seed: number;
+  readonly #hash: KeyHash | undefined;
   readonly #log: Log;
   readonly #owner: LiveOwner;
   readonly #keydir: Keydir;
@@ -63,16 +64,22 @@ export class LiveRecords implements LogOwner {
   /** Every segment that may hold keys; undefined for one whose order is its hint. */
   readonly #orders = new Map<Segment, SegmentOrder | undefined>();
   #storing = false;
+  /** What {@link LiveRecords.locate} has found, until anything else is sought. */
+  found: Segment | undefined;
+  foundAt = 0;
+  /** Why there is none, though the key is there. */
+  #damage: unknown;
 
   /** None yet. `hash` is replaced in tests that force false matches. */
   constructor(log: Log, clock: Clock, owner: LiveOwner, hash?: KeyHash) {
     this.#log = log;
     this.#owner = owner;
-    this.hash = hash ?? ((bucket, key) => hashKey(log.hashSeed, bucket, key));
-    this.#hints = new HintBuilder(log, clock, (bucket, bytes, start, end) => {
-      return hash?.(bucket, bytes.subarray(start, end)) ?? hashKey(log.hashSeed, bucket, bytes, start, end);
+    this.#seed = log.hashSeed;
+    this.#hash = hash;
+    this.#hints = new HintBuilder(log, clock, (bucket, bytes, start, end) => this.hash(bucket, bytes, start, end));
+    this.#keydir = new Keydir((slot, offset, bucket, key, keyBytes) => {
+      return this.#isKey(slot, offset, bucket, key, keyBytes);
     });
-    this.#keydir = new Keydir((slot, offset, bucket, key) => this.#isKey(slot, offset, bucket, key));
   }
 
   /** Number of keys. */
@@ -90,6 +97,22 @@ export class LiveRecords implements LogOwner {
     let bytes = 0;
     for (const [, source] of this.#sources()) bytes += source.bytes;
     return bytes;
+  }
+
+  /** The hash of the key that stands in `key` from `start` to `end`. */
+  hash(bucket: number, key: Uint8Array, start = 0, end: number = key.length): number {
+    if (this.#hash === undefined) return hashKey(this.#seed, bucket, key, start, end);
+    return this.#hash(bucket, key.subarray(start, end));
+  }
+
+  /**
+   * Finds a key's newest record, which then stands at `foundAt` in the window of `found`. The key is `key` from 0 to
+   * `keyBytes`. @throws {FirkinError} CORRUPT
+   */
+  locate(bucket: number, key: Uint8Array, keyBytes: number): boolean {
+    if (!this.#keydir.has(this.hash(bucket, key, 0, keyBytes), bucket, key, keyBytes)) return false;
+    if (this.found === undefined) throw this.#damage;
+    return true;
   }
 
   /** The address of a key's newest record, -1 when there is none. @throws {FirkinError} CORRUPT */
@@ -194,7 +217,6 @@ export class LiveRecords implements LogOwner {
   /** See {@link LogOwner.sealed}. */
   sealed(segment: Segment): void {
     this.#index(segment, segment.bytes(0));
-    segment.release();
   }
 
   /** Makes the last hints. */
@@ -207,6 +229,8 @@ export class LiveRecords implements LogOwner {
     this.#orders.get(segment)?.readThrough(recordsIn(bytes));
     this.#hints.add(segment, bytes, (_, hint) => {
       this.#orders.get(segment)?.readThrough(segment);
+      // Not before: the cache may use the memory for something else.
+      segment.release();
       if (hint === undefined) return;
       segment.hint = hint;
       this.#orders.set(segment, undefined);
@@ -291,15 +315,19 @@ export class LiveRecords implements LogOwner {
     order.add(offset);
   }
 
-  #isKey(slot: number, offset: number, bucket: number, key: Uint8Array): boolean {
+  #isKey(slot: number, offset: number, bucket: number, key: Uint8Array, keyBytes: number): boolean {
     const segment = this.#log.segmentIn(slot)!;
     let at: number;
     try {
       at = segment.seek(offset);
     } catch (error) {
-      return this.#isKeyOfDamaged(segment, offset, bucket, key, error);
+      this.found = undefined;
+      this.#damage = error;
+      return this.#isKeyOfDamaged(segment, offset, bucket, key.subarray(0, keyBytes), error);
     }
-    return isKeyAt(segment.window, at, bucket, key);
+    this.found = segment;
+    this.foundAt = at;
+    return isKeyAt(segment.window, at, bucket, key, keyBytes);
   }
 
   /** Whose record it was that cannot be read: the segment's hint knows. */

@@ -16,6 +16,7 @@ import { assert, FirkinError } from "../base/errors.ts";
 import type { File, FileSystem, Lock } from "../fs/fs.ts";
 import { FilePool } from "../fs/pool.ts";
 import { BlockCache } from "./cache.ts";
+import { FrameCache, ReadWindow } from "./frames.ts";
 import { type HintContents, hintName } from "./hint.ts";
 import { ADDRESS_UNIT } from "./keydir.ts";
 import { type Manifest, writeManifest } from "./manifest.ts";
@@ -108,6 +109,9 @@ export interface LogOwner {
   sealed(segment: Segment): void;
 }
 
+/** The part of the cache that listings have for blocks of hints. */
+const HINTS_PART = 1 / 8;
+
 /** Buckets a store may have: their names stand in the manifest, which is rewritten whole. */
 export const BUCKETS_MAX = 4_096;
 
@@ -126,7 +130,10 @@ export interface ManifestChanges {
 /** The segments of a folder. */
 export class Log {
   readonly fileSystem: FileSystem;
+  /** Blocks of hints. */
   readonly cache: BlockCache;
+  /** Pieces of sealed segments. */
+  readonly frames: FrameCache;
   /** Sealed segments, and what else never changes again. */
   readonly pool: FilePool;
   readonly reserve: Reserve;
@@ -157,10 +164,12 @@ export class Log {
   constructor(fileSystem: FileSystem, clock: Clock, options: LogOptions, manifest: Manifest, lock: Lock) {
     this.fileSystem = fileSystem;
     this.reserve = new Reserve(fileSystem, clock, options.reserveBytes, options.report, () => this.owned);
-    this.cache = new BlockCache(options.cacheBytesMax);
+    const hintBytes = Math.floor(options.cacheBytesMax * HINTS_PART);
+    this.cache = new BlockCache(hintBytes);
+    this.frames = new FrameCache(options.cacheBytesMax - hintBytes);
     this.pool = new FilePool(fileSystem, options.filesMax);
     this.#segmentBytesMax = options.segmentBytesMax;
-    this.#home = { storeId: fromHex(manifest.store)!, cache: this.cache };
+    this.#home = { storeId: fromHex(manifest.store)!, frames: this.frames, aside: new ReadWindow() };
     this.#lock = lock;
     this.refusal = options.readOnly === true ? readOnlyError(fileSystem) : undefined;
     this.#manifest = manifest;

@@ -15,7 +15,7 @@
 import { compareBytes, prefixEnd } from "../base/bytes.ts";
 import type { ListQuery } from "../engine/engine.ts";
 import { type Hint, HintCursor } from "./hint.ts";
-import { bucketAt, compareKeyAt, EMPTY, keyAt } from "./record.ts";
+import { bucketAt, compareKeyAt, copyKeyAt, EMPTY } from "./record.ts";
 import type { Segment } from "./segment.ts";
 import { CHUNK_MAX, type Records, sortNewest } from "./sort.ts";
 
@@ -117,8 +117,9 @@ class RunCursor implements Cursor {
   }
 
   get key(): Uint8Array {
+    // A copy: the heads of a listing keep theirs while others are read.
     const at = this.#records.seek(this.offset);
-    return keyAt(this.#records.window, at);
+    return copyKeyAt(this.#records.window, at);
   }
 
   get offset(): number {

@@ -24,10 +24,10 @@
  * @module
  */
 import { crc32 } from "../base/checksum.ts";
-import { compareBytes } from "../base/bytes.ts";
+import { compareBytes, copyBytes } from "../base/bytes.ts";
 import { CONTENT, type Content } from "../base/codec.ts";
 import { decompress } from "../base/compress.ts";
-import type { Entry } from "../engine/engine.ts";
+import type { Entry, ValueReader } from "../engine/engine.ts";
 
 /** On disk: never change a number. Kinds 2 to 5 are tombstones. */
 export const KIND = { set: 1, delete: 2, expire: 3, evict: 4, take: 5, mark: 6, seal: 7 } as const;
@@ -124,6 +124,12 @@ export function keyAt(bytes: Uint8Array, at: number): Uint8Array {
   return bytes.subarray(start, start + keyBytesAt(bytes, at));
 }
 
+/** The key, as a copy that belongs to the caller. */
+export function copyKeyAt(bytes: Uint8Array, at: number): Uint8Array {
+  const start = keyStartAt(bytes, at);
+  return copyBytes(bytes, start, start + keyBytesAt(bytes, at));
+}
+
 /** The content type of the value. */
 export function contentAt(bytes: Uint8Array, at: number): Content {
   return (bytes[at + 5]! & FLAG.content) as Content;
@@ -137,20 +143,27 @@ export function valueAt(bytes: Uint8Array, at: number): Uint8Array {
   return decompress(stored, readU32(bytes, at + HEADER_BYTES + ((bytes[at + 5]! & FLAG.deadline) === 0 ? 0 : 6)));
 }
 
+/** The value, as bytes that belong to the caller. @throws {FirkinError} CORRUPT */
+export function copyValueAt(bytes: Uint8Array, at: number): Uint8Array {
+  if ((bytes[at + 5]! & FLAG.compressed) !== 0) return valueAt(bytes, at);
+  const start = keyStartAt(bytes, at) + keyBytesAt(bytes, at);
+  return copyBytes(bytes, start, start + readU32(bytes, at + 8));
+}
+
 /** True when the set record at `at` makes its key single-read. */
 export function isOnceAt(bytes: Uint8Array, at: number): boolean {
   return (bytes[at + 5]! & FLAG.once) !== 0;
 }
 
 /**
- * The set record at `at` as users know it; key and value are views, but for a compressed value. The value of a
- * single-read key is left out: it belongs to its taker. @throws {FirkinError} CORRUPT
+ * The set record at `at` as users know it; key and value are copies. The value of a single-read key is left out: it
+ * belongs to its taker. @throws {FirkinError} CORRUPT
  */
 export function entryAt(bytes: Uint8Array, at: number): Entry {
   const once = isOnceAt(bytes, at);
   const entry = {
-    key: keyAt(bytes, at),
-    value: once ? EMPTY : valueAt(bytes, at),
+    key: copyKeyAt(bytes, at),
+    value: once ? EMPTY : copyValueAt(bytes, at),
     content: contentAt(bytes, at),
     revision: revisionAt(bytes, at),
   };
@@ -159,11 +172,30 @@ export function entryAt(bytes: Uint8Array, at: number): Entry {
   return expiresAt === undefined ? { ...entry, once } : { ...entry, expiresAt, once };
 }
 
+/** What `read` makes of the value of the set record at `at`. @throws {FirkinError} CORRUPT */
+export function readValueAt<Result>(bytes: Uint8Array, at: number, read: ValueReader<Result>): Result {
+  const flags = bytes[at + 5]!;
+  const content = (flags & FLAG.content) as Content;
+  if ((flags & (FLAG.compressed | FLAG.once)) === 0) {
+    const start = keyStartAt(bytes, at) + keyBytesAt(bytes, at);
+    return read(bytes, start, start + readU32(bytes, at + 8), content, false);
+  }
+  if ((flags & FLAG.once) !== 0) return read(EMPTY, 0, 0, content, true);
+  const value = valueAt(bytes, at);
+  return read(value, 0, value.length, content, false);
+}
+
 /** True when the record at `at` is of this key. */
-export function isKeyAt(bytes: Uint8Array, at: number, bucket: number, key: Uint8Array): boolean {
-  if (bucketAt(bytes, at) !== bucket || keyBytesAt(bytes, at) !== key.length) return false;
+export function isKeyAt(
+  bytes: Uint8Array,
+  at: number,
+  bucket: number,
+  key: Uint8Array,
+  keyBytes: number = key.length,
+): boolean {
+  if (bucketAt(bytes, at) !== bucket || keyBytesAt(bytes, at) !== keyBytes) return false;
   const start = keyStartAt(bytes, at);
-  for (let index = 0; index < key.length; index++) {
+  for (let index = 0; index < keyBytes; index++) {
     if (bytes[start + index] !== key[index]) return false;
   }
   return true;

@@ -11,15 +11,16 @@
  *     28  u32      CRC-32 of the 28 bytes before
  *
  * The active segment's bytes are all in memory (`#resident`): a record is encoded where it will stand, and one write
- * takes a whole group to the file. A sealed segment is read in blocks through the cache. Either way `seek` finds a
- * record in `window`, without making an object.
+ * takes a whole group to the file. Of a sealed segment the frame cache holds what is read again and again, and the rest
+ * is read record by record (`frames.ts`). Either way `seek` finds a record in `window`, without making an object; what
+ * is there is used before the next `seek` of any segment, which may use the memory again.
  *
  * @module
  */
 import { assert, FirkinError } from "../base/errors.ts";
 import { crc32 } from "../base/checksum.ts";
 import type { File } from "../fs/fs.ts";
-import { type Block, BLOCK_BYTES, type BlockCache } from "./cache.ts";
+import { FRAME_BYTES, FRAME_SHIFT, type FrameCache, type FrameTable, type ReadWindow } from "./frames.ts";
 import type { Hint } from "./hint.ts";
 import {
   checkRecord,
@@ -52,12 +53,15 @@ export const MARK_BYTES: number = HEADER_BYTES + 6;
 /** Memory that a new segment starts with when it is first appended to. */
 const FIRST_STEP_BYTES = 256 * 1024;
 
+const NO_FRAMES = new Int32Array(0);
+
 const MAGIC = Uint8Array.from("firkin", (letter) => letter.charCodeAt(0));
 
 /** What every segment of a log shares. */
 export interface SegmentHome {
   readonly storeId: Uint8Array;
-  readonly cache: BlockCache;
+  readonly frames: FrameCache;
+  readonly aside: ReadWindow;
 }
 
 /** The file name of a segment. */
@@ -102,11 +106,11 @@ export class Segment {
   lastRevision = 0;
   /** Its index on disk; undefined while there is none. */
   hint: Hint | undefined;
-  /** The bytes that `seek` found its record in. */
+  /** The bytes that `seek` found its record in, until the next one. */
   window: Uint8Array = MAGIC;
 
   readonly #home: SegmentHome;
-  readonly #blocks: (Block | undefined)[] = [];
+  readonly #table: FrameTable = { frames: NO_FRAMES };
   readonly #bytesMax: number;
   #resident: Uint8Array | undefined;
 
@@ -136,6 +140,7 @@ export class Segment {
     this.listed = true;
     this.sealed = sealed;
     this.#resident = bytes;
+    if (bytes === undefined) this.#table.frames = new Int32Array(Math.ceil(length / FRAME_BYTES));
   }
 
   /** True when a record of `length` bytes fits, and a mark before and a seal behind it. */
@@ -213,25 +218,24 @@ export class Segment {
     this.lastRevision = revision;
   }
 
-  /** True while all its bytes are in memory. */
-  get resident(): boolean {
-    return this.#resident !== undefined;
-  }
-
   /** The bytes in memory from `from` to `to`. */
   bytes(from: number, to: number = this.tail): Uint8Array {
     assert(this.#resident !== undefined, "the segment is in memory");
     return this.#resident.subarray(from, to);
   }
 
-  /** Lets the memory go: from here on the segment is read through the cache. */
+  /** Lets the memory go: the cache takes it over if it has room, and the segment is read through that. */
   release(): void {
+    const memory = this.#resident;
+    if (memory === undefined) return;
     this.#resident = undefined;
+    this.#table.frames = new Int32Array(Math.ceil(this.tail / FRAME_BYTES));
+    this.#home.frames.adopt(this.#table, memory, this.tail);
   }
 
   /**
    * Finds the record at `offset` and returns its place in `window`. A record of a sealed segment is checked, unless
-   * only its header matters (`unchecked`).
+   * only its header matters (`unchecked`) or it has been checked since its bytes came into memory.
    * @throws {FirkinError} CORRUPT — the record fails its check
    */
   seek(offset: number, unchecked = false): number {
@@ -239,10 +243,22 @@ export class Segment {
       this.window = this.#resident;
       return offset;
     }
-    const at = this.#load(offset);
-    if (!unchecked && checkRecord(this.window, at, this.window.length, this.seed, offset) === 0) {
+    const { frames } = this.#home;
+    const frame = this.#frameOf(offset >>> FRAME_SHIFT);
+    const place = offset & (FRAME_BYTES - 1);
+    if (frame === -1 || place + HEADER_BYTES_MAX > FRAME_BYTES) return this.#seekAcross(offset, unchecked);
+    frames.visit(frame);
+    const bytes = frames.slabOf(frame);
+    const at = frames.startOf(frame) + place;
+    const length = recordBytesAt(bytes, at);
+    if (place + length > FRAME_BYTES) return this.#seekAcross(offset, unchecked);
+    this.window = bytes;
+    if (unchecked || frames.isChecked(frame, place)) return at;
+    if (offset + length > this.tail || checkRecord(bytes, at, at + length, this.seed, offset) === 0) {
+      frames.forget(frame);
       throw this.corrupt(offset);
     }
+    frames.setChecked(frame, place);
     return at;
   }
 
@@ -257,35 +273,69 @@ export class Segment {
     );
   }
 
-  /**
-   * Brings the record at `offset` into `window`: from one cached block, or, when it spans two, by a read of its own.
-   */
-  #load(offset: number): number {
-    const number = Math.floor(offset / BLOCK_BYTES);
-    const at = offset - number * BLOCK_BYTES;
-    const bytes = this.#block(number);
-    this.window = bytes;
-    if (at + HEADER_BYTES_MAX <= bytes.length && at + recordBytesAt(bytes, at) <= bytes.length) return at;
-    const header = new Uint8Array(HEADER_BYTES_MAX);
-    const headerBytes = this.#file().read(header, offset);
-    if (headerBytes < HEADER_BYTES) throw this.corrupt(offset);
-    const length = recordBytesAt(header, 0);
-    if (offset + length > this.tail) throw this.corrupt(offset);
-    this.window = new Uint8Array(length);
-    this.#file().read(this.window, offset);
-    return 0;
+  /** The frame that holds a block, -1 when none does. */
+  #frameOf(block: number): number {
+    return (this.#table.frames[block] ?? 0) - 1;
   }
 
-  #block(number: number): Uint8Array {
-    const cached = this.#blocks[number];
-    if (cached !== undefined) {
-      cached.visited = true;
-      return cached.bytes;
+  /** As `seek`, of a record that does not lie in one frame. */
+  #seekAcross(offset: number, unchecked: boolean): number {
+    const { frames, aside } = this.#home;
+    const block = offset >>> FRAME_SHIFT;
+    if (this.#frameOf(block) === -1 && offset < this.tail && frames.admits(this.id, block)) {
+      this.#takeIn(block);
+      if (this.#frameOf(block) !== -1) return this.seek(offset, unchecked);
     }
-    const bytes = new Uint8Array(Math.min(BLOCK_BYTES, Math.max(this.tail - number * BLOCK_BYTES, 0)));
-    this.#file().read(bytes, number * BLOCK_BYTES);
-    this.#home.cache.add(this.#blocks, number, bytes);
-    return bytes;
+    const at = this.#atWritten(offset);
+    if (at !== -1) return at;
+    const room = this.tail - offset;
+    if (room < HEADER_BYTES) throw this.corrupt(offset);
+    let place = aside.seek(this.#table, this.#file(), offset, Math.min(HEADER_BYTES_MAX, room), this.tail);
+    const length = recordBytesAt(aside.bytes, place);
+    if (length <= room) {
+      place = aside.seek(this.#table, this.#file(), offset, length, this.tail);
+      aside.note(length);
+      this.window = aside.bytes;
+      if (unchecked || checkRecord(this.window, place, place + length, this.seed, offset) !== 0) return place;
+    }
+    aside.forget();
+    throw this.corrupt(offset);
+  }
+
+  /** Where the record at `offset` begins if it lies in frames that stand side by side as they were written, else -1. */
+  #atWritten(offset: number): number {
+    const { frames } = this.#home;
+    const block = offset >>> FRAME_SHIFT;
+    const first = this.#frameOf(block);
+    if (first === -1 || !this.#isWritten(block, first) || !this.#isWritten(block + 1, first + 1)) return -1;
+    const bytes = frames.slabOf(first);
+    const at = frames.startOf(first) + (offset & (FRAME_BYTES - 1));
+    const last = (offset + recordBytesAt(bytes, at) - 1) >>> FRAME_SHIFT;
+    for (let next = block + 2; next <= last; next++) if (!this.#isWritten(next, first + next - block)) return -1;
+    this.window = bytes;
+    return at;
+  }
+
+  /** True when this frame holds this block as it was written; a visit. */
+  #isWritten(block: number, frame: number): boolean {
+    if (this.#frameOf(block) !== frame || !this.#home.frames.isWritten(frame)) return false;
+    this.#home.frames.visit(frame);
+    return true;
+  }
+
+  /** Reads a block into a frame. */
+  #takeIn(block: number): void {
+    const { frames } = this.#home;
+    const frame = frames.take();
+    const start = frames.startOf(frame);
+    let filled = false;
+    try {
+      this.#file().read(frames.slabOf(frame).subarray(start, start + FRAME_BYTES), block * FRAME_BYTES);
+      filled = true;
+    } finally {
+      if (filled) frames.put(frame, this.#table, block);
+      else frames.giveBack(frame);
+    }
   }
 
   #file(): File {
@@ -308,7 +358,7 @@ export class Segment {
 
   /** Closes the file and the hint, and leaves the cache. */
   close(): void {
-    this.#home.cache.drop(this.#blocks);
+    this.#home.frames.drop(this.#table);
     this.dropHint();
     this.file?.close();
     this.file = undefined;

@@ -11,7 +11,7 @@
  */
 import type { Clock } from "../base/clock.ts";
 import type { FileSystem } from "../fs/fs.ts";
-import { BlockCache } from "./cache.ts";
+import { FrameCache, ReadWindow } from "./frames.ts";
 import { EMPTY, encodeMark, FLAG, KIND, NO_CONTENT, timeAt } from "./record.ts";
 import { MARK_BYTES, SEAL_BYTES, Segment, SEGMENT_HEADER_BYTES, segmentName } from "./segment.ts";
 
@@ -94,7 +94,7 @@ export class SegmentWriter {
     const { storeId, segmentBytesMax } = this.#options;
     return new Segment(
       this.nextSegment++,
-      { storeId, cache: new BlockCache(0) },
+      { storeId, frames: new FrameCache(0), aside: new ReadWindow() },
       Math.max(segmentBytesMax, SEGMENT_HEADER_BYTES + MARK_BYTES + length + SEAL_BYTES),
     );
   }

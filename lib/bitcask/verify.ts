@@ -17,7 +17,7 @@ import { fromHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { FirkinError } from "../base/errors.ts";
 import type { File, FileSystem } from "../fs/fs.ts";
-import { BlockCache } from "./cache.ts";
+import { FrameCache, ReadWindow } from "./frames.ts";
 import { firstRevisionOf, type Inventory, NO_BOUNDS, quarantineName, takeInventory } from "./inventory.ts";
 import { type Manifest, MANIFEST_NAME } from "./manifest.ts";
 import { bucketAt, FLAG, flagsAt, keyAt, KIND, kindAt, markAt, revisionAt, timeAt } from "./record.ts";
@@ -247,7 +247,7 @@ class Surveyor {
     this.#options = options;
     this.#inventory = inventory;
     this.#manifest = inventory.manifest;
-    this.#home = { storeId: fromHex(inventory.manifest.store)!, cache: new BlockCache(0) };
+    this.#home = { storeId: fromHex(inventory.manifest.store)!, frames: new FrameCache(0), aside: new ReadWindow() };
   }
 
   async run(): Promise<Survey> {

@@ -35,6 +35,7 @@ import type { Log } from "./log.ts";
 import { answerNote, type Found, type Note, type PendingChanges } from "./pending.ts";
 import {
   contentAt,
+  copyValueAt,
   EMPTY,
   entryAt,
   expiresAtAt,
@@ -176,7 +177,7 @@ export class Writes {
     const { segment: { window }, at } = current;
     const hidden = entryAt(window, at);
     if (hidden.once === undefined && onlyOnce) return await this.#answer(() => hidden);
-    const entry = hidden.once === undefined ? hidden : { ...hidden, value: valueAt(window, at) };
+    const entry = hidden.once === undefined ? hidden : { ...hidden, value: copyValueAt(window, at) };
     await this.#write(tombstone(KIND.take, number, key), hash);
     return entry;
   }

@@ -26,8 +26,8 @@ import { type KeyHash, LiveRecords } from "../bitcask/live.ts";
 import type { Log, LogOptions, LogOwner } from "../bitcask/log.ts";
 import { openLog } from "../bitcask/open.ts";
 import { rangeOf } from "../bitcask/order.ts";
-import { type Found, type Note, PendingChanges } from "../bitcask/pending.ts";
-import { bucketAt, entryAt, expiresAtAt, keyAt } from "../bitcask/record.ts";
+import { type Note, PendingChanges } from "../bitcask/pending.ts";
+import { bucketAt, copyKeyAt, entryAt, expiresAtAt, readValueAt } from "../bitcask/record.ts";
 import type { Segment } from "../bitcask/segment.ts";
 import { Snapshots } from "../bitcask/snapshot.ts";
 import { StoreTime } from "../bitcask/time.ts";
@@ -38,6 +38,7 @@ import {
   type ChangeEvent,
   checkBatch,
   checkKey,
+  checkKeyBytes,
   checkValue,
   type Deadline,
   type DeleteOptions,
@@ -55,6 +56,7 @@ import {
   type SetOptions,
   type SnapshotResult,
   type SubscribeQuery,
+  type ValueReader,
   type WriteResult,
 } from "./engine.ts";
 
@@ -197,8 +199,18 @@ export class EmbeddedEngine implements Engine {
 
   /** The entry of a key, undefined when it is missing or due. @throws {FirkinError} CLOSED, CORRUPT */
   getSync(bucket: string, key: Uint8Array): Entry | undefined {
-    const found = this.#visible(bucket, key);
-    return found === undefined ? undefined : entryAt(found.segment.window, found.at);
+    return this.#locate(bucket, key, key.length) ? entryAt(this.#live.found!.window, this.#live.foundAt) : undefined;
+  }
+
+  /** See {@link Engine.readSync}. @throws {FirkinError} CLOSED, CORRUPT */
+  readSync<Result>(
+    bucket: string,
+    key: Uint8Array,
+    keyBytes: number,
+    read: ValueReader<Result>,
+  ): Result | undefined {
+    if (!this.#locate(bucket, key, keyBytes)) return undefined;
+    return readValueAt(this.#live.found!.window, this.#live.foundAt, read);
   }
 
   /** See {@link Engine.get}. */
@@ -220,18 +232,18 @@ export class EmbeddedEngine implements Engine {
   /** See {@link Engine.has}. */
   // deno-lint-ignore require-await
   async has(bucket: string, key: Uint8Array): Promise<boolean> {
-    return this.#visible(bucket, key) !== undefined;
+    return this.#locate(bucket, key, key.length);
   }
 
-  #visible(bucket: string, key: Uint8Array): Found | undefined {
-    this.#check(key);
+  /** Finds the key that stands in `key` from 0 to `keyBytes`, where `#live` says; false when it is missing or due. */
+  #locate(bucket: string, key: Uint8Array, keyBytes: number): boolean {
+    this.#checkOpen();
+    checkKeyBytes(keyBytes, this.limits);
     const number = this.#log.bucketNumber(bucket);
-    if (number === undefined) return undefined;
-    const address = this.#live.find(this.#live.hash(number, key), number, key);
-    if (address === -1) return undefined;
-    const found = this.#pending.found(address);
-    const expiresAt = expiresAtAt(found.segment.window, found.at);
-    return expiresAt !== undefined && expiresAt <= this.#time.now() ? undefined : found;
+    if (number === undefined || !this.#live.locate(number, key, keyBytes)) return false;
+    const { window } = this.#live.found!;
+    const expiresAt = expiresAtAt(window, this.#live.foundAt);
+    return expiresAt === undefined || expiresAt > this.#time.now();
   }
 
   /** See {@link Engine.list}. */
@@ -370,7 +382,7 @@ export class EmbeddedEngine implements Engine {
       // After an undone write, another record may stand where the deadline's stood.
       if ((expiresAtAt(window, at) ?? Infinity) > this.#time.now()) return true;
       const bucket = bucketAt(window, at);
-      const key = keyAt(window, at);
+      const key = copyKeyAt(window, at);
       const hash = this.#live.hash(bucket, key);
       if (this.#pending.newest(bucket, key, hash)?.address !== address) return false;
       this.#writes.expire(address, bucket, key, hash);
@@ -413,7 +425,7 @@ export class EmbeddedEngine implements Engine {
       "memory.keydirBytes": this.#live.keydirBytes,
       "memory.orderBytes": this.#live.orderBytes,
       "memory.deadlineBytes": this.#expiry.bytes,
-      "memory.cacheBytes": this.#log.cache.bytes,
+      "memory.cacheBytes": this.#log.cache.bytes + this.#log.frames.bytes,
       "reserve.bytes": this.#log.reserve.bytes,
       "reserve.full": Number(this.#log.reserve.full),
       ...this.#compaction.stats(),

@@ -5,8 +5,7 @@
  * it and never know which. One suite (`test/suites/engine.ts`) runs on every engine. An engine says what it can
  * do in `capabilities`, so that nobody learns it from a failure.
  *
- * Buffers: keys and values passed in are borrowed until the call returns. Values handed out are views that the
- * caller must not write to; they stay valid as long as they are held.
+ * Buffers: keys and values passed in are borrowed until the call returns. Keys and values handed out are the caller's.
  *
  * @module
  */
@@ -53,6 +52,18 @@ export interface Entry {
   /** The key is single-read: `value` is empty unless the call that returns this entry has taken the key. */
   readonly once?: true;
 }
+
+/**
+ * Looks at a value where the engine has it: it stands in `bytes` from `start` to `end`, until the call returns, and must
+ * not be written to. Of a single-read key (`once`) nothing is shown: `start` is `end`.
+ */
+export type ValueReader<Result> = (
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  content: Content,
+  once: boolean,
+) => Result;
 
 /** When a key ends: `ttl` milliseconds from when the engine takes the write, or at `expiresAt` (epoch ms). */
 export type Deadline = { readonly ttl: number } | { readonly expiresAt: number };
@@ -210,6 +221,11 @@ export interface Engine {
   readonly limits: EngineLimits;
   /** Only when `capabilities.sync`. Takes nothing: of a single-read key it gives the entry without its value. */
   getSync?(bucket: string, key: Uint8Array): Entry | undefined;
+  /**
+   * Only when `capabilities.sync`: what `read` makes of the value of the key that stands in `key` from 0 to `keyBytes`;
+   * undefined when the key is missing. Makes no object and copies nothing, and takes nothing.
+   */
+  readSync?<Result>(bucket: string, key: Uint8Array, keyBytes: number, read: ValueReader<Result>): Result | undefined;
   /** The entry of a key; a single-read key is taken. */
   get(bucket: string, key: Uint8Array): Promise<Entry | undefined>;
   /** Entries in the order of `keys`; single-read keys are taken. */
@@ -251,10 +267,15 @@ export interface Engine {
 // --- limits ---
 
 /** @throws {RangeError} an empty key; {FirkinError} TOO_LARGE */
-export function checkKey(key: Uint8Array, { keyBytesMax }: Pick<EngineLimits, "keyBytesMax">): void {
-  if (key.length === 0) throw new RangeError("Cannot use an empty key");
-  if (key.length > keyBytesMax) {
-    throw new FirkinError("TOO_LARGE", `Cannot use a key of ${key.length} bytes: at most ${keyBytesMax} are allowed`);
+export function checkKey(key: Uint8Array, limits: Pick<EngineLimits, "keyBytesMax">): void {
+  checkKeyBytes(key.length, limits);
+}
+
+/** @throws {RangeError} an empty key; {FirkinError} TOO_LARGE */
+export function checkKeyBytes(bytes: number, { keyBytesMax }: Pick<EngineLimits, "keyBytesMax">): void {
+  if (bytes === 0) throw new RangeError("Cannot use an empty key");
+  if (bytes > keyBytesMax) {
+    throw new FirkinError("TOO_LARGE", `Cannot use a key of ${bytes} bytes: at most ${keyBytesMax} are allowed`);
   }
 }
 

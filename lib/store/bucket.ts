@@ -6,8 +6,8 @@
  *
  * @module
  */
-import { decodeKey, encodeKey, type Key } from "../base/bytes.ts";
-import { CONTENT, type ContentName, decodeValue, encodeValue } from "../base/codec.ts";
+import { decodeKey, encodeKey, type Key, KeyBuffer } from "../base/bytes.ts";
+import { CONTENT, type Content, type ContentName, decodeValue, decodeValueIn, encodeValue } from "../base/codec.ts";
 import { FirkinError } from "../base/errors.ts";
 import type {
   Deadline,
@@ -124,6 +124,7 @@ export class Bucket<Value = unknown> {
    * @internal
    */
   readonly codec: ContentName;
+  readonly #keys = new KeyBuffer();
 
   /** Made by `store.bucket`. */
   constructor(engine: Engine, name: string, options: BucketOptions = {}) {
@@ -173,14 +174,11 @@ export class Bucket<Value = unknown> {
    * @throws {FirkinError} NOT_SUPPORTED — the store is remote, or the key is single-read: a take waits for the disk
    */
   getSync(key: Key): Value | undefined {
-    if (this.engine.getSync === undefined) {
+    if (this.engine.readSync === undefined) {
       throw new FirkinError("NOT_SUPPORTED", "Cannot get at once from a remote store: use get");
     }
-    const entry = this.engine.getSync(this.name, encodeKey(key));
-    if (entry?.once === true) {
-      throw new FirkinError("NOT_SUPPORTED", "Cannot get a single-read key at once: use get or take");
-    }
-    return entry && decodeValue(entry.value, entry.content) as Value;
+    this.#keys.encode(key);
+    return this.engine.readSync(this.name, this.#keys.bytes, this.#keys.length, decodeShown) as Value | undefined;
   }
 
   /** The entry of a key, undefined when it is missing. A single-read key is taken. */
@@ -311,6 +309,12 @@ export class Bucket<Value = unknown> {
   subscribe(options: SubscribeOptions = {}): Subscription<Value> {
     return new Subscription<Value>(this.engine.subscribe({ ...subscribeQuery(options), bucket: this.name }), options);
   }
+}
+
+/** A value that is read where it lies. @throws {FirkinError} NOT_SUPPORTED — it is for its taker alone */
+function decodeShown(bytes: Uint8Array, start: number, end: number, content: Content, once: boolean): unknown {
+  if (once) throw new FirkinError("NOT_SUPPORTED", "Cannot get a single-read key at once: use get or take");
+  return decodeValueIn(bytes, start, end, content);
 }
 
 /** Milliseconds of a duration. @throws {TypeError} it is none; {RangeError} it is not positive */

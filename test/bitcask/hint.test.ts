@@ -6,6 +6,7 @@
 import { describe, expect, test } from "bun:test";
 import { compareBytes, hashKey } from "../../lib/base/bytes.ts";
 import { BlockCache } from "../../lib/bitcask/cache.ts";
+import { FrameCache, ReadWindow } from "../../lib/bitcask/frames.ts";
 import {
   checkHint,
   entryBucketAt,
@@ -29,7 +30,7 @@ import { MemoryFileSystem } from "../../lib/fs/memory.ts";
 import { randomOf } from "../suites/embedded.ts";
 import { pattern } from "../suites/fs.ts";
 
-const home = { storeId: pattern(16), cache: new BlockCache(0) };
+const home = { storeId: pattern(16), frames: new FrameCache(0), aside: new ReadWindow() };
 const hash = (bucket: number, bytes: Uint8Array, start: number, end: number): number =>
   hashKey(1, bucket, bytes, start, end);
 

@@ -9,7 +9,7 @@
 import { describe, expect, test } from "bun:test";
 import { crc32 } from "../../lib/base/checksum.ts";
 import { CONTENT } from "../../lib/base/codec.ts";
-import { BlockCache } from "../../lib/bitcask/cache.ts";
+import { FrameCache, ReadWindow } from "../../lib/bitcask/frames.ts";
 import { ADDRESS_UNIT, Keydir } from "../../lib/bitcask/keydir.ts";
 import {
   checkRecord,
@@ -67,7 +67,11 @@ describe("Offsets beyond 2 GiB", () => {
 
   test("are found again in a segment, within a block and across two", () => {
     const fileSystem = new MemoryFileSystem();
-    const segment = new Segment(7, { storeId: STORE, cache: new BlockCache(2 ** 20) }, 2 ** 32);
+    const segment = new Segment(
+      7,
+      { storeId: STORE, frames: new FrameCache(2 ** 20), aside: new ReadWindow() },
+      2 ** 32,
+    );
     const file = fileSystem.open("sparse", "create");
     const value = pattern(3_000);
     const offsets = EDGES.flatMap((edge) => [edge - 1_500, edge + 5_000, edge + 16_384]);

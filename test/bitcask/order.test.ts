@@ -5,7 +5,7 @@
  */
 import { describe, expect, test } from "bun:test";
 import { compareBytes } from "../../lib/base/bytes.ts";
-import { BlockCache } from "../../lib/bitcask/cache.ts";
+import { FrameCache, ReadWindow } from "../../lib/bitcask/frames.ts";
 import { listInOrder, rangeAfter, rangeOf, SegmentOrder } from "../../lib/bitcask/order.ts";
 import { bucketAt, EMPTY, keyAt, KIND } from "../../lib/bitcask/record.ts";
 import { Segment } from "../../lib/bitcask/segment.ts";
@@ -19,7 +19,7 @@ interface Item {
   readonly key: Uint8Array;
 }
 
-const home = { storeId: pattern(16), cache: new BlockCache(0) };
+const home = { storeId: pattern(16), frames: new FrameCache(0), aside: new ReadWindow() };
 
 function append(segment: Segment, item: Item): number {
   return segment.append({ kind: KIND.set, ...item, revision: 1, at: 0, value: EMPTY, content: 0 });

@@ -1,8 +1,8 @@
 /**
  * `npm run sim`: looks for crashes that break a promise, and says how to see each of them again.
  *
- * Without options: scripts of compaction, faults at every call of others, every workload of up to three calls at every moment, workloads by
- * chance until there are enough states. The work is split between two processes.
+ * Without options: scripts of compaction, faults at every call of others, every workload of up to three calls at every
+ * moment, workloads by chance until there are enough states. The work is split between two processes.
  *
  * | option | |
  * |---|---|

@@ -1,0 +1,281 @@
+/**
+ * Pieces of sealed segments in memory, under one budget: what a read of the log costs no system call for.
+ *
+ * Memory comes in slabs of 32 MiB, cut into frames of 4 KiB; a frame holds one block of one segment. What there is to
+ * know of a frame stands in typed arrays, so a million of them is nothing to the garbage collector, and a lookup is
+ * two array reads. A segment that is sealed while there is room hands over the memory it was written in: its frames lie
+ * side by side and need neither be read nor checked again.
+ *
+ * Eviction is SIEVE (Zhang et al., NSDI 2024): blocks stand in a queue in the order they came; a hit only marks its
+ * frame, and a hand that walks from the oldest towards the newest clears marks and evicts the first frame without one.
+ * While there is room every block that is missed is taken in. After that only one that was missed a short while ago
+ * too, as S3-FIFO's ghost queue has it (Yang et al., SOSP 2023): otherwise reads all over a log that is much larger
+ * than the cache would each bring in 4 KiB for the sake of a hundred bytes. Such a read is one of the record alone.
+ *
+ * A frame is used again for other bytes: what is read of it is copied or decoded before anything else is read.
+ *
+ * @module
+ */
+import { assert } from "../base/errors.ts";
+import type { File } from "../fs/fs.ts";
+
+/** Bytes of a block, and of the frame it is kept in. */
+export const FRAME_BYTES = 4_096;
+export const FRAME_SHIFT = 12;
+
+const SLAB_BYTES = 32 * 1024 * 1024;
+const SLAB_SHIFT = 13;
+const FRAMES_PER_SLAB = SLAB_BYTES >>> FRAME_SHIFT;
+
+/** A record is 27 bytes at least, so no two begin in the same 16: a bit for each such place says "checked". */
+const PLACE_SHIFT = 4;
+const WORDS_PER_FRAME = FRAME_BYTES >>> (PLACE_SHIFT + 5);
+
+/** Bits of a frame's state: read since the hand passed; filled by its writer, so that nothing in it needs a check. */
+const VISITED = 1;
+const WRITTEN = 2;
+
+/** No frame. */
+const NONE = -1;
+
+/** Where the blocks of one segment are: by number of block the frame plus one, 0 for a block that is not here. */
+export interface FrameTable {
+  frames: Int32Array;
+}
+
+/** The frames of all sealed segments. */
+export class FrameCache {
+  /** Their memory, by the upper bits of a frame's number. */
+  readonly slabs: Uint8Array[] = [];
+  readonly #framesMax: number;
+  /** Frames whose memory is there, and those of them that no block is in. */
+  #count = 0;
+  #free: number[] = [];
+  #used = 0;
+  #state: Uint8Array = new Uint8Array(0);
+  #checked: Uint32Array = new Uint32Array(0);
+  #tables: (FrameTable | undefined)[] = [];
+  #blocks: Int32Array = new Int32Array(0);
+  /** The queue, by frame. */
+  #newer: Int32Array = new Int32Array(0);
+  #older: Int32Array = new Int32Array(0);
+  #newest = NONE;
+  #oldest = NONE;
+  #hand = NONE;
+  /** Fingerprints of blocks that were missed lately. */
+  readonly #ghosts: Int32Array;
+
+  /** Holds at most `bytesMax` bytes; with less than a frame nothing is kept. */
+  constructor(bytesMax: number) {
+    this.#framesMax = Math.floor(bytesMax / FRAME_BYTES);
+    this.#ghosts = new Int32Array(2 ** Math.min(Math.floor(Math.log2(Math.max(this.#framesMax, 1))), 20));
+  }
+
+  /** Bytes of the frames in use. */
+  get bytes(): number {
+    return this.#used * FRAME_BYTES;
+  }
+
+  /** Notes that a frame was read. */
+  visit(frame: number): void {
+    this.#state[frame]! |= VISITED;
+  }
+
+  /** Where a frame begins in its slab. */
+  startOf(frame: number): number {
+    return (frame & (FRAMES_PER_SLAB - 1)) << FRAME_SHIFT;
+  }
+
+  /** The slab that a frame lies in. */
+  slabOf(frame: number): Uint8Array {
+    return this.slabs[frame >>> SLAB_SHIFT]!;
+  }
+
+  /** True when the record that begins at `at` of the frame has been checked since the frame was filled. */
+  isChecked(frame: number, at: number): boolean {
+    if ((this.#state[frame]! & WRITTEN) !== 0) return true;
+    return (this.#checked[frame * WORDS_PER_FRAME + (at >>> 9)]! & (1 << ((at >>> PLACE_SHIFT) & 31))) !== 0;
+  }
+
+  /** Notes that it has. */
+  setChecked(frame: number, at: number): void {
+    this.#checked[frame * WORDS_PER_FRAME + (at >>> 9)]! |= 1 << ((at >>> PLACE_SHIFT) & 31);
+  }
+
+  /** True when nothing in the frame needs a check: its writer has filled it. */
+  isWritten(frame: number): boolean {
+    return (this.#state[frame]! & WRITTEN) !== 0;
+  }
+
+  /** True when a block that was missed should be taken in: there is room, or it was missed a short while ago too. */
+  admits(segment: number, block: number): boolean {
+    if (this.#used < this.#framesMax) return true;
+    if (this.#framesMax === 0) return false;
+    const mixed = Math.imul(segment ^ Math.imul(block, 0x9e3779b1), 0x85ebca6b);
+    const fingerprint = (mixed ^ (mixed >>> 15)) | 1;
+    const place = fingerprint >>> 1 & (this.#ghosts.length - 1);
+    if (this.#ghosts[place] === fingerprint) return true;
+    this.#ghosts[place] = fingerprint;
+    return false;
+  }
+
+  /** A frame for its caller to fill, and then to `put` or `giveBack`; another block may have to go. */
+  take(): number {
+    return this.#free.pop() ?? (this.#count < this.#framesMax ? this.#grow() : this.#evict());
+  }
+
+  /** The frame holds this block from here on. */
+  put(frame: number, table: FrameTable, block: number): void {
+    this.#checked.fill(0, frame * WORDS_PER_FRAME, (frame + 1) * WORDS_PER_FRAME);
+    this.#put(frame, table, block, 0);
+  }
+
+  /** The frame could not be filled. */
+  giveBack(frame: number): void {
+    this.#free.push(frame);
+  }
+
+  /** Takes over the memory of a segment that was written in it, `length` bytes; false when there is no room for it. */
+  adopt(table: FrameTable, memory: Uint8Array, length: number): boolean {
+    const room = this.#framesMax - this.#count;
+    // A slab that was begun and is not full cannot be followed by another.
+    if (memory.length !== SLAB_BYTES || room < FRAMES_PER_SLAB || this.#count % FRAMES_PER_SLAB !== 0) return false;
+    const first = this.#count;
+    this.slabs.push(memory);
+    this.#extend(FRAMES_PER_SLAB);
+    const blocks = Math.ceil(length / FRAME_BYTES);
+    for (let block = 0; block < blocks; block++) this.#put(first + block, table, block, WRITTEN);
+    for (let frame = this.#count - 1; frame >= first + blocks; frame--) this.#free.push(frame);
+    return true;
+  }
+
+  /** What the frame holds is bad: it is read anew when it is wanted again. */
+  forget(frame: number): void {
+    this.#free.push(this.#remove(frame));
+  }
+
+  /** Lets go of every block of one segment. */
+  drop(table: FrameTable): void {
+    for (const held of table.frames) {
+      if (held !== 0) this.#free.push(this.#remove(held - 1));
+    }
+  }
+
+  #put(frame: number, table: FrameTable, block: number, state: number): void {
+    this.#tables[frame] = table;
+    this.#blocks[frame] = block;
+    this.#state[frame] = state;
+    this.#older[frame] = this.#newest;
+    this.#newer[frame] = NONE;
+    if (this.#newest !== NONE) this.#newer[this.#newest] = frame;
+    this.#newest = frame;
+    if (this.#oldest === NONE) this.#oldest = frame;
+    this.#used++;
+    table.frames[block] = frame + 1;
+  }
+
+  /** One more slab, or as much of one as the budget has left; returns one of its frames. */
+  #grow(): number {
+    const first = this.#count;
+    const frames = Math.min(this.#framesMax - first, FRAMES_PER_SLAB);
+    this.slabs.push(new Uint8Array(frames * FRAME_BYTES));
+    this.#extend(frames);
+    for (let frame = this.#count - 1; frame > first; frame--) this.#free.push(frame);
+    return first;
+  }
+
+  #extend(frames: number): void {
+    this.#count += frames;
+    this.#state = grown(this.#state, new Uint8Array(this.#count));
+    this.#checked = grown(this.#checked, new Uint32Array(this.#count * WORDS_PER_FRAME));
+    this.#blocks = grown(this.#blocks, new Int32Array(this.#count));
+    this.#newer = grown(this.#newer, new Int32Array(this.#count));
+    this.#older = grown(this.#older, new Int32Array(this.#count));
+  }
+
+  #evict(): number {
+    let frame = this.#hand === NONE ? this.#oldest : this.#hand;
+    while ((this.#state[frame]! & VISITED) !== 0) {
+      this.#state[frame]! &= ~VISITED;
+      frame = this.#newer[frame]!;
+      if (frame === NONE) frame = this.#oldest;
+    }
+    assert(frame !== NONE, "a cache that is full has a frame to evict");
+    this.#hand = this.#newer[frame]!;
+    return this.#remove(frame);
+  }
+
+  #remove(frame: number): number {
+    const newer = this.#newer[frame]!;
+    const older = this.#older[frame]!;
+    if (newer === NONE) this.#newest = older;
+    else this.#older[newer] = older;
+    if (older === NONE) this.#oldest = newer;
+    else this.#newer[older] = newer;
+    if (this.#hand === frame) this.#hand = newer;
+    this.#tables[frame]!.frames[this.#blocks[frame]!] = 0;
+    this.#tables[frame] = undefined;
+    this.#used--;
+    return frame;
+  }
+}
+
+// --- beside the frames ---
+
+/** Bytes read at once of a log that is read forward, and how many of a record are asked for when nothing is known. */
+const AHEAD_BYTES_MAX = 64 * 1024;
+const PROBE_BYTES_MIN = 512;
+const PROBE_BYTES_MAX = 16 * 1024;
+
+/**
+ * What was read last of a segment that the frames do not hold: one record, or, while a segment is read forward, more
+ * and more of what follows. One of these serves all segments.
+ */
+export class ReadWindow {
+  /** The bytes; valid until the next `seek`. */
+  bytes: Uint8Array = new Uint8Array(PROBE_BYTES_MIN);
+  #table: FrameTable | undefined;
+  /** What part of the segment they are. */
+  #start = 0;
+  #end = 0;
+  /** Follows the lengths of records, so that most take one read. */
+  #probe = PROBE_BYTES_MIN;
+  #ahead = 0;
+
+  /** Brings the `length` bytes from `offset` of a file that ends at `end` into `bytes`; returns where they begin. */
+  seek(table: FrameTable, file: File, offset: number, length: number, end: number): number {
+    const inside = table === this.#table && offset >= this.#start && offset <= this.#end;
+    if (inside && offset + length <= this.#end) return offset - this.#start;
+    this.#ahead = inside ? Math.min(Math.max(this.#ahead, this.#probe) * 2, AHEAD_BYTES_MAX) : 0;
+    this.#read(table, file, offset, Math.min(Math.max(length, this.#ahead, this.#probe), end - offset));
+    return 0;
+  }
+
+  /** What was read is bad, and read anew when it is wanted again. */
+  forget(): void {
+    this.#table = undefined;
+  }
+
+  /** A record had this length. */
+  note(length: number): void {
+    const probe = this.#probe - (this.#probe >>> 5);
+    this.#probe = Math.min(Math.max(length, probe, PROBE_BYTES_MIN), PROBE_BYTES_MAX);
+  }
+
+  #read(table: FrameTable, file: File, offset: number, length: number): void {
+    this.#table = undefined;
+    // The memory of a long record is not kept for short ones.
+    if (length > this.bytes.length || this.bytes.length > AHEAD_BYTES_MAX) {
+      this.bytes = new Uint8Array(length > PROBE_BYTES_MAX ? Math.max(length, AHEAD_BYTES_MAX) : PROBE_BYTES_MAX);
+    }
+    const count = file.read(this.bytes.subarray(0, length), offset);
+    this.#table = table;
+    this.#start = offset;
+    this.#end = offset + count;
+  }
+}
+
+function grown<Words extends Uint8Array | Uint32Array | Int32Array>(from: Words, to: Words): Words {
+  to.set(from);
+  return to;
+}
