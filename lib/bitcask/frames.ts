@@ -268,7 +268,7 @@ export class ReadWindow {
     if (length > this.bytes.length || this.bytes.length > AHEAD_BYTES_MAX) {
       this.bytes = new Uint8Array(length > PROBE_BYTES_MAX ? Math.max(length, AHEAD_BYTES_MAX) : PROBE_BYTES_MAX);
     }
-    const count = file.read(this.bytes.subarray(0, length), offset);
+    const count = file.read(this.bytes, offset, 0, length);
     this.#table = table;
     this.#start = offset;
     this.#end = offset + count;

@@ -330,7 +330,7 @@ export class Segment {
     const start = frames.startOf(frame);
     let filled = false;
     try {
-      this.#file().read(frames.slabOf(frame).subarray(start, start + FRAME_BYTES), block * FRAME_BYTES);
+      this.#file().read(frames.slabOf(frame), block * FRAME_BYTES, start, start + FRAME_BYTES);
       filled = true;
     } finally {
       if (filled) frames.put(frame, this.#table, block);

@@ -54,7 +54,7 @@ export interface Entry {
 }
 
 /**
- * Looks at a value where the engine has it: it stands in `bytes` from `start` to `end`, until the call returns, and must
+ * Looks at a value where the engine has it: it stands in `bytes` from `start` to `end` until the call returns, and must
  * not be written to. Of a single-read key (`once`) nothing is shown: `start` is `end`.
  */
 export type ValueReader<Result> = (

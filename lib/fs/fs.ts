@@ -19,8 +19,11 @@
 
 /** An open file. Offsets and lengths are bytes and may exceed 4 GiB. */
 export interface File {
-  /** Fills `target` from `position`; returns the bytes read, fewer only at the end of the file. */
-  read(target: Uint8Array, position: number): number;
+  /**
+   * Fills `target` from `start` to `end`, the whole of it when absent, with what stands at `position`; returns the
+   * bytes read, fewer only at the end of the file.
+   */
+  read(target: Uint8Array, position: number, start?: number, end?: number): number;
   /** Writes all of `source` at `position`. `source` is not kept. */
   write(source: Uint8Array, position: number): void;
   /** The file's length in bytes. */

@@ -35,14 +35,14 @@ class MemoryFile implements File {
     this.#writable = writable;
   }
 
-  read(target: Uint8Array, position: number): number {
+  read(target: Uint8Array, position: number, from = 0, to: number = target.length): number {
     this.#check("read", position);
-    const count = Math.max(0, Math.min(target.length, this.#content.size - position));
+    const count = Math.max(0, Math.min(to - from, this.#content.size - position));
     for (let done = 0; done < count;) {
       const { index, start, length } = locate(position + done, count - done);
       const chunk = this.#content.chunks.get(index);
-      if (chunk === undefined) target.fill(0, done, done + length);
-      else target.set(chunk.subarray(start, start + length), done);
+      if (chunk === undefined) target.fill(0, from + done, from + done + length);
+      else target.set(chunk.subarray(start, start + length), from + done);
       done += length;
     }
     return count;

@@ -97,13 +97,13 @@ class NodeFile implements File {
     this.#fd = fd;
   }
 
-  read(target: Uint8Array, position: number): number {
+  read(target: Uint8Array, position: number, start = 0, end: number = target.length): number {
     this.#check("read", position);
     let done = 0;
     try {
-      while (done < target.length) {
-        const length = Math.min(target.length - done, CALL_BYTES_MAX);
-        const count = this.#calls.readSync(this.#fd, target, done, length, position + done);
+      while (done < end - start) {
+        const length = Math.min(end - start - done, CALL_BYTES_MAX);
+        const count = this.#calls.readSync(this.#fd, target, start + done, length, position + done);
         if (count === 0) break;
         done += count;
       }

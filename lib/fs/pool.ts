@@ -23,9 +23,9 @@ const EXHAUSTED: ReadonlySet<unknown> = new Set(["EMFILE", "ENFILE"]);
 export class FilePool {
   readonly #fileSystem: FileSystem;
   readonly #filesMax: number;
-  /** The open ones, least recently used first. */
-  readonly #open = new Map<File, File>();
-  #newest: File | undefined;
+  readonly #open = new Set<PooledFile>();
+  /** Reads so far. */
+  #uses = 0;
   #closed = false;
 
   /** Keeps at most `filesMax` files open, at least one. */
@@ -53,18 +53,17 @@ export class FilePool {
 
   /** The open file behind `file`, from now on the most recently used. */
   #use(file: PooledFile): File {
-    let found = this.#open.get(file);
-    if (found !== undefined && this.#newest === file) return found;
+    // A number that says when: to keep the open files in order would cost more than a read from memory.
+    file.usedAt = ++this.#uses;
+    return file.opened ?? this.#reopen(file);
+  }
+
+  #reopen(file: PooledFile): File {
     if (this.#closed) throw file.closed();
-    if (found === undefined) {
-      this.#shrink(this.#filesMax - 1);
-      found = this.#openFile(file.name);
-    } else {
-      this.#open.delete(file);
-    }
-    this.#open.set(file, found);
-    this.#newest = file;
-    return found;
+    this.#shrink(this.#filesMax - 1);
+    file.opened = this.#openFile(file.name);
+    this.#open.add(file);
+    return file.opened;
   }
 
   #openFile(name: string): File {
@@ -77,25 +76,28 @@ export class FilePool {
     }
   }
 
-  #forget(file: File): void {
-    const found = this.#open.get(file);
+  #forget(file: PooledFile): void {
+    const { opened } = file;
+    file.opened = undefined;
     this.#open.delete(file);
-    if (this.#newest === file) this.#newest = undefined;
-    found?.close();
+    opened?.close();
   }
 
   /** Closes the least recently used until at most `count` are open. */
   #shrink(count: number): void {
-    for (const file of this.#open.keys()) {
-      if (this.#open.size <= count) break;
-      this.#forget(file);
-    }
+    if (this.#open.size <= count) return;
+    const files = [...this.#open].sort((one, other) => one.usedAt - other.usedAt);
+    for (const file of files.slice(0, files.length - Math.max(count, 0))) this.#forget(file);
   }
 }
 
 /** A file that is opened by its pool when it is read. */
 class PooledFile implements File {
   readonly name: string;
+  /** Undefined while it is not open. */
+  opened: File | undefined;
+  /** Among the reads of its pool, the last of this file. */
+  usedAt = 0;
   readonly #use: () => File;
   readonly #forget: () => void;
   #closed = false;
@@ -106,8 +108,8 @@ class PooledFile implements File {
     this.#forget = forget;
   }
 
-  read(target: Uint8Array, position: number): number {
-    return this.#file().read(target, position);
+  read(target: Uint8Array, position: number, start?: number, end?: number): number {
+    return this.#file().read(target, position, start, end);
   }
 
   size(): number {

@@ -92,6 +92,9 @@ const PAGE_ENTRIES = 1_000;
 /** Largest deadline, and largest time to live: what a record can hold, some 8,900 years. */
 const MILLISECONDS_MAX = 2 ** 48 - 1;
 
+/** What is shown of a single-read key. */
+const HIDDEN = Symbol("hidden");
+
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /**
@@ -159,6 +162,10 @@ export class Bucket<Value = unknown> {
    * ```
    */
   async get(key: Key, options: GetOptions = {}): Promise<Value | undefined> {
+    if (options.touch === undefined && this.engine.readSync !== undefined) {
+      const shown = this.#show(key);
+      if (shown !== HIDDEN) return shown as Value | undefined;
+    }
     const bytes = encodeKey(key);
     const ttl = options.touch === undefined ? undefined : milliseconds(options.touch);
     const entry = await this.engine.get(this.name, bytes);
@@ -177,8 +184,11 @@ export class Bucket<Value = unknown> {
     if (this.engine.readSync === undefined) {
       throw new FirkinError("NOT_SUPPORTED", "Cannot get at once from a remote store: use get");
     }
-    this.#keys.encode(key);
-    return this.engine.readSync(this.name, this.#keys.bytes, this.#keys.length, decodeShown) as Value | undefined;
+    const shown = this.#show(key);
+    if (shown === HIDDEN) {
+      throw new FirkinError("NOT_SUPPORTED", "Cannot get a single-read key at once: use get or take");
+    }
+    return shown as Value | undefined;
   }
 
   /** The entry of a key, undefined when it is missing. A single-read key is taken. */
@@ -189,8 +199,19 @@ export class Bucket<Value = unknown> {
 
   /** The values of keys, in their order; undefined where one is missing. Single-read keys are taken. */
   async getMany(keys: Iterable<Key>): Promise<(Value | undefined)[]> {
-    const entries = await this.engine.getMany(this.name, Array.from(keys, encodeKey));
+    const all = [...keys];
+    if (this.engine.readSync !== undefined) {
+      const shown = all.map((key) => this.#show(key));
+      if (!shown.includes(HIDDEN)) return shown as (Value | undefined)[];
+    }
+    const entries = await this.engine.getMany(this.name, all.map(encodeKey));
     return entries.map((entry) => entry === undefined ? undefined : decodeValue(entry.value, entry.content) as Value);
+  }
+
+  /** What an embedded engine shows at once: a value, `HIDDEN`, or undefined. */
+  #show(key: Key): unknown {
+    this.#keys.encode(key);
+    return this.engine.readSync!(this.name, this.#keys.bytes, this.#keys.length, decodeShown);
   }
 
   /** True when the key is there. Takes nothing. */
@@ -311,10 +332,9 @@ export class Bucket<Value = unknown> {
   }
 }
 
-/** A value that is read where it lies. @throws {FirkinError} NOT_SUPPORTED — it is for its taker alone */
+/** A value that is read where it lies; `HIDDEN` when it is for its taker alone. */
 function decodeShown(bytes: Uint8Array, start: number, end: number, content: Content, once: boolean): unknown {
-  if (once) throw new FirkinError("NOT_SUPPORTED", "Cannot get a single-read key at once: use get or take");
-  return decodeValueIn(bytes, start, end, content);
+  return once ? HIDDEN : decodeValueIn(bytes, start, end, content);
 }
 
 /** Milliseconds of a duration. @throws {TypeError} it is none; {RangeError} it is not positive */

@@ -145,9 +145,9 @@ function fileOf(bytes: Uint8Array): { file: File; reads: [number, number][] } {
   return {
     reads,
     file: Object.assign(Object.create(file) as File, {
-      read(target: Uint8Array, position: number): number {
-        reads.push([position, target.length]);
-        return file.read(target, position);
+      read(target: Uint8Array, position: number, start: number, end: number): number {
+        reads.push([position, end - start]);
+        return file.read(target, position, start, end);
       },
     }),
   };

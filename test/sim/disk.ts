@@ -304,12 +304,12 @@ class SimFile implements File {
     this.#writable = writable;
   }
 
-  read(target: Uint8Array, position: number): number {
+  read(target: Uint8Array, position: number, start = 0, end: number = target.length): number {
     this.#check();
     this.#disk.read(this.#name);
     const { bytes, size } = this.#seen;
-    const part = bytes.subarray(position, Math.min(position + target.length, size));
-    target.set(part);
+    const part = bytes.subarray(position, Math.min(position + end - start, size));
+    target.set(part, start);
     return part.length;
   }
 

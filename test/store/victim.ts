@@ -117,7 +117,7 @@ function deadly(inner: FileSystem, killAt: string): FileSystem {
     if (now) die();
   };
   const wrap = (file: File): File => ({
-    read: (target, position) => file.read(target, position),
+    read: (target, position, start, end) => file.read(target, position, start, end),
     size: () => file.size(),
     close: () => file.close(),
     write: (source, position) =>

@@ -249,10 +249,10 @@ class DiskFile implements File {
     this.#room = room;
   }
 
-  read(target: Uint8Array, position: number): number {
+  read(target: Uint8Array, position: number, start = 0, end: number = target.length): number {
     this.#check(position);
-    const part = this.#node.seen.subarray(position, position + target.length);
-    target.set(part);
+    const part = this.#node.seen.subarray(position, position + end - start);
+    target.set(part, start);
     return part.length;
   }
 

@@ -172,6 +172,16 @@ export function runFileSuite(
       expect(file.read(new Uint8Array(0), 100)).toBe(0);
     });
 
+    test("File.read() fills the part of the target that is asked for, and no more than the file has", () => {
+      const file = create("a", [1, 2, 3, 4, 5]);
+      const target = new Uint8Array(8).fill(9);
+      expect(file.read(target, 1, 2, 5)).toBe(3);
+      expect([...target]).toEqual([9, 9, 2, 3, 4, 9, 9, 9]);
+      expect(file.read(target, 3, 5)).toBe(2);
+      expect([...target]).toEqual([9, 9, 2, 3, 4, 4, 5, 9]);
+      expect(file.read(target, 0, 4, 4)).toBe(0);
+    });
+
     test("File keeps three megabytes written in odd pieces", () => {
       const bytes = pattern(3 * 1024 * 1024 + 17);
       const file = create("a");
