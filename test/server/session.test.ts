@@ -3,11 +3,11 @@ import { ManualClock } from "../../lib/base/clock.ts";
 import { CONTENT } from "../../lib/base/codec.ts";
 import { type ErrorCode, errorCodeOf } from "../../lib/base/errors.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
+import type { Engine } from "../../lib/engine/engine.ts";
 import { OP, type OpName, SHAPES } from "../../lib/wire/protocol.ts";
-import { Metrics } from "../../server/metrics.ts";
 import { SERVER_LIMITS, type ServerLimits, Session, type SessionHost } from "../../server/session.ts";
 import { bytesOf } from "../suites/engine_subject.ts";
-import { openMemoryEngine, settled } from "../wire/loopback.ts";
+import { hostOf, openMemoryEngine, settled } from "../wire/loopback.ts";
 import { engineOf, type Item, message, mutated, Peer, REQUESTS } from "./peer.ts";
 
 describe("Session", () => {
@@ -15,6 +15,10 @@ describe("Session", () => {
   let clock: ManualClock;
   let host: SessionHost;
   const failures: unknown[] = [];
+
+  function hostOn(served: Engine): SessionHost {
+    return hostOf(served, {}, clock, (error) => failures.push(error));
+  }
 
   function connect(limits: Partial<ServerLimits> = {}): Peer {
     const peer = new Peer({ ...host, limits: { ...SERVER_LIMITS, ...limits } });
@@ -26,14 +30,7 @@ describe("Session", () => {
     clock = new ManualClock();
     engine = await openMemoryEngine();
     failures.length = 0;
-    host = {
-      engine,
-      limits: SERVER_LIMITS,
-      clock,
-      metrics: new Metrics(),
-      writers: [],
-      onFailure: (error) => failures.push(error),
-    };
+    host = hostOn(engine);
   });
   afterEach(() => engine.close());
 
@@ -258,7 +255,7 @@ describe("Session", () => {
     });
 
     test("Session answers IO, not more, when the engine fails unexpectedly", async () => {
-      host = { ...host, engine: { ...engineOf(engine), sync: () => Promise.reject(new Error("secret path /srv")) } };
+      host = hostOn({ ...engineOf(engine), sync: () => Promise.reject(new Error("secret path /srv")) });
       const peer = connect();
       peer.send([OP.sync, 1]);
       await settled();
@@ -479,7 +476,7 @@ describe("Session", () => {
         running--;
         return await engine.list(...args);
       };
-      host = { ...host, engine: { ...engineOf(engine), list } };
+      host = hostOn({ ...engineOf(engine), list });
       const peer = connect();
       peer.send(
         ...Array.from({ length: 20 }, (_, index) => [OP.list, index + 1, "b", null, null, null, null, false, 5]),
