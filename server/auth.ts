@@ -1,5 +1,5 @@
 /**
- * Who may connect: Host and Origin.
+ * Who may what: a connection by its Host and Origin, an operation by the rights of its principal.
  *
  * The server listens on loopback, which every program of the machine can reach, and among them browsers that show
  * anyone's pages. Two checks keep those out. **Host**: a page whose name was made to point at 127.0.0.1 (DNS rebinding)
@@ -11,6 +11,29 @@
  *
  * @module
  */
+
+// --- rights ---
+
+/** What one may do; none implies another. `subscribe` shows values too, `admin` is for the store as a whole. */
+export type Right = "read" | "write" | "subscribe" | "admin";
+
+/** Somebody who asks: what a protocol has made of the credentials that came with a request or a connection. */
+export interface Principal {
+  /** For logs; no secret. */
+  readonly name: string;
+  /** From when on (epoch milliseconds) it may nothing more; never when absent. */
+  readonly expiresAt?: number;
+  /**
+   * True when it has the right in this bucket; in every bucket and the store as a whole when `bucket` is undefined.
+   * Asked on each call and each operation of a batch, also about names that no bucket can have. Must not throw.
+   */
+  allows(right: Right, bucket: string | undefined): boolean;
+}
+
+/** May everything: who asks without credentials while the server listens on loopback only. */
+export const EVERYONE: Principal = { name: "everyone", allows: () => true };
+
+// --- connections ---
 
 /** Names beyond the machine's own. */
 export interface AdmitOptions {

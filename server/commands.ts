@@ -1,327 +1,428 @@
 /**
- * Each operation once: its arguments, their limits, its handler and its reply.
+ * Each operation once: its name, arguments, rights, limits and handler, whatever protocol it came over.
  *
- * A command reads its arguments from the frame and runs before the next frame is read, so that writes of one message
- * reach the engine in order and keys and values may stay views of the message. What it returns, at once or as a
- * promise, is written by the same row. A command fails by throwing or rejecting: wrong arguments are `INVALID` or
- * `TOO_LARGE`, and the session answers and goes on.
+ * A protocol takes a request apart, calls a method here with plain values, and writes down what comes back. Each call
+ *
+ * 1. is refused when its principal has expired (`UNAUTHORIZED`) or lacks a right that it needs (`FORBIDDEN`),
+ * 2. is refused when an argument is wrong (`INVALID`) or over a limit (`TOO_LARGE`),
+ * 3. reaches the engine before the method returns, so that calls are judged in their order and keys and values may be
+ *    views of a message that is used again afterwards,
+ * 4. is counted by its outcome.
+ *
+ * An answer that is there at once is returned as it is, any other as a promise. A call fails by throwing or rejecting,
+ * always with a `FirkinError` that may be told to the client: what it cannot be blamed for is reported to the operator
+ * and called `IO`.
+ *
+ * What reveals or ends more than its name says needs more than one right: see `RIGHTS` and, for single-read keys,
+ * conditions and batches, the methods.
  *
  * @module
  */
+import { compareBytes } from "../lib/base/bytes.ts";
+import type { Clock } from "../lib/base/clock.ts";
+import { CONTENT_NAMES } from "../lib/base/codec.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import {
   type AtomicResult,
   checkBatch,
+  checkKey,
+  checkValue,
+  type Deadline,
+  type DeleteOptions,
   type Engine,
+  type EngineLimits,
   type EngineStats,
+  type EngineSubscription,
   type Entry,
   isBucketName,
   type ListPage,
+  type ListQuery,
+  type Operation,
   PAGE_BYTES_MAX,
   PAGE_ENTRIES_MAX,
+  type SetOptions,
   type SubscribeQuery,
   type WriteResult,
 } from "../lib/engine/engine.ts";
-import type { CborReader, CborWriter } from "../lib/wire/cbor.ts";
-import {
-  countOfPage,
-  KEYS_MAX,
-  OP,
-  readContent,
-  readDeadline,
-  readListQuery,
-  readOperations,
-  readSubscribeQuery,
-  readUintOrNull,
-  type WireLimits,
-  writeAtomicResult,
-  writeEntry,
-  writeLimits,
-  writePage,
-  writeWriteResult,
-} from "../lib/wire/protocol.ts";
+import { KEYS_MAX } from "../lib/wire/protocol.ts";
+import type { Principal, Right } from "./auth.ts";
+import { type Metrics, type OperationName, OPERATIONS } from "./metrics.ts";
 
-/** What the reply to `hello` calls this server. */
-const SERVER_NAME = "firkin";
+/** What comes back, at once or later. */
+export type Answer<Result> = Result | Promise<Result>;
 
-/** A subscription as the session has registered it. */
-export interface Subscribed {
-  readonly channel: number;
-  /** Where it begins. */
-  readonly cursor: string;
-}
-
-/** What a command may ask of the session that runs it. */
-export interface CommandHost {
+/** What commands need to work on. */
+export interface CommandsOptions {
   readonly engine: Engine;
-  readonly limits: WireLimits;
-  /** Lets the connection in. @throws {FirkinError} PROTOCOL — another version; INVALID — a second hello */
-  greet(version: number): void;
-  /** Registers a subscription; nothing is sent before `start`. `window` is in bytes of frames. */
-  subscribe(query: SubscribeQuery, window: number): Promise<Subscribed>;
-  /** Lets a registered subscription send. */
-  start(channel: number): void;
-  /** Lets a subscription send `bytes` more. */
-  grant(channel: number, bytes: number): void;
-  /** Ends a subscription; one that has ended already is no error. */
-  unsubscribe(channel: number): void;
-  /** Figures about the engine and the server. */
-  stats(): Promise<EngineStats>;
+  /** Within those of the engine. */
+  readonly limits: EngineLimits;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  /** Told of a failure that is the server's own fault. */
+  readonly onFailure: (error: unknown) => void;
 }
 
-/** One operation. `Result` is what `run` gives and `write` puts into the reply. */
-export interface Command<Result = unknown> {
-  /** True when a reply may be a thousand times longer than its request: few of them run at once. */
-  readonly page?: boolean;
-  run(host: CommandHost, reader: CborReader): Result | Promise<Result>;
-  write(writer: CborWriter, result: Result): void;
-  /** Called after the reply is written. */
-  done?(host: CommandHost, result: Result): void;
+/** The rights that a call needs in its bucket; one that names no bucket needs them in all. */
+const RIGHTS: Readonly<Record<OperationName, readonly Right[]>> = {
+  get: ["read"], // and write, to take a single-read key
+  getMany: ["read"], // the same
+  peek: ["read"],
+  has: ["read"],
+  list: ["read"],
+  set: ["write"], // and read, with a condition
+  delete: ["write"], // the same
+  touch: ["write"],
+  increment: ["read", "write"],
+  take: ["read", "write"],
+  atomic: [], // those of its operations, each in its own bucket
+  subscribe: ["subscribe"],
+  stats: ["admin"],
+  sync: ["admin"],
+  compact: ["admin"],
+};
+
+/** One operation: its place in the counts, and its rights. */
+interface Command {
+  readonly place: number;
+  readonly rights: readonly Right[];
 }
 
-const hello: Command<WireLimits> = {
-  run(host, reader) {
-    const version = reader.uint();
-    // A token is taken and not looked at: the server listens on loopback only.
-    if (!reader.skipNull()) reader.text();
-    host.greet(version);
-    return host.limits;
-  },
-  write(writer, limits) {
-    writer.text(SERVER_NAME);
-    writeLimits(writer, limits);
-  },
-};
+const COMMANDS = Object.fromEntries(
+  OPERATIONS.map((name, place): [OperationName, Command] => [name, { place, rights: RIGHTS[name] }]),
+) as Readonly<Record<OperationName, Command>>;
 
-const get: Command<Entry | undefined> = {
-  run(host, reader) {
-    const bucket = readBucket(reader);
-    const key = readKey(host, reader);
-    const { engine } = host;
-    const entry = engine.getSync?.(bucket, key);
-    // At once, but for a single-read key: that is taken.
-    return engine.getSync === undefined || entry?.once === true ? engine.get(bucket, key) : entry;
-  },
-  write: writeEntry,
-};
+/** The operations of one server on its engine. */
+export class Commands {
+  readonly #options: CommandsOptions;
+  readonly #engine: Engine;
+  readonly #limits: EngineLimits;
+  readonly #metrics: Metrics;
+  /** The last name that was found to be a bucket's: a client says the same over and over. */
+  #bucket: string | undefined;
 
-const has: Command<boolean> = {
-  run(host, reader) {
-    const bucket = readBucket(reader);
-    return host.engine.has(bucket, readKey(host, reader));
-  },
-  write: (writer, exists) => writer.bool(exists),
-};
+  /** Runs operations on `options.engine`, within `options.limits`. */
+  constructor(options: CommandsOptions) {
+    this.#options = options;
+    this.#engine = options.engine;
+    this.#limits = options.limits;
+    this.#metrics = options.metrics;
+  }
 
-const take: Command<Entry | undefined> = {
-  run(host, reader) {
-    const bucket = readBucket(reader);
-    return host.engine.take(bucket, readKey(host, reader));
-  },
-  write: writeEntry,
-};
+  // --- reads ---
 
-const getMany: Command<(Entry | undefined)[]> = {
-  page: true,
-  run(host, reader) {
-    const bucket = readBucket(reader);
-    const count = reader.array();
-    if (count > KEYS_MAX) throw new FirkinError("TOO_LARGE", `Cannot get ${count} keys: at most ${KEYS_MAX} at once`);
-    const keys: Uint8Array[] = [];
-    for (let left = count; left > 0; left--) keys.push(readKey(host, reader));
-    const { engine } = host;
-    if (engine.getSync === undefined) return engine.getMany(bucket, keys);
-    const entries: (Entry | undefined)[] = [];
-    let bytes = 0;
-    for (const key of keys) {
-      if (bytes >= PAGE_BYTES_MAX) break;
-      const entry = engine.getSync(bucket, key);
-      // What is taken must fit the reply, and nobody knows its size before: it is the reply's last.
-      if (entry?.once === true) return engine.get(bucket, key).then((taken) => [...entries, taken]);
-      entries.push(entry);
-      if (entry !== undefined) bytes += entry.key.length + entry.value.length;
+  /** The entry of a key; a single-read key is taken, which needs the right to write too. */
+  get(principal: Principal, bucket: string, key: Uint8Array): Answer<Entry | undefined> {
+    const beganAt = this.#metrics.beganAt();
+    let entry: Entry | undefined;
+    try {
+      this.#admit(COMMANDS.get, principal, bucket);
+      checkKey(key, this.#limits);
+      entry = this.#engine.getSync?.(bucket, key);
+      if (this.#engine.getSync === undefined || entry?.once === true) {
+        return this.#watch(COMMANDS.get, beganAt, this.#getLater(principal, bucket, key));
+      }
+    } catch (error) {
+      throw this.#failed(COMMANDS.get, error);
     }
-    return entries;
-  },
-  write(writer, entries) {
-    // What was taken is gone: it must be in the reply, however long that gets.
-    const count = Math.max(countOfPage(entries), entries.findLastIndex((entry) => entry?.once === true) + 1);
-    writer.array(count);
-    for (let index = 0; index < count; index++) writeEntry(writer, entries[index]);
-  },
-};
+    this.#metrics.answeredAtOnce(COMMANDS.get.place, beganAt);
+    return entry;
+  }
 
-const set: Command<WriteResult> = {
-  run(host, reader) {
-    const bucket = readBucket(reader);
-    const key = readKey(host, reader);
-    const content = readContent(reader);
-    const value = reader.bytes();
-    const { valueBytesMax } = host.limits;
-    if (value.length > valueBytesMax) {
-      throw new FirkinError("TOO_LARGE", `Cannot set a value of ${value.length} bytes: at most ${valueBytesMax}`);
-    }
-    const deadline = readDeadline(reader);
-    const ifRevision = readUintOrNull(reader);
-    const once = reader.bool();
-    return host.engine.set(bucket, key, value, {
-      content,
-      ...(deadline && { deadline }),
-      ...(ifRevision !== undefined && { ifRevision }),
-      once,
+  /**
+   * Entries in the order of `keys`, at most {@link KEYS_MAX}: of as many of them, one at least, as one answer has room
+   * for; ask again for the rest. Single-read keys are taken as by `get`; when one may not be, none is.
+   */
+  getMany(principal: Principal, bucket: string, keys: readonly Uint8Array[]): Answer<(Entry | undefined)[]> {
+    return this.#run(COMMANDS.getMany, principal, bucket, () => {
+      if (keys.length > KEYS_MAX) {
+        throw new FirkinError("TOO_LARGE", `Cannot get ${keys.length} keys: at most ${KEYS_MAX} at once`);
+      }
+      for (const key of keys) checkKey(key, this.#limits);
+      const engine = this.#engine;
+      if (engine.getSync === undefined) {
+        if (principal.allows("write", bucket)) return engine.getMany(bucket, keys);
+        return Promise.all(keys.map((key) => this.#getLater(principal, bucket, key)));
+      }
+      const entries: (Entry | undefined)[] = [];
+      let bytes = 0;
+      for (const key of keys) {
+        if (bytes >= PAGE_BYTES_MAX) break;
+        const entry = engine.getSync(bucket, key);
+        if (entry?.once === true) {
+          this.#authorise(principal, "write", bucket);
+          // What is taken must fit the answer, and nobody knows its size before: it is the answer's last.
+          return engine.get(bucket, key).then((taken) => [...entries, taken]);
+        }
+        entries.push(entry);
+        if (entry !== undefined) bytes += entry.key.length + entry.value.length;
+      }
+      return entries;
     });
-  },
-  write: writeWriteResult,
-};
+  }
 
-const atomic: Command<AtomicResult> = {
-  run(host, reader) {
-    const operations = readOperations(reader);
-    for (const { bucket } of operations) checkBucket(bucket);
-    checkBatch(operations, host.limits);
-    return host.engine.atomic(operations);
-  },
-  write: writeAtomicResult,
-};
+  /** The entry of a key, which ends nothing: that of a single-read key is without its value. */
+  peek(principal: Principal, bucket: string, key: Uint8Array): Answer<Entry | undefined> {
+    return this.#run(COMMANDS.peek, principal, bucket, () => {
+      checkKey(key, this.#limits);
+      return this.#engine.getSync === undefined ? this.#peekLater(bucket, key) : this.#engine.getSync(bucket, key);
+    });
+  }
 
-const remove: Command<WriteResult> = {
-  run(host, reader) {
-    const bucket = readBucket(reader);
-    const key = readKey(host, reader);
-    const ifRevision = readUintOrNull(reader);
-    return host.engine.delete(bucket, key, ifRevision === undefined ? {} : { ifRevision });
-  },
-  write: writeWriteResult,
-};
+  /** True when the key is there. Ends nothing. */
+  has(principal: Principal, bucket: string, key: Uint8Array): Answer<boolean> {
+    return this.#run(COMMANDS.has, principal, bucket, () => {
+      checkKey(key, this.#limits);
+      return this.#engine.has(bucket, key);
+    });
+  }
 
-const touch: Command<WriteResult> = {
-  run(host, reader) {
-    const bucket = readBucket(reader);
-    const key = readKey(host, reader);
-    return host.engine.touch(bucket, key, readDeadline(reader));
-  },
-  write: writeWriteResult,
-};
+  /** A page of a listing, of {@link PAGE_ENTRIES_MAX} entries at most, whatever the limit. Ends nothing. */
+  list(principal: Principal, bucket: string, query: ListQuery): Answer<ListPage> {
+    return this.#run(COMMANDS.list, principal, bucket, () => {
+      const { limit } = query;
+      if (!Number.isSafeInteger(limit) || limit < 1) {
+        throw new FirkinError("INVALID", `Cannot list ${limit} entries: a page has one at least`);
+      }
+      return this.#engine.list(bucket, limit > PAGE_ENTRIES_MAX ? { ...query, limit: PAGE_ENTRIES_MAX } : query);
+    });
+  }
 
-const increment: Command<{ value: number; revision: number }> = {
-  run(host, reader) {
-    const bucket = readBucket(reader);
-    const key = readKey(host, reader);
-    const by = reader.number();
-    if (!Number.isFinite(by)) throw new FirkinError("INVALID", `Cannot increment by ${by}: it is not finite`);
-    return host.engine.increment(bucket, key, by);
-  },
-  write(writer, { revision, value }) {
-    writer.uint(revision);
-    writer.number(value);
-  },
-};
+  // --- writes ---
 
-const list: Command<ListPage> = {
-  page: true,
-  run(host, reader) {
-    const bucket = readBucket(reader);
-    const query = readListQuery(reader);
-    if (query.limit === 0) throw new FirkinError("INVALID", "Cannot list: a limit of 0 entries would never end");
-    return host.engine.list(bucket, { ...query, limit: Math.min(query.limit, PAGE_ENTRIES_MAX) });
-  },
-  write: writePage,
-};
+  /** Writes a value. With a condition, the answer may be what stood in its way: that needs the right to read too. */
+  set(
+    principal: Principal,
+    bucket: string,
+    key: Uint8Array,
+    value: Uint8Array,
+    options: SetOptions,
+  ): Answer<WriteResult> {
+    return this.#run(COMMANDS.set, principal, bucket, () => {
+      if (options.ifRevision !== undefined) this.#checkCondition(principal, bucket, options.ifRevision);
+      checkKey(key, this.#limits);
+      checkValue(value, this.#limits);
+      checkContent(options.content);
+      checkDeadline(options.deadline);
+      return this.#engine.set(bucket, key, value, options);
+    });
+  }
 
-const subscribe: Command<Subscribed> = {
-  run(host, reader) {
-    const query = readSubscribeQuery(reader);
-    const window = readUintOrNull(reader) ?? Infinity;
-    if (query.bucket !== undefined) checkBucket(query.bucket);
-    else if (query.prefix !== undefined) {
-      throw new FirkinError("INVALID", "Cannot subscribe to a prefix: it needs a bucket");
+  /** Deletes a key. With a condition as `set`. */
+  delete(principal: Principal, bucket: string, key: Uint8Array, options: DeleteOptions = {}): Answer<WriteResult> {
+    return this.#run(COMMANDS.delete, principal, bucket, () => {
+      if (options.ifRevision !== undefined) this.#checkCondition(principal, bucket, options.ifRevision);
+      checkKey(key, this.#limits);
+      return this.#engine.delete(bucket, key, options);
+    });
+  }
+
+  /** Moves the deadline of a key, or drops it when `deadline` is undefined. */
+  touch(
+    principal: Principal,
+    bucket: string,
+    key: Uint8Array,
+    deadline: Deadline | undefined,
+  ): Answer<WriteResult> {
+    return this.#run(COMMANDS.touch, principal, bucket, () => {
+      checkKey(key, this.#limits);
+      checkDeadline(deadline);
+      return this.#engine.touch(bucket, key, deadline);
+    });
+  }
+
+  /** Adds to a number. */
+  increment(
+    principal: Principal,
+    bucket: string,
+    key: Uint8Array,
+    by: number,
+  ): Answer<{ value: number; revision: number }> {
+    return this.#run(COMMANDS.increment, principal, bucket, () => {
+      checkKey(key, this.#limits);
+      if (!Number.isFinite(by)) throw new FirkinError("INVALID", `Cannot increment by ${by}: it is not finite`);
+      return this.#engine.increment(bucket, key, by);
+    });
+  }
+
+  /** Reads and deletes a key; of many takers one gets it. */
+  take(principal: Principal, bucket: string, key: Uint8Array): Answer<Entry | undefined> {
+    return this.#run(COMMANDS.take, principal, bucket, () => {
+      checkKey(key, this.#limits);
+      return this.#engine.take(bucket, key);
+    });
+  }
+
+  /** All of the operations or none. A check needs the right to read its bucket, a set and a delete to write it. */
+  atomic(principal: Principal, operations: readonly Operation[]): Answer<AtomicResult> {
+    return this.#run(COMMANDS.atomic, principal, undefined, () => {
+      for (const { type, bucket } of operations) {
+        this.#authorise(principal, type === "check" ? "read" : "write", bucket);
+      }
+      for (const operation of operations) {
+        this.#checkBucket(operation.bucket);
+        if (operation.type === "check") checkRevision(operation.revision);
+        if (operation.type !== "set") continue;
+        checkContent(operation.content);
+        checkDeadline(operation.deadline);
+      }
+      checkBatch(operations, this.#limits);
+      return this.#engine.atomic(operations);
+    });
+  }
+
+  // --- subscriptions ---
+
+  /**
+   * Subscribes to a bucket, to the keys in it with a prefix, or to all buckets. Returns at once, so that the caller can
+   * close it whatever comes; it is counted then. What `ready` and `next` fail with goes through {@link failureOf}.
+   */
+  subscribe(principal: Principal, query: SubscribeQuery): EngineSubscription {
+    const { bucket, prefix } = query;
+    return this.#run<EngineSubscription>(COMMANDS.subscribe, principal, bucket, () => {
+      if (prefix !== undefined && bucket === undefined) {
+        throw new FirkinError("INVALID", "Cannot subscribe to a prefix: it needs a bucket");
+      }
+      if (prefix !== undefined && prefix.length > 0) checkKey(prefix, this.#limits);
+      return this.#engine.subscribe(query);
+    }) as EngineSubscription;
+  }
+
+  // --- the store as a whole ---
+
+  /** Figures about the engine and the server. */
+  stats(principal: Principal): Answer<EngineStats> {
+    return this.#run(COMMANDS.stats, principal, undefined, async () => {
+      return { ...await this.#engine.stats(), ...this.#metrics.read() };
+    });
+  }
+
+  /** Resolves when everything acknowledged before the call is on stable storage. */
+  sync(principal: Principal): Answer<void> {
+    return this.#run(COMMANDS.sync, principal, undefined, () => this.#engine.sync());
+  }
+
+  /** Gives back the space of dead records. */
+  compact(principal: Principal): Answer<void> {
+    return this.#run(COMMANDS.compact, principal, undefined, () => this.#engine.compact());
+  }
+
+  // --- calls ---
+
+  /** Runs one call: its rights, its handler, which checks the other arguments first, and its count. */
+  #run<Result>(
+    command: Command,
+    principal: Principal,
+    bucket: string | undefined,
+    handler: () => Answer<Result>,
+  ): Answer<Result> {
+    const metrics = this.#metrics;
+    const beganAt = metrics.beganAt();
+    let result: Answer<Result>;
+    try {
+      this.#admit(command, principal, bucket);
+      result = handler();
+    } catch (error) {
+      throw this.#failed(command, error);
     }
-    if ((query.prefix?.length ?? 0) > host.limits.keyBytesMax) throw keyTooLarge(host, query.prefix!);
-    return host.subscribe(query, window);
-  },
-  write(writer, { channel, cursor }) {
-    writer.uint(channel);
-    writer.text(cursor);
-  },
-  done: (host, { channel }) => host.start(channel),
-};
-
-const unsubscribe: Command<void> = {
-  run: (host, reader) => host.unsubscribe(reader.uint()),
-  write: writeNothing,
-};
-
-const more: Command<void> = {
-  run: (host, reader) => host.grant(reader.uint(), reader.uint()),
-  write: writeNothing,
-};
-
-const stats: Command<EngineStats> = {
-  run: (host) => host.stats(),
-  write(writer, figures) {
-    const entries = Object.entries(figures);
-    writer.array(entries.length);
-    for (const [name, value] of entries) {
-      writer.array(2);
-      writer.text(name);
-      writer.number(value);
+    if (!(result instanceof Promise)) {
+      metrics.answeredAtOnce(command.place, beganAt);
+      return result;
     }
-  },
-};
+    return this.#watch(command, beganAt, result);
+  }
 
-const ping: Command<void> = { run: () => {}, write: writeNothing };
-const sync: Command<void> = { run: (host) => host.engine.sync(), write: writeNothing };
-const compact: Command<void> = { run: (host) => host.engine.compact(), write: writeNothing };
+  #admit(command: Command, principal: Principal, bucket: string | undefined): void {
+    const { expiresAt } = principal;
+    if (expiresAt !== undefined && expiresAt <= this.#options.clock.wall()) {
+      throw new FirkinError("UNAUTHORIZED", "Cannot go on: the credentials have expired");
+    }
+    for (const right of command.rights) this.#authorise(principal, right, bucket);
+    if (bucket !== undefined) this.#checkBucket(bucket);
+  }
 
-/** The commands by the number of their operation. */
-export const COMMANDS: readonly Command[] = commandsByNumber({
-  hello,
-  get,
-  getMany,
-  set,
-  delete: remove,
-  touch,
-  increment,
-  list,
-  subscribe,
-  unsubscribe,
-  ping,
-  stats,
-  sync,
-  compact,
-  more,
-  take,
-  has,
-  atomic,
-});
+  #watch<Result>(command: Command, beganAt: number, result: Promise<Result>): Promise<Result> {
+    return result.then((value) => {
+      this.#metrics.answered(command.place, beganAt);
+      return value;
+    }, (error: unknown) => {
+      throw this.#failed(command, error);
+    });
+  }
 
-function commandsByNumber(commands: Record<keyof typeof OP, Command>): readonly Command[] {
-  const byNumber: Command[] = [];
-  for (const [name, op] of Object.entries(OP)) byNumber[op] = commands[name as keyof typeof OP];
-  return byNumber;
-}
+  #failed(command: Command, error: unknown): FirkinError {
+    const failure = failureOf(error, this.#options.onFailure);
+    this.#metrics.failed(command.place, failure.code);
+    return failure;
+  }
 
-function readBucket(reader: CborReader): string {
-  const bucket = reader.text();
-  checkBucket(bucket);
-  return bucket;
-}
+  #authorise(principal: Principal, right: Right, bucket: string | undefined): void {
+    if (principal.allows(right, bucket)) return;
+    const where = bucket === undefined ? "in the whole store" : "in this bucket";
+    throw new FirkinError("FORBIDDEN", `Cannot do that: the right to ${right} ${where} is missing`);
+  }
 
-function checkBucket(bucket: string): void {
-  if (!isBucketName(bucket)) {
-    throw new FirkinError("INVALID", "Cannot use a bucket: its name is not of a-z, 0-9, _ and -, at most 64 long");
+  #checkBucket(bucket: string): void {
+    if (bucket === this.#bucket) return;
+    if (!isBucketName(bucket)) {
+      throw new FirkinError("INVALID", "Cannot use a bucket: its name is not of a-z, 0-9, _ and -, at most 64 long");
+    }
+    this.#bucket = bucket;
+  }
+
+  #checkCondition(principal: Principal, bucket: string, ifRevision: number): void {
+    this.#authorise(principal, "read", bucket);
+    checkRevision(ifRevision);
+  }
+
+  // --- engines that read nothing at once ---
+
+  /** Such an engine's `get` may take a key before anybody knows that it is single-read: not for one who may not. */
+  async #getLater(principal: Principal, bucket: string, key: Uint8Array): Promise<Entry | undefined> {
+    if (principal.allows("write", bucket)) return await this.#engine.get(bucket, key);
+    const entry = await this.#peekLater(bucket, key);
+    if (entry?.once === true) this.#authorise(principal, "write", bucket);
+    return entry;
+  }
+
+  /** A listing takes nothing. */
+  async #peekLater(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
+    const wanted = key.slice();
+    const [entry] = (await this.#engine.list(bucket, { start: key, limit: 1 })).entries;
+    return entry !== undefined && compareBytes(entry.key, wanted) === 0 ? entry : undefined;
   }
 }
 
-function readKey(host: CommandHost, reader: CborReader): Uint8Array {
-  const key = reader.bytes();
-  if (key.length === 0) throw new FirkinError("INVALID", "Cannot use a key: it is empty");
-  if (key.length > host.limits.keyBytesMax) throw keyTooLarge(host, key);
-  return key;
+/**
+ * What a client is told of whatever was thrown: misuse is `INVALID`; an error that is not one of ours is the server's
+ * fault, told to `report`, and nobody else's business.
+ */
+export function failureOf(error: unknown, report: (error: unknown) => void): FirkinError {
+  if (error instanceof FirkinError) return error;
+  if (error instanceof TypeError || error instanceof RangeError) {
+    return new FirkinError("INVALID", error.message, { cause: error });
+  }
+  report(error);
+  return new FirkinError("IO", "Cannot complete the request: the server failed", { cause: error });
 }
 
-function keyTooLarge(host: CommandHost, key: Uint8Array): FirkinError {
-  return new FirkinError("TOO_LARGE", `Cannot use a key of ${key.length} bytes: at most ${host.limits.keyBytesMax}`);
+// --- arguments ---
+
+function checkContent(content: number): void {
+  if (CONTENT_NAMES[content] === undefined) {
+    throw new FirkinError("INVALID", `Cannot set a value: ${content} is no content type`);
+  }
 }
 
-function writeNothing(): void {}
+function checkRevision(revision: number): void {
+  if (!Number.isSafeInteger(revision) || revision < 0) {
+    throw new FirkinError("INVALID", `Cannot ask for revision ${revision}: expected a whole number`);
+  }
+}
+
+function checkDeadline(deadline: Deadline | undefined): void {
+  if (deadline === undefined) return;
+  const milliseconds = "ttl" in deadline ? deadline.ttl : deadline.expiresAt;
+  if (!(milliseconds >= 0)) {
+    throw new FirkinError("INVALID", `Cannot set a deadline of ${milliseconds}: expected milliseconds of 0 or more`);
+  }
+}

@@ -15,7 +15,8 @@ import { FirkinError } from "../lib/base/errors.ts";
 import type { Engine } from "../lib/engine/engine.ts";
 import type { Store, StoreStats } from "../lib/store/store.ts";
 import { CLOSE, OPERATION_BYTES_MAX, SUBPROTOCOL } from "../lib/wire/protocol.ts";
-import { admit, type AdmitOptions } from "./auth.ts";
+import { admit, type AdmitOptions, EVERYONE } from "./auth.ts";
+import { Commands } from "./commands.ts";
 import { dashboardResponse } from "./dashboard.ts";
 import { Metrics } from "./metrics.ts";
 import { SERVER_LIMITS, type ServerLimits, Session, type SessionHost } from "./session.ts";
@@ -94,13 +95,16 @@ export async function serve(options: ServeOptions): Promise<Server> {
   }
   const limits = limitsOf(engine, options.limits);
   const transport = await pickTransport(options.transport, onEvent);
+  const metrics = new Metrics(clock);
+  const onFailure = (error: unknown): void => onEvent({ type: "failure", error });
   const host: SessionHost = {
-    engine,
+    commands: new Commands({ engine, limits, clock, metrics, onFailure }),
+    principal: EVERYONE,
     limits,
     clock,
-    metrics: new Metrics(),
+    metrics,
     writers: [],
-    onFailure: (error) => onEvent({ type: "failure", error }),
+    onFailure,
   };
   const front = new Front(host, {
     allowedHosts: options.allowedHosts ?? [],
@@ -118,7 +122,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
     hostname,
     port: listener.port,
     transport: transport.name,
-    stats: () => host.metrics.read(),
+    stats: () => metrics.read(),
     async close() {
       await front.end();
       await listener.close();

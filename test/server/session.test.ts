@@ -3,11 +3,12 @@ import { ManualClock } from "../../lib/base/clock.ts";
 import { CONTENT } from "../../lib/base/codec.ts";
 import { type ErrorCode, errorCodeOf } from "../../lib/base/errors.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
+import type { Engine } from "../../lib/engine/engine.ts";
 import { OP, type OpName, SHAPES } from "../../lib/wire/protocol.ts";
-import { Metrics } from "../../server/metrics.ts";
+import { EVERYONE, type Principal } from "../../server/auth.ts";
 import { SERVER_LIMITS, type ServerLimits, Session, type SessionHost } from "../../server/session.ts";
 import { bytesOf } from "../suites/engine_subject.ts";
-import { openMemoryEngine, settled } from "../wire/loopback.ts";
+import { hostOf, openMemoryEngine, settled } from "../wire/loopback.ts";
 import { engineOf, type Item, message, mutated, Peer, REQUESTS } from "./peer.ts";
 
 describe("Session", () => {
@@ -15,6 +16,10 @@ describe("Session", () => {
   let clock: ManualClock;
   let host: SessionHost;
   const failures: unknown[] = [];
+
+  function hostOn(served: Engine): SessionHost {
+    return hostOf(served, {}, clock, (error) => failures.push(error));
+  }
 
   function connect(limits: Partial<ServerLimits> = {}): Peer {
     const peer = new Peer({ ...host, limits: { ...SERVER_LIMITS, ...limits } });
@@ -26,14 +31,7 @@ describe("Session", () => {
     clock = new ManualClock();
     engine = await openMemoryEngine();
     failures.length = 0;
-    host = {
-      engine,
-      limits: SERVER_LIMITS,
-      clock,
-      metrics: new Metrics(),
-      writers: [],
-      onFailure: (error) => failures.push(error),
-    };
+    host = hostOn(engine);
   });
   afterEach(() => engine.close());
 
@@ -258,7 +256,7 @@ describe("Session", () => {
     });
 
     test("Session answers IO, not more, when the engine fails unexpectedly", async () => {
-      host = { ...host, engine: { ...engineOf(engine), sync: () => Promise.reject(new Error("secret path /srv")) } };
+      host = hostOn({ ...engineOf(engine), sync: () => Promise.reject(new Error("secret path /srv")) });
       const peer = connect();
       peer.send([OP.sync, 1]);
       await settled();
@@ -479,7 +477,7 @@ describe("Session", () => {
         running--;
         return await engine.list(...args);
       };
-      host = { ...host, engine: { ...engineOf(engine), list } };
+      host = hostOn({ ...engineOf(engine), list });
       const peer = connect();
       peer.send(
         ...Array.from({ length: 20 }, (_, index) => [OP.list, index + 1, "b", null, null, null, null, false, 5]),
@@ -503,6 +501,37 @@ describe("Session", () => {
       dropping.message(message([OP.hello, 1, 1, null]));
       expect(peer.closedWith).toBe(4408);
     });
+  });
+
+  test("Session asks with the principal that it has when a request comes", async () => {
+    const nobody: Principal = { name: "nobody", allows: () => false };
+    host = { ...host, principal: nobody };
+    const peer = connect();
+    for (const name of Object.keys(OP) as OpName[]) {
+      if (["hello", "ping", "more", "unsubscribe"].includes(name)) continue;
+      peer.send([OP[name], 7, ...REQUESTS[name]]);
+      expect([name, peer.errorCode()]).toEqual([name, "FORBIDDEN"]);
+    }
+    peer.session.principal = EVERYONE;
+    peer.send([OP.get, 1, "b", bytesOf("k")], [OP.sync, 2]);
+    peer.session.principal = nobody;
+    await settled();
+    expect(peer.frames()).toEqual([[0, 1, null], [0, 2]]);
+  });
+
+  test("Session times requests until the replies that are there at once are handed over", () => {
+    const slow = new Session({
+      remoteAddress: "",
+      send: () => {
+        clock.advance(5);
+        return true;
+      },
+      bufferedBytes: () => 0,
+      close: () => {},
+    }, host);
+    slow.message(message([OP.hello, 1, 1, null], [OP.get, 2, "b", bytesOf("k")], [OP.get, 3, "b", bytesOf("k")]));
+    expect(host.metrics.count("get", "answered")).toBe(2);
+    expect(host.metrics.latency("get").quantile(0)).toBeGreaterThanOrEqual(5_000);
   });
 
   test("Session.end() answers what runs and takes no more", async () => {

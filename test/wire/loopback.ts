@@ -12,6 +12,8 @@ import type { Engine } from "../../lib/engine/engine.ts";
 import { connectEngine, type RemoteEngine } from "../../lib/engine/remote.ts";
 import { MemoryFileSystem } from "../../lib/fs/memory.ts";
 import type { LinkOptions, Socket } from "../../lib/wire/link.ts";
+import { EVERYONE } from "../../server/auth.ts";
+import { Commands } from "../../server/commands.ts";
 import { Metrics } from "../../server/metrics.ts";
 import { SERVER_LIMITS, type ServerLimits, Session, type SessionHost } from "../../server/session.ts";
 import type { Connection } from "../../server/transports/transport.ts";
@@ -129,6 +131,19 @@ class Wire implements Socket {
   }
 }
 
+/** What the sessions of a server share. */
+export function hostOf(
+  engine: Engine,
+  limits: Partial<ServerLimits> = {},
+  clock: Clock = systemClock,
+  onFailure: (error: unknown) => void = () => {},
+): SessionHost {
+  const metrics = new Metrics(clock);
+  const all = { ...SERVER_LIMITS, ...limits };
+  const commands = new Commands({ engine, limits: all, clock, metrics, onFailure });
+  return { commands, principal: EVERYONE, limits: all, clock, metrics, writers: [], onFailure };
+}
+
 /** A server in this process, and the sockets that lead to it. */
 export class Loopback {
   readonly host: SessionHost;
@@ -145,14 +160,7 @@ export class Loopback {
   stalled = false;
 
   constructor(engine: Engine, limits: Partial<ServerLimits> = {}, clock: Clock = systemClock) {
-    this.host = {
-      engine,
-      limits: { ...SERVER_LIMITS, ...limits },
-      clock,
-      metrics: new Metrics(),
-      writers: [],
-      onFailure: (error) => this.failures.push(error),
-    };
+    this.host = hostOf(engine, limits, clock, (error) => this.failures.push(error));
   }
 
   /** What a client opens its socket with. */

@@ -1,0 +1,87 @@
+import { describe, expect, test } from "bun:test";
+import { ManualClock } from "../../lib/base/clock.ts";
+import { Histogram, Metrics, OPERATIONS } from "../../server/metrics.ts";
+
+const GET = OPERATIONS.indexOf("get");
+const SET = OPERATIONS.indexOf("set");
+
+describe("Histogram", () => {
+  test("Histogram.quantile() is never below what was recorded, and at most an eighth above", () => {
+    for (let microseconds = 0; microseconds < 2 ** 30; microseconds = Math.ceil(microseconds * 1.01) + 1) {
+      const histogram = new Histogram();
+      histogram.record(microseconds / 1_000 + 1e-9, 1);
+      const found = histogram.quantile(0.5);
+      expect(found).toBeGreaterThanOrEqual(microseconds);
+      expect(found).toBeLessThanOrEqual(microseconds * 1.125);
+    }
+  });
+
+  test("Histogram.quantile() counts times, and calls of any length", () => {
+    const histogram = new Histogram();
+    expect(histogram.quantile(0.5)).toBe(0);
+    histogram.record(0.002, 98);
+    histogram.record(0.005, 1);
+    histogram.record(1e12, 1);
+    expect([0, 0.5, 0.98, 0.99, 1].map((share) => histogram.quantile(share))).toEqual([2, 2, 2, 5, 2 ** 30 - 1]);
+  });
+});
+
+describe("Metrics", () => {
+  test("Metrics times calls that came together from begin() to end()", () => {
+    const clock = new ManualClock();
+    const metrics = new Metrics(clock);
+    metrics.begin();
+    const beganAt = metrics.beganAt();
+    metrics.answeredAtOnce(GET, beganAt);
+    clock.advance(1);
+    metrics.begin();
+    metrics.answeredAtOnce(GET, metrics.beganAt());
+    metrics.answeredAtOnce(SET, metrics.beganAt());
+    metrics.end();
+    expect([metrics.latency("get").quantile(1), metrics.count("get", "answered")]).toEqual([0, 2]);
+    clock.advance(3);
+    metrics.end();
+    for (const name of ["get", "set"] as const) {
+      expect(metrics.latency(name).quantile(0)).toBeGreaterThanOrEqual(4_000);
+      expect(metrics.latency(name).quantile(1)).toBeLessThan(4_500);
+    }
+    metrics.begin();
+    metrics.answeredAtOnce(SET, metrics.beganAt());
+    metrics.end();
+    expect(metrics.latency("set").quantile(0.5)).toBe(0);
+    expect(metrics.latency("get").quantile(0)).toBeGreaterThanOrEqual(4_000);
+  });
+
+  test("Metrics times a call outside by itself, and each row of answers anew", async () => {
+    const clock = new ManualClock();
+    const metrics = new Metrics(clock);
+    const beganAt = metrics.beganAt();
+    clock.advance(2);
+    metrics.answeredAtOnce(GET, beganAt);
+    expect(metrics.latency("get").quantile(1)).toBeGreaterThanOrEqual(2_000);
+    await Promise.resolve();
+    await Promise.resolve();
+    clock.advance(2);
+    metrics.answered(GET, beganAt);
+    expect(metrics.latency("get").quantile(1)).toBeGreaterThanOrEqual(4_000);
+    expect(metrics.latency("get").quantile(0.5)).toBeLessThan(2_250);
+  });
+
+  test("Metrics.read() names what happened", () => {
+    const metrics = new Metrics(new ManualClock());
+    metrics.answeredAtOnce(GET, 0);
+    metrics.failed(GET, "FORBIDDEN");
+    metrics.failed(GET, "FORBIDDEN");
+    metrics.failed(SET, "FULL");
+    const read = metrics.read();
+    const told = Object.entries(read).filter(([name, count]) => /[.](get|set)([.]|$)/.test(name) && count >= 0);
+    expect(told).toEqual([
+      ["server.op.get", 1],
+      ["server.failed.get.FORBIDDEN", 2],
+      ["server.p50Us.get", 0],
+      ["server.p99Us.get", 0],
+      ["server.op.set", 0],
+      ["server.failed.set.FULL", 1],
+    ]);
+  });
+});
