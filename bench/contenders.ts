@@ -24,9 +24,9 @@ import { KEY_BYTES, type MaybePromise, setAll, type Write } from "./workload.ts"
 
 /**
  * What a contender is opened for: everything in memory; a cache of a hundredth of the data; each write on stable
- * storage; nothing in memory but what every key needs.
+ * storage; nothing in memory but what every key needs; nothing in particular.
  */
-export type Purpose = "resident" | "cold" | "durable" | "lean";
+export type Purpose = "resident" | "cold" | "durable" | "lean" | "plain";
 
 /** What is known before a contender is opened. */
 export interface Setting {
@@ -102,6 +102,8 @@ function firkinOptions({ folder, purpose, keys, valueBytes }: Setting): OpenOpti
     case "lean":
       // What the active segment holds is at most a byte per key, when there are a million.
       return { path: folder, sync: "os", cacheBytesMax: 0, segmentBytesMax: MIB };
+    case "plain":
+      return { path: folder, sync: "os" };
   }
 }
 
@@ -137,7 +139,7 @@ export const FIRKIN: Kind = {
   name: "firkin",
   policy: "os",
   durablePolicy: "always",
-  purposes: ["resident", "cold", "durable", "lean"],
+  purposes: ["resident", "cold", "durable", "lean", "plain"],
   keeps: true,
   finds: true,
   open: openFirkin,
@@ -166,7 +168,7 @@ function openMap(): Contender {
 export const MAP: Kind = {
   name: "Map",
   policy: "memory alone",
-  purposes: ["resident", "lean"],
+  purposes: ["resident", "lean", "plain"],
   keeps: false,
   finds: true,
   // deno-lint-ignore require-await

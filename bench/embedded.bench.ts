@@ -37,7 +37,7 @@ interface Setup {
 }
 
 const SETUPS: readonly Setup[] = [
-  { keys: 1_000_000, valueBytes: 100, purposes: ["resident", "cold", "durable", "lean"] },
+  { keys: 1_000_000, valueBytes: 100, purposes: ["resident", "cold", "durable", "lean", "plain"] },
   { keys: 200_000, valueBytes: 1_024, purposes: ["resident", "cold"] },
 ];
 const QUICK_KEYS = 50_000;
@@ -48,10 +48,22 @@ const QUICK_PHASE_MS = 150;
 
 /** How the phases of each purpose begin: a purpose of which nothing is asked is not run. */
 const PHASES: Readonly<Record<Purpose, readonly string[]>> = {
-  resident: ["load", "memory, RSS", "disk", "get uniform", "get hot", "get missing", "overwrite", "zipf", "reopen"],
+  resident: [
+    "load",
+    "setMany",
+    "memory, RSS",
+    "disk",
+    "get uniform",
+    "get hot",
+    "get missing",
+    "overwrite",
+    "zipf",
+    "reopen",
+  ],
   cold: ["get, not in memory"],
   durable: ["durable"],
-  lean: ["set, one by one", "longest pause", "memory beside values", "open"],
+  lean: ["memory beside values", "open"],
+  plain: ["set, one by one", "longest pause"],
 };
 
 /** What the project sets itself, for values of 100 bytes. */

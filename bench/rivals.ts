@@ -7,9 +7,9 @@
  *
  * - lmdb, tuned: `encoding: "binary"` and `getBinary`; `noSync` (its form of policy `os`: the system writes when it
  *   likes, and a crash of the machine may cost the whole store, not its end alone); `useWritemap`, which halves a load,
- *   and `noMemInit`. Read-ahead and page size are left alone: the data is in memory. Each `put` has its promise, awaited
- *   in groups; `setMany` is a synchronous transaction.
- * - lmdb, default: nothing but the path. Values are encoded and decoded (msgpack); commits are synced in the background.
+ *   and `noMemInit`. Read-ahead and page size are left alone: the data is in memory. Each `put` has its promise,
+ *   awaited in groups; `setMany` is a synchronous transaction.
+ * - lmdb, default: nothing but the path. Values pass through msgpack; commits are synced in the background.
  * - classic-level: a block cache that holds the data, and no compression, which values without a pattern do not need;
  *   `batch`; no sync.
  * - SQLite: WAL and `synchronous = NORMAL`, which syncs at checkpoints; a page cache and a memory map that hold the

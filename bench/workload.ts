@@ -147,7 +147,7 @@ export class Workload {
     }
   }
 
-  /** The key of a number: one flat string. A concatenation would be flattened by its first reader, in the timed part. */
+  /** The key of a number: one flat string. A concatenation would be flattened by who reads it, in the timed part. */
   key(index: number): string {
     const bytes = this.#keyBytes;
     let bits = mix(index); // A bijection: no two keys are equal.
