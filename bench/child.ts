@@ -21,15 +21,23 @@ export interface Child {
   readonly ended: Promise<number | null>;
 }
 
-/** Starts `path`, as it is called from this folder, and hands out what it says on one of its streams. */
-export function startChild(path: string, args: readonly string[], stream: "stdout" | "stderr"): Child {
+/**
+ * Starts `path`, as it is called from this folder, and hands out what it says on one of its streams. The flags are for
+ * V8, where that is the engine.
+ */
+export function startChild(
+  path: string,
+  args: readonly string[],
+  stream: "stdout" | "stderr",
+  flags: readonly string[] = [],
+): Child {
   // On Node all files are compiled.
   const compiled = import.meta.url.endsWith(".js");
   const file = fileURLToPath(new URL(compiled ? path.replace(/\.ts$/, ".js") : path, import.meta.url));
   const options = {
     bun: [],
-    deno: ["run", "-A", "--no-check", "--v8-flags=--expose-gc,--max-old-space-size=12288"],
-    node: ["--expose-gc", "--max-old-space-size=12288"],
+    deno: ["run", "-A", "--no-check", ...flags.length > 0 ? [`--v8-flags=${flags.join(",")}`] : []],
+    node: flags,
   }[runtime().name];
   const other = stream === "stdout" ? "inherit" : "ignore";
   const child = spawn(process.execPath, [...options, file, ...args], {

@@ -23,10 +23,10 @@ import { open, type OpenOptions } from "../mod.ts";
 import { KEY_BYTES, type MaybePromise, setAll, type Write } from "./workload.ts";
 
 /**
- * What a contender is opened for: everything in memory; a cache of a hundredth of the data; each write on stable
- * storage; nothing in memory but what every key needs; nothing in particular.
+ * What a contender is opened for: to hold everything in memory; to hold a hundredth of the data in memory, and what
+ * every key needs; to have each write on stable storage; nothing in particular.
  */
-export type Purpose = "resident" | "cold" | "durable" | "lean" | "plain";
+export type Purpose = "resident" | "lean" | "durable" | "plain";
 
 /** What is known before a contender is opened. */
 export interface Setting {
@@ -50,8 +50,10 @@ export interface Contender {
   /** Returns when what was written leaves no work behind. */
   settle?(): Promise<void>;
   close(): MaybePromise<void>;
-  /** Bytes of memory that hold values, as far as the contender knows. */
+  /** Bytes of memory that hold values. Where it is known, what else is in memory can be told. */
   valuesInMemory?(): MaybePromise<number>;
+  /** Bytes of files that hold no data, however much data there is. */
+  spareBytes?(): Promise<number>;
 }
 
 /** A kind of contender, before it is opened. */
@@ -92,16 +94,11 @@ function firkinOptions({ folder, purpose, keys, valueBytes }: Setting): OpenOpti
   switch (purpose) {
     case "resident":
       return { path: folder, sync: "os", cacheBytesMax: 4 * dataBytes + 64 * MIB };
-    case "cold": {
-      // The active segment is in memory whatever the cache: with eight segments or more, the first ones are not.
-      const segmentBytesMax = Math.min(Math.max(Math.floor(dataBytes / 8), MIB), 32 * MIB);
-      return { path: folder, sync: "os", cacheBytesMax: Math.floor(dataBytes / 100), segmentBytesMax };
-    }
+    case "lean":
+      // The active segment is in memory whatever the cache: here it is a byte per key, when there are a million.
+      return { path: folder, sync: "os", cacheBytesMax: Math.floor(dataBytes / 100), segmentBytesMax: MIB };
     case "durable":
       return { path: folder, sync: "always" };
-    case "lean":
-      // What the active segment holds is at most a byte per key, when there are a million.
-      return { path: folder, sync: "os", cacheBytesMax: 0, segmentBytesMax: MIB };
     case "plain":
       return { path: folder, sync: "os" };
   }
@@ -131,6 +128,7 @@ async function openFirkin(setting: Setting): Promise<Contender> {
     },
     close: () => store.close(),
     valuesInMemory: async () => (await store.stats())["memory.cacheBytes"]!,
+    spareBytes: async () => (await store.stats())["reserve.bytes"]!,
   };
 }
 
@@ -139,7 +137,7 @@ export const FIRKIN: Kind = {
   name: "firkin",
   policy: "os",
   durablePolicy: "always",
-  purposes: ["resident", "cold", "durable", "lean", "plain"],
+  purposes: ["resident", "lean", "durable", "plain"],
   keeps: true,
   finds: true,
   open: openFirkin,
@@ -168,7 +166,7 @@ function openMap(): Contender {
 export const MAP: Kind = {
   name: "Map",
   policy: "memory alone",
-  purposes: ["resident", "lean", "plain"],
+  purposes: ["resident", "lean"],
   keeps: false,
   finds: true,
   // deno-lint-ignore require-await
@@ -234,7 +232,7 @@ export const FILE: Kind = {
   name: "file",
   policy: "none",
   durablePolicy: "fdatasync, preallocated",
-  purposes: ["resident", "cold", "durable"],
+  purposes: ["resident", "lean", "durable"],
   keeps: true,
   finds: false,
   // deno-lint-ignore require-await

@@ -12,6 +12,9 @@ import { startChild } from "./child.ts";
 import type { Kind, Purpose } from "./contenders.ts";
 import type { Figure, Task } from "./phases.ts";
 
+/** Keys that a Map may have in a heap of the size that V8 takes by itself. */
+const KEYS_OF_A_HEAP = 2_000_000;
+
 /** How a child ends whose contender cannot be loaded. */
 export const CANNOT_LOAD = 3;
 
@@ -67,7 +70,8 @@ export class Field {
   ): Promise<readonly Figure[] | undefined> {
     const { keys, valueBytes } = this;
     const task: Task = { contender: contender.name, purpose, keys, valueBytes, ...options };
-    const child = startChild("phases.ts", [JSON.stringify(task)], "stdout");
+    const flags = ["--expose-gc", ...keys > KEYS_OF_A_HEAP ? ["--max-old-space-size=12288"] : []];
+    const child = startChild("phases.ts", [JSON.stringify(task)], "stdout", flags);
     const figures: Figure[] = [];
     child.lines.on("line", (line) => void figures.push(JSON.parse(line) as Figure));
     const code = await child.ended;
@@ -109,7 +113,13 @@ export function contestOptions(): ContestOptions {
   };
   const only = typeof values["only"] === "string" ? values["only"].split(",").map((word) => word.trim()) : [];
   const { json, quick } = values;
-  return { json: json === true, quick: quick === true, rounds: number("rounds") ?? 3, keys: number("keys"), only };
+  return {
+    json: json === true,
+    quick: quick === true,
+    rounds: number("rounds") ?? (quick === true ? 1 : 3),
+    keys: number("keys"),
+    only,
+  };
 }
 
 /** The middle one, the smallest and the largest. */

@@ -43,16 +43,22 @@ export interface Figure {
 
 /** Operations whose inputs are made together. */
 const CHUNK = 50_000;
-const READS = 500_000;
+/** Of a round: three make 600,000. */
+const READS = 200_000;
+const OVERWRITES = 200_000;
 const HOT_KEYS = 10_000;
-const WARM_UP_READS = 100_000;
+/** Reads before reads are timed: one in so many keys in the order of the log, which touches every block; and some. */
+const WARM_UP_STEP = 20;
+const WARM_UP_READS = 50_000;
 const ZIPF_WRITES = 0.05;
 const OUTSTANDING = [1, 64, 1_024];
 const DURABLE_WRITES = 100_000;
 /** Durable writes between two looks at the clock. */
 const DURABLE_CHUNK = 1_024;
-/** The part of the keys that surely is in sealed segments when a cold store is opened. */
+/** The part of the keys that surely is in sealed segments, when these are small. */
 const SEALED = 0.75;
+/** The longest that a bare loop is watched for pauses. */
+const IDLE_MS = 2_000;
 
 /** Wall and processor time, in milliseconds. */
 class Watch {
@@ -113,33 +119,42 @@ class Run {
     await this.#load("load", (group) => this.#contender.setAll(group));
     await this.#contender.settle?.();
     this.#tell("memory, RSS", ((await memory()).rss - before.rss) / workload.keys);
-    if (this.#kind.keeps) {
-      this.#tell("disk", folderBytes(this.#folder) / workload.keys);
-    }
-    const uniform = (): number => workload.uniform();
-    await this.#read(undefined, WARM_UP_READS, uniform);
-    await this.#read("get uniform", READS, uniform);
+    if (this.#kind.keeps) await this.#reopen();
+    await this.#warmUp();
+    await this.#read("get uniform", READS, () => workload.uniform());
     if (this.#kind.finds) {
       await this.#read("get hot", READS, () => workload.hot(Math.min(HOT_KEYS, workload.keys)));
       await this.#miss();
       await this.#overwrite();
       await this.#zipf();
-      if (this.#kind.keeps) await this.#reopen("reopen");
     }
     await this.#contender.close();
     if (this.#wants("setMany")) await this.#loadMany();
   }
 
-  /** A cache of a hundredth of the data: reads of what is in sealed segments. */
-  async cold(): Promise<void> {
+  /** Little in memory: what a key takes there, and reads of what is in sealed segments. */
+  async lean(): Promise<void> {
+    const { keys } = this.#workload;
+    const before = await memory();
     await this.#open();
     await this.#load(undefined, (group) => this.#contender.setAll(group));
     await this.#contender.settle?.();
-    await this.#contender.close();
-    await this.#open();
-    const limit = Math.ceil(this.#workload.keys * SEALED);
-    await this.#read(undefined, WARM_UP_READS, () => this.#workload.uniform(limit));
-    await this.#read("get, not in memory", READS, () => this.#workload.uniform(limit));
+    const tell = async (when: string): Promise<void> => {
+      const values = await this.#contender.valuesInMemory?.();
+      if (values === undefined) return;
+      const now = await memory();
+      this.#tell(`memory beside values${when}`, (now.heap - before.heap - values) / keys);
+      this.#tell(`memory beside values${when}, RSS`, (now.rss - before.rss - values) / keys);
+    };
+    await tell("");
+    if (this.#kind.keeps) {
+      await this.#contender.close();
+      await this.#open();
+      await tell(", reopened");
+      const sealed = (): number => this.#workload.uniform(Math.ceil(keys * SEALED));
+      await this.#read(undefined, WARM_UP_READS, sealed);
+      await this.#read("get, not in memory", READS, sealed);
+    }
     await this.#contender.close();
   }
 
@@ -163,27 +178,6 @@ class Run {
       this.#tellTime(`durable, ${outstanding.toLocaleString("en")} outstanding`, watch);
     }
     if (this.#kind.finds) await this.#verify(Math.min(next, workload.keys));
-    await this.#contender.close();
-  }
-
-  /** Nothing in memory but what every key needs. */
-  async lean(): Promise<void> {
-    const { keys } = this.#workload;
-    const before = await memory();
-    await this.#open();
-    await this.#load(undefined, (group) => this.#contender.setAll(group));
-    await this.#contender.settle?.();
-    const tell = async (suffix: string): Promise<void> => {
-      const values = await this.#contender.valuesInMemory!();
-      const now = await memory();
-      this.#tell(`memory beside values${suffix}`, (now.heap - before.heap - values) / keys);
-      this.#tell(`memory beside values${suffix}, RSS`, (now.rss - before.rss - values) / keys);
-    };
-    await tell("");
-    if (this.#kind.keeps) {
-      await this.#reopen("open", true);
-      await tell(", reopened");
-    }
     await this.#contender.close();
   }
 
@@ -254,12 +248,11 @@ class Run {
     }
     this.#tellTime("set, one by one", watch);
     this.#tell("longest pause", pauses.longest);
-    // What the machine takes away by itself in as long a time.
+    // What the machine takes away by itself.
     const idle = new PauseWatch();
     idle.start();
-    for (const end = performance.now() + watch.wall; performance.now() < end;) {
-      idle.touch();
-    }
+    const end = performance.now() + Math.min(watch.wall, IDLE_MS);
+    while (performance.now() < end) idle.touch();
     this.#tell("longest pause, nothing done", idle.longest);
     await this.#verify();
   }
@@ -267,8 +260,8 @@ class Run {
   async #overwrite(): Promise<void> {
     if (!this.#wants("overwrite")) return;
     const watch = new Watch();
-    for (const total = this.#workload.keys / 2; this.#goesOn(watch, total);) {
-      const length = Math.min(CHUNK, total) / GROUP;
+    for (const total = Math.min(OVERWRITES, this.#workload.keys / 2); this.#goesOn(watch, total);) {
+      const length = Math.ceil(Math.min(CHUNK, total) / GROUP);
       await this.#write(
         watch,
         Array.from({ length }, this.#workload.overwrites),
@@ -383,18 +376,28 @@ class Run {
     await this.#verify();
   }
 
-  /** Close, open, and the first get. */
-  async #reopen(phase: string, perKey = false): Promise<void> {
+  /** Closes; what is on disk then; opens, up to the first get. */
+  async #reopen(): Promise<void> {
+    const { keys } = this.#workload;
+    const spare = await this.#contender.spareBytes?.() ?? 0;
     await this.#contender.close();
+    this.#tell("disk", (folderBytes(this.#folder) - spare) / keys);
     const index = this.#workload.uniform();
     const key = this.#workload.key(index);
     const started = performance.now();
     await this.#open();
     const seen = ends(this.#contender.get(key, index));
-    const milliseconds = performance.now() - started;
-    this.#tell(phase, perKey ? milliseconds * 1e6 / this.#workload.keys : milliseconds);
+    if (this.#kind.finds) this.#tell("open", (performance.now() - started) * 1e6 / keys);
     this.#expect(index, seen);
     await this.#verify();
+  }
+
+  async #warmUp(): Promise<void> {
+    const { keys } = this.#workload;
+    for (let index = 0; index < keys; index += WARM_UP_STEP) {
+      this.#expect(index, ends(this.#contender.get(this.#workload.key(index), index)));
+    }
+    await this.#read(undefined, WARM_UP_READS, () => this.#workload.uniform());
   }
 
   // --- figures ---

@@ -35,7 +35,7 @@ const { json, quick, rounds, keys: largest = quick ? QUICK_KEYS : SIZES.at(-1)! 
 async function measure(field: Field, round: number): Promise<void> {
   const purposes: readonly Purpose[] = round === 1 ? ["resident", "lean", "plain"] : ["resident"];
   for (const purpose of purposes) {
-    for (const kind of CONTENDERS) {
+    for (const kind of CONTENDERS.filter(({ purposes }) => purposes.includes(purpose))) {
       const only = [...DRAWN.map(([phase]) => phase), "open", "set, one by one", "longest pause"];
       const figures = await field.run(kind, purpose, { phaseMs: PHASE_MS, only });
       if (!json) continue;

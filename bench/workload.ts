@@ -161,9 +161,11 @@ export class Workload {
 
   #value(index: number, write: number): Uint8Array {
     const start = this.#start(index, write);
-    const value = new Uint8Array(this.#valueBytes);
-    value.set(this.#pool.subarray(start, start + this.#valueBytes));
-    new Uint32Array(value.buffer, 0, 2).set([index, write]);
+    const value = this.#pool.slice(start, start + this.#valueBytes);
+    for (let at = 0; at < 4; at++) {
+      value[at] = index >>> (at * 8);
+      value[at + 4] = write >>> (at * 8);
+    }
     return value;
   }
 
