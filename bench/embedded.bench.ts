@@ -62,7 +62,7 @@ const PHASES: Readonly<Record<Purpose, readonly string[]>> = {
   ],
   lean: ["memory beside values", "get, not in memory"],
   durable: ["durable"],
-  plain: ["set, one by one", "longest pause"],
+  plain: ["longest pause"],
 };
 
 /** What the project sets itself, for values of 100 bytes. */
