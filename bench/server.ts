@@ -13,6 +13,7 @@ import { temporaryFolder } from "./harness.ts";
 /** A server that runs. */
 export interface Server {
   readonly url: string;
+  readonly pid: number;
   /** Asks the process to end and resolves when it has. @throws {Error} it did not end well */
   stop(): Promise<void>;
 }
@@ -35,6 +36,7 @@ export async function startServer(sync: SyncPolicy): Promise<Server> {
   });
   return {
     url,
+    pid: child.process.pid!,
     async stop() {
       child.process.kill("SIGTERM");
       await child.ended;
