@@ -133,28 +133,37 @@ function asBuffer(value: Uint8Array): Uint8Array {
   return Buffer.from(value.buffer, value.byteOffset, value.byteLength);
 }
 
+/** Keys of one row, asked for again and again: what is prepared must not be what the collector is busy with. */
+const KEYS_OF_A_ROW = 8_192;
+
 /** Asks for `count` requests, `outstanding` at a time: as many loops, each of which asks again when it is answered. */
 async function row(contender: Contender, work: Work, outstanding: number, count: number): Promise<Took> {
   const { pid, workload } = contender;
-  const writes = Array.from({ length: count }, () => {
-    if (work === "set") return workload.overwrite();
-    const index = workload.uniform();
-    return { index, key: workload.key(index), value: undefined };
+  const first = workload.uniform();
+  const writes = Array.from({ length: KEYS_OF_A_ROW }, (_, step) => {
+    const index = (first + step) % workload.keys;
+    return work === "set" ? workload.write(index) : { key: workload.key(index), value: undefined, index };
   });
+  const wanted = writes.map(({ index }) => workload.endsOf(index));
   const waits = new Float64Array(outstanding === 1 ? count : 0);
   let next = 0;
   const loop = async (): Promise<void> => {
     while (next < count) {
       const place = next++;
-      const { key, value, index } = writes[place]!;
+      const step = place % KEYS_OF_A_ROW;
+      const { key, value } = writes[step]!;
       const asked = outstanding === 1 ? performance.now() : 0;
       if (value !== undefined) await contender.set(key, value);
-      else if (ends(await contender.get(key) ?? undefined) !== workload.endsOf(index)) {
+      else if (ends(await contender.get(key) ?? undefined) !== wanted[step]) {
         throw new Error(`Cannot trust the figures: ${key} has another value than was written`);
       }
       if (outstanding === 1) waits[place] = performance.now() - asked;
     }
   };
+  // A row may be cut anywhere: its writes are then made known one by one.
+  for (let step = work === "set" ? count : KEYS_OF_A_ROW; step < KEYS_OF_A_ROW; step++) {
+    await contender.set(writes[step]!.key, writes[step]!.value!);
+  }
   const serverBefore = cpuOf(pid);
   const clientBefore = process.cpuUsage();
   const started = performance.now();

@@ -26,6 +26,7 @@ import {
   type AtomicResult,
   checkBatch,
   checkKey,
+  checkKeyBytes,
   checkValue,
   type Deadline,
   type DeleteOptions,
@@ -42,6 +43,7 @@ import {
   PAGE_ENTRIES_MAX,
   type SetOptions,
   type SubscribeQuery,
+  type ValueReader,
   type WriteResult,
 } from "../lib/engine/engine.ts";
 import { KEYS_MAX } from "../lib/wire/protocol.ts";
@@ -126,6 +128,34 @@ export class Commands {
     }
     this.#metrics.answeredAtOnce(COMMANDS.get.place, beganAt);
     return entry;
+  }
+
+  /**
+   * As {@link Commands.get} of the key that stands in `key` from 0 to `keyBytes`, for a protocol that writes the entry
+   * down where the engine has it: `write` does that and returns true, or returns false when the key is single-read.
+   * True when it was written, false when there is no entry, and a promise of one that `write` was not asked for.
+   */
+  show(
+    principal: Principal,
+    bucket: string,
+    key: Uint8Array,
+    keyBytes: number,
+    write: ValueReader<boolean>,
+  ): boolean | Promise<Entry | undefined> {
+    const beganAt = this.#metrics.beganAt();
+    let written: boolean | undefined;
+    try {
+      this.#admit(COMMANDS.get, principal, bucket);
+      checkKeyBytes(keyBytes, this.#limits);
+      written = this.#engine.readSync === undefined ? false : this.#engine.readSync(bucket, key, keyBytes, write);
+      if (written === false) {
+        return this.#watch(COMMANDS.get, beganAt, this.#getLater(principal, bucket, key.subarray(0, keyBytes)));
+      }
+    } catch (error) {
+      throw this.#failed(COMMANDS.get, error);
+    }
+    this.#metrics.answeredAtOnce(COMMANDS.get.place, beganAt);
+    return written === true;
   }
 
   /**

@@ -33,6 +33,7 @@ import {
   writeEntry,
   writeLimits,
   writePage,
+  writeValue,
   writeWriteResult,
 } from "../lib/wire/protocol.ts";
 import type { Principal } from "./auth.ts";
@@ -40,6 +41,8 @@ import type { Answer, Commands } from "./commands.ts";
 
 /** What the reply to `hello` calls this server. */
 const SERVER_NAME = "firkin";
+/** Longer keys are looked up through a view of the message. */
+const KEY_COPIED_MAX = 256;
 
 /** A subscription as the session has registered it. */
 export interface Subscribed {
@@ -71,6 +74,11 @@ export interface FrameRequest<Result = unknown> {
   /** True when a reply may be a thousand times longer than its request: few of them run at once. */
   readonly page?: boolean;
   run(host: FrameHost, reader: CborReader): Answer<Result>;
+  /**
+   * In the place of `run`, where most answers are there at once: writes the result and returns true, or returns a
+   * promise of it with nothing written. Whoever calls forgets what was written when this throws.
+   */
+  answer?(host: FrameHost, reader: CborReader, writer: CborWriter): true | Promise<Result>;
   write(writer: CborWriter, result: Result): void;
   /** Called after the reply is written. */
   done?(host: FrameHost, result: Result): void;
@@ -108,8 +116,43 @@ const more: FrameRequest<void> = {
 
 const get: FrameRequest<Entry | undefined> = {
   run: (host, reader) => host.commands.get(host.principal, reader.text(), reader.bytes()),
+  answer(host, reader, writer) {
+    const bucket = reader.text();
+    const keyBytes = reader.span();
+    const key = keyAt(reader.source, reader.position - keyBytes, keyBytes);
+    valueWriter = writer;
+    const answer = host.commands.show(host.principal, bucket, key, keyBytes, writeShown);
+    if (answer === false) writer.null();
+    return typeof answer === "boolean" || answer;
+  },
   write: writeEntry,
 };
+
+/** A key that is looked up stands at the beginning of its bytes; a view for each would cost more than the copy. */
+const keyMemory = new Uint8Array(KEY_COPIED_MAX);
+
+function keyAt(bytes: Uint8Array, start: number, length: number): Uint8Array {
+  if (length > KEY_COPIED_MAX) return bytes.subarray(start, start + length);
+  for (let index = 0; index < length; index++) keyMemory[index] = bytes[start + index]!;
+  return keyMemory;
+}
+
+/** Where {@link writeShown} writes: it is called by the engine, and a function made for each call would cost more. */
+let valueWriter: CborWriter;
+
+/** Writes an entry as {@link writeEntry} does, from where the engine has it; not one of a single-read key. */
+function writeShown(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  content: number,
+  once: boolean,
+  revision: number,
+  expiresAt: number,
+): boolean {
+  if (!once) writeValue(valueWriter, bytes, start, end, content, revision, expiresAt);
+  return !once;
+}
 
 const getMany: FrameRequest<(Entry | undefined)[]> = {
   page: true,

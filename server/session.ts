@@ -31,7 +31,7 @@ import {
 } from "../lib/wire/protocol.ts";
 import type { Principal } from "./auth.ts";
 import { type Commands, failureOf } from "./commands.ts";
-import { FRAME_REQUESTS, type FrameHost, type Subscribed } from "./frames.ts";
+import { FRAME_REQUESTS, type FrameHost, type FrameRequest, type Subscribed } from "./frames.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Connection, ConnectionHandlers } from "./transports/transport.ts";
 
@@ -42,6 +42,8 @@ const OUTBOUND_FACTOR_MAX = 8;
 /** Writers kept for the next session that has something to say. */
 const WRITERS_KEPT = 64;
 const SETTLED = Promise.resolve();
+/** What a request is when its reply has been written. */
+const ANSWERED = Symbol("answered");
 const ID_MAX = 2 ** 32 - 1;
 
 /** The limits of a server: those that it tells its clients, and its own. */
@@ -259,7 +261,8 @@ export class Session implements ConnectionHandlers, FrameHost {
       const request = FRAME_REQUESTS[op];
       if (request === undefined) throw new FirkinError("NOT_SUPPORTED", `Cannot run operation ${op}: there is none`);
       expectItems(items, 2 + SHAPES[op]!.args);
-      const result = request.run(this, reader);
+      const result = request.answer === undefined ? request.run(this, reader) : this.#answer(request, id, reader);
+      if (result === ANSWERED) return;
       if (result instanceof Promise) this.#wait(id, op, result);
       else this.#reply(id, op, result);
     } catch (error) {
@@ -269,6 +272,31 @@ export class Session implements ConnectionHandlers, FrameHost {
       reader.skip();
       this.#fail(id, error);
     }
+  }
+
+  /** Lets a request write its own reply; what comes later is returned as a promise. */
+  #answer(request: FrameRequest, id: number, reader: CborReader): unknown {
+    const writer = this.#output();
+    const start = writer.length;
+    try {
+      this.#replyHead(writer, id, 1);
+      const later = request.answer!(this, reader, writer);
+      if (later !== true) {
+        writer.rewind(start);
+        return later;
+      }
+    } catch (error) {
+      writer.rewind(start);
+      throw error;
+    }
+    if (writer.length > REPLY_FLUSH_BYTES) this.#flush();
+    return ANSWERED;
+  }
+
+  #replyHead(writer: CborWriter, id: number, results: number): void {
+    writer.array(2 + results);
+    writer.uint(FRAME.reply);
+    writer.uint(id);
   }
 
   #wait(id: number, op: number, result: Promise<unknown>): void {
@@ -299,9 +327,7 @@ export class Session implements ConnectionHandlers, FrameHost {
     const writer = this.#output();
     const start = writer.length;
     try {
-      writer.array(2 + SHAPES[op]!.results);
-      writer.uint(FRAME.reply);
-      writer.uint(id);
+      this.#replyHead(writer, id, SHAPES[op]!.results);
       request.write(writer, result);
     } catch (error) {
       writer.rewind(start);

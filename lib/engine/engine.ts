@@ -54,8 +54,9 @@ export interface Entry {
 }
 
 /**
- * Looks at a value where the engine has it: it stands in `bytes` from `start` to `end` until the call returns, and must
- * not be written to. Of a single-read key (`once`) nothing is shown: `start` is `end`.
+ * Looks at an entry where the engine has it: its value stands in `bytes` from `start` to `end` until the call returns,
+ * and must not be written to. Of a single-read key (`once`) nothing is shown: `start` is `end`. `expiresAt` is NaN when
+ * the key does not expire.
  */
 export type ValueReader<Result> = (
   bytes: Uint8Array,
@@ -63,6 +64,8 @@ export type ValueReader<Result> = (
   end: number,
   content: Content,
   once: boolean,
+  revision: number,
+  expiresAt: number,
 ) => Result;
 
 /** When a key ends: `ttl` milliseconds from when the engine takes the write, or at `expiresAt` (epoch ms). */
@@ -226,6 +229,16 @@ export interface Engine {
    * undefined when the key is missing. Makes no object and copies nothing, and takes nothing.
    */
   readSync?<Result>(bucket: string, key: Uint8Array, keyBytes: number, read: ValueReader<Result>): Result | undefined;
+  /**
+   * Where values come from afar: as `get`, but what `read` makes of the value of the key that stands in `key` from 0 to
+   * `keyBytes`. Copies neither, and shows what was taken.
+   */
+  read?<Result>(
+    bucket: string,
+    key: Uint8Array,
+    keyBytes: number,
+    read: ValueReader<Result>,
+  ): Promise<Result | undefined>;
   /** The entry of a key; a single-read key is taken. */
   get(bucket: string, key: Uint8Array): Promise<Entry | undefined>;
   /** Entries in the order of `keys`; single-read keys are taken. */

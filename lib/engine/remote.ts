@@ -22,6 +22,7 @@ import {
   readAtomicResult,
   readEntry,
   readPage,
+  readValue,
   readWriteResult,
   WINDOW_BYTES,
   WORD,
@@ -36,6 +37,7 @@ import {
   type ChangeEvent,
   checkBatch,
   checkKey,
+  checkKeyBytes,
   checkValue,
   type Deadline,
   type DeleteOptions,
@@ -51,6 +53,7 @@ import {
   type Operation,
   type SetOptions,
   type SubscribeQuery,
+  type ValueReader,
   type WriteResult,
 } from "./engine.ts";
 
@@ -97,6 +100,24 @@ export class RemoteEngine implements Engine {
     );
   }
 
+  read<Result>(
+    bucket: string,
+    key: Uint8Array,
+    keyBytes: number,
+    read: ValueReader<Result>,
+  ): Promise<Result | undefined> {
+    const link = this.#link;
+    try {
+      const writer = link.begin(OP.get);
+      writer.text(bucket);
+      checkKeyBytes(keyBytes, link.limits);
+      writer.bytes(key, 0, keyBytes);
+      return link.send(readValue, read);
+    } catch (error) {
+      return link.refuse(error);
+    }
+  }
+
   has(bucket: string, key: Uint8Array): Promise<boolean> {
     return this.#link.request(
       OP.has,
@@ -125,20 +146,21 @@ export class RemoteEngine implements Engine {
 
   set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult> {
     const { content, deadline, ifRevision, once = false } = options;
-    const own = ifRevision === undefined ? key : key.slice();
-    return this.#link.request(
-      OP.set,
-      (writer) => {
-        this.#write(writer, bucket, key);
-        checkValue(value, this.limits);
-        writer.uint(content);
-        writer.bytes(value);
-        writeDeadline(writer, deadline);
-        writeUintOrNull(writer, ifRevision);
-        writer.bool(once);
-      },
-      (reader) => readWriteResult(reader, own),
-    );
+    const link = this.#link;
+    try {
+      const writer = link.begin(OP.set);
+      this.#write(writer, bucket, key);
+      checkValue(value, link.limits);
+      writer.uint(content);
+      writer.bytes(value);
+      writeDeadline(writer, deadline);
+      writeUintOrNull(writer, ifRevision);
+      writer.bool(once);
+      // Without a condition nothing stands in its way, and nobody asks for the key.
+      return link.send(readWriteResult, ifRevision === undefined ? key : key.slice());
+    } catch (error) {
+      return link.refuse(error);
+    }
   }
 
   atomic(operations: readonly Operation[]): Promise<AtomicResult> {

@@ -40,7 +40,10 @@ export interface ConnectOptions {
  * ```
  */
 export async function connect(url: string, options: ConnectOptions = {}): Promise<Store> {
-  const openSocket = (address: string, protocols: string[]): WebSocket =>
-    new WebSocket(address, protocols, { perMessageDeflate: false });
+  const openSocket = (address: string, protocols: string[]): WebSocket => {
+    const socket = new WebSocket(address, protocols, { perMessageDeflate: false });
+    socket.binaryType = "nodebuffer"; // where it lies; anything else would be a copy
+    return socket;
+  };
   return new Store(await connectEngine(url, { ...options, openSocket, clock: systemClock }));
 }

@@ -20,6 +20,7 @@ import {
   type Operation,
   PAGE_BYTES_MAX,
   type SubscribeQuery,
+  type ValueReader,
   type WriteResult,
 } from "../engine/engine.ts";
 import type { CborReader, CborWriter } from "./cbor.ts";
@@ -221,6 +222,24 @@ export function writeEntry(writer: CborWriter, entry: Entry | undefined): void {
   writer.bool(entry.once === true);
 }
 
+/** Writes an entry that is not single-read, as {@link writeEntry} does, its value from `start` to `end` of `bytes`. */
+export function writeValue(
+  writer: CborWriter,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  content: number,
+  revision: number,
+  expiresAt: number,
+): void {
+  writer.array(5);
+  writer.uint(revision);
+  writer.uint(content);
+  writer.bytes(bytes, start, end);
+  writeUintOrNull(writer, Number.isNaN(expiresAt) ? undefined : expiresAt);
+  writer.bool(false);
+}
+
 /** Reads what {@link writeEntry} wrote; the value is a view of the message, empty when it is null. */
 export function readEntry(reader: CborReader, key: Uint8Array): Entry | undefined {
   if (reader.skipNull()) return undefined;
@@ -233,6 +252,19 @@ export function readEntry(reader: CborReader, key: Uint8Array): Entry | undefine
   const entry = { key, value, content, revision };
   if (!once) return expiresAt === undefined ? entry : { ...entry, expiresAt };
   return expiresAt === undefined ? { ...entry, once } : { ...entry, expiresAt, once };
+}
+
+/** What `show` makes of the value of the entry that {@link writeEntry} wrote; undefined when there is none. */
+export function readValue<Result>(reader: CborReader, show: ValueReader<Result>): Result | undefined {
+  if (reader.skipNull()) return undefined;
+  expectItems(reader.array(), 5);
+  const revision = reader.uint();
+  const content = readContent(reader);
+  const length = reader.skipNull() ? 0 : reader.span();
+  const end = reader.position;
+  const expiresAt = reader.skipNull() ? NaN : reader.uint();
+  reader.bool();
+  return show(reader.source, end - length, end, content, false, revision, expiresAt);
 }
 
 /** Writes what became of a write: its revision, or the entry that stood in its way, or null when there is none. */

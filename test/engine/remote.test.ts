@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { ManualClock } from "../../lib/base/clock.ts";
 import { CONTENT } from "../../lib/base/codec.ts";
+import { FirkinError } from "../../lib/base/errors.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
 import type { EngineEvent, EngineSubscription } from "../../lib/engine/engine.ts";
 import type { RemoteEngine } from "../../lib/engine/remote.ts";
@@ -55,6 +56,21 @@ describe("RemoteEngine and its connection", () => {
     clock.advance(100);
     await settled();
   }
+
+  test("RemoteEngine.read() rejects alone when its reader fails", async () => {
+    await set("bad");
+    await set("good");
+    const read = (key: string): Promise<unknown> => {
+      return engine.read("b", bytesOf(key), key.length, (bytes, start, end) => {
+        if (key === "bad") throw new FirkinError("CORRUPT", "Cannot decode");
+        return textOf(bytes.slice(start, end));
+      });
+    };
+    const answers = await Promise.allSettled([read("good"), read("bad"), read("good")]);
+    expect(answers.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
+    expect(await errorCode(() => read("bad"))).toBe("CORRUPT");
+    expect(loopback.opened).toBe(1);
+  });
 
   describe("connecting", () => {
     test("connectEngine() rejects when nobody answers the first time", async () => {

@@ -52,7 +52,6 @@ type Handler = (event: never) => void;
 
 /** One connection: the client's socket and the server's connection. */
 class Wire implements Socket {
-  binaryType = "blob";
   onopen: Handler | null = null;
   onmessage: Handler | null = null;
   onclose: Handler | null = null;
