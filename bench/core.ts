@@ -21,7 +21,9 @@ const KIB = 1_024;
 /** Keeps a process and its threads on one core. False when that cannot be. */
 export function pin(pid: number, core: number): boolean {
   if (availableParallelism() <= core) return false;
-  return spawnSync("taskset", ["-a", "-c", "-p", String(core), String(pid)], { stdio: "ignore" }).status === 0;
+  return spawnSync("taskset", ["-a", "-c", "-p", String(core), String(pid)], {
+    stdio: "ignore",
+  }).status === 0;
 }
 
 /** Microseconds of processor time that a process has used, all threads together; NaN where the system does not say. */
@@ -29,7 +31,12 @@ export function cpuOf(pid: number): number {
   try {
     let nanoseconds = 0;
     for (const thread of readdirSync(`/proc/${pid}/task`)) {
-      nanoseconds += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ", 1)[0]);
+      nanoseconds += Number(
+        readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(
+          " ",
+          1,
+        )[0],
+      );
     }
     return nanoseconds / NANOSECONDS_PER_MICROSECOND;
   } catch {
@@ -40,7 +47,9 @@ export function cpuOf(pid: number): number {
 /** Bytes of memory that a process has; NaN where the system does not say. */
 export function memoryOf(pid: number): number {
   try {
-    return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) * KIB;
+    return Number(
+      /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1],
+    ) * KIB;
   } catch {
     return NaN;
   }

@@ -9,12 +9,32 @@ import { crc32 } from "../lib/base/checksum.ts";
 import { CONTENT } from "../lib/base/codec.ts";
 import { type Block, BLOCK_BYTES, BlockCache } from "../lib/bitcask/cache.ts";
 import { Keydir } from "../lib/bitcask/keydir.ts";
-import { checkRecord, encodeRecord, isKeyAt, KIND, recordBytes, type RecordFields } from "../lib/bitcask/record.ts";
+import {
+  checkRecord,
+  encodeRecord,
+  isKeyAt,
+  KIND,
+  recordBytes,
+  type RecordFields,
+} from "../lib/bitcask/record.ts";
 import type { Entry } from "../lib/engine/engine.ts";
 import { CborReader, CborWriter } from "../lib/wire/cbor.ts";
-import { FRAME, OP, readEntry, SHAPES, writeEntry } from "../lib/wire/protocol.ts";
+import {
+  FRAME,
+  OP,
+  readEntry,
+  SHAPES,
+  writeEntry,
+} from "../lib/wire/protocol.ts";
 import { measure, report } from "./harness.ts";
-import { createRandom, GROUP, KEYS, VALUE_BYTES, Workload, type Write } from "./workload.ts";
+import {
+  createRandom,
+  GROUP,
+  KEYS,
+  VALUE_BYTES,
+  Workload,
+  type Write,
+} from "./workload.ts";
 
 const BUCKET = 1;
 const SEED = 0x5eed;
@@ -27,7 +47,15 @@ interface Records {
 }
 
 function recordOf({ key, value }: Write): RecordFields {
-  return { kind: KIND.set, bucket: BUCKET, revision: 7, at: 1e12, key: encodeKey(key), value, content: CONTENT.bytes };
+  return {
+    kind: KIND.set,
+    bucket: BUCKET,
+    revision: 7,
+    at: 1e12,
+    key: encodeKey(key),
+    value,
+    content: CONTENT.bytes,
+  };
 }
 
 function encodeAll(): Records {
@@ -43,7 +71,11 @@ function encodeAll(): Records {
 }
 
 function expectEqual(found: number, wanted: number | undefined): void {
-  if (found !== wanted) throw new Error(`Cannot trust the figures: found ${found}, expected ${wanted}`);
+  if (found !== wanted) {
+    throw new Error(
+      `Cannot trust the figures: found ${found}, expected ${wanted}`,
+    );
+  }
 }
 
 function measureRecords(): void {
@@ -52,8 +84,13 @@ function measureRecords(): void {
     const bytes = new Uint8Array(1_024);
     return {
       prepare: () => recordOf(workload.overwrite()),
-      call: (record: RecordFields) => do_not_optimize(encodeRecord(bytes, 0, SEED, record)),
-      finish: () => expectEqual(checkRecord(bytes, 0, bytes.length, SEED), recordBytes(recordOf(workload.overwrite()))),
+      call: (record: RecordFields) =>
+        do_not_optimize(encodeRecord(bytes, 0, SEED, record)),
+      finish: () =>
+        expectEqual(
+          checkRecord(bytes, 0, bytes.length, SEED),
+          recordBytes(recordOf(workload.overwrite())),
+        ),
     };
   });
   measure(`record, check, ${VALUE_BYTES} B`, 1, () => {
@@ -63,7 +100,11 @@ function measureRecords(): void {
       prepare: () => offsets[random(KEYS)]!,
       call: (offset: number) => {
         const length = checkRecord(bytes, offset, bytes.length, SEED);
-        if (length === 0) throw new Error("Cannot trust the figures: a sound record fails its check");
+        if (length === 0) {
+          throw new Error(
+            "Cannot trust the figures: a sound record fails its check",
+          );
+        }
         do_not_optimize(length);
       },
     };
@@ -87,13 +128,25 @@ function measureRecords(): void {
 function measureKeydir(): void {
   const start = (): { readonly keydir: Keydir; readonly records: Records } => {
     const records = encodeAll();
-    const keydir = new Keydir((_slot, offset, bucket, key) => isKeyAt(records.bytes, offset, bucket, key));
-    records.keys.forEach((key, index) => keydir.set(hashKey(SEED, BUCKET, key), BUCKET, key, records.offsets[index]!));
+    const keydir = new Keydir((_slot, offset, bucket, key) =>
+      isKeyAt(records.bytes, offset, bucket, key)
+    );
+    records.keys.forEach((key, index) =>
+      keydir.set(
+        hashKey(SEED, BUCKET, key),
+        BUCKET,
+        key,
+        records.offsets[index]!,
+      )
+    );
     return { keydir, records };
   };
-  const find = (keydir: Keydir, key: Uint8Array): number => keydir.get(hashKey(SEED, BUCKET, key), BUCKET, key);
+  const find = (keydir: Keydir, key: Uint8Array): number =>
+    keydir.get(hashKey(SEED, BUCKET, key), BUCKET, key);
   const verify = (keydir: Keydir, { keys, offsets }: Records): void => {
-    keys.forEach((key, index) => expectEqual(find(keydir, key), offsets[index]));
+    keys.forEach((key, index) =>
+      expectEqual(find(keydir, key), offsets[index])
+    );
   };
   measure("keydir, hash and get", 1, () => {
     const { keydir, records } = start();
@@ -110,7 +163,8 @@ function measureKeydir(): void {
     return {
       prepare: () => encodeKey(workload.missing()),
       call: (key: Uint8Array) => do_not_optimize(find(keydir, key)),
-      finish: () => expectEqual(find(keydir, encodeKey(workload.missing())), -1),
+      finish: () =>
+        expectEqual(find(keydir, encodeKey(workload.missing())), -1),
     };
   });
   measure("keydir, hash and set", 1, () => {
@@ -120,7 +174,14 @@ function measureKeydir(): void {
       prepare: () => random(KEYS),
       call: (index: number) => {
         const key = records.keys[index]!;
-        do_not_optimize(keydir.set(hashKey(SEED, BUCKET, key), BUCKET, key, records.offsets[index]!));
+        do_not_optimize(
+          keydir.set(
+            hashKey(SEED, BUCKET, key),
+            BUCKET,
+            key,
+            records.offsets[index]!,
+          ),
+        );
       },
       finish: () => verify(keydir, records),
     };
@@ -148,7 +209,13 @@ function measureCache(): void {
       },
       finish: () => {
         expectEqual(cache.bytes, blocks * BLOCK_BYTES);
-        expectEqual(table.reduce((count, block) => count + (block === undefined ? 0 : 1), 0), blocks);
+        expectEqual(
+          table.reduce(
+            (count, block) => count + (block === undefined ? 0 : 1),
+            0,
+          ),
+          blocks,
+        );
       },
     };
   });
@@ -156,7 +223,10 @@ function measureCache(): void {
 
 // --- frames, in messages of GROUP: what is written has to be taken somewhere ---
 
-function writeRequests(writer: CborWriter, keys: readonly Uint8Array[]): Uint8Array {
+function writeRequests(
+  writer: CborWriter,
+  keys: readonly Uint8Array[],
+): Uint8Array {
   for (let index = 0; index < keys.length; index++) {
     writer.array(2 + SHAPES[OP.get]!.args);
     writer.uint(OP.get);
@@ -170,12 +240,16 @@ function writeRequests(writer: CborWriter, keys: readonly Uint8Array[]): Uint8Ar
 function readRequests(reader: CborReader, message: Uint8Array): number {
   let bytes = 0;
   for (reader.reset(message); !reader.atEnd();) {
-    bytes += reader.frame() + reader.uint() + reader.uint() + reader.text().length + reader.bytes().length;
+    bytes += reader.frame() + reader.uint() + reader.uint() +
+      reader.text().length + reader.bytes().length;
   }
   return bytes;
 }
 
-function writeReplies(writer: CborWriter, entries: readonly Entry[]): Uint8Array {
+function writeReplies(
+  writer: CborWriter,
+  entries: readonly Entry[],
+): Uint8Array {
   for (let index = 0; index < entries.length; index++) {
     writer.array(2 + SHAPES[OP.get]!.results);
     writer.uint(FRAME.reply);
@@ -185,11 +259,16 @@ function writeReplies(writer: CborWriter, entries: readonly Entry[]): Uint8Array
   return writer.take();
 }
 
-function readReplies(reader: CborReader, message: Uint8Array, entries: readonly Entry[]): number {
+function readReplies(
+  reader: CborReader,
+  message: Uint8Array,
+  entries: readonly Entry[],
+): number {
   let bytes = 0;
   let index = 0;
   for (reader.reset(message); !reader.atEnd(); index++) {
-    bytes += reader.frame() + reader.uint() + reader.uint() + readEntry(reader, entries[index]!.key)!.value.length;
+    bytes += reader.frame() + reader.uint() + reader.uint() +
+      readEntry(reader, entries[index]!.key)!.value.length;
   }
   return bytes;
 }
@@ -198,15 +277,26 @@ function measureFrames(): void {
   const writes = new Workload().overwrites();
   const keys = writes.map(({ key }) => encodeKey(key));
   const entries = writes.map(({ value }, index): Entry => {
-    return { key: keys[index]!, value, content: CONTENT.bytes, revision: 1_000_000 + index };
+    return {
+      key: keys[index]!,
+      value,
+      content: CONTENT.bytes,
+      revision: 1_000_000 + index,
+    };
   });
   const writer = new CborWriter();
   const reader = new CborReader();
   const requests = writeRequests(writer, keys).slice();
   const replies = writeReplies(writer, entries).slice();
   const ids = GROUP * 1_000_000 + (GROUP * (GROUP - 1)) / 2;
-  expectEqual(readRequests(reader, requests), ids + GROUP * (4 + OP.get + "users".length + keys[0]!.length));
-  expectEqual(readReplies(reader, replies, entries), ids + GROUP * (3 + FRAME.reply + VALUE_BYTES));
+  expectEqual(
+    readRequests(reader, requests),
+    ids + GROUP * (4 + OP.get + "users".length + keys[0]!.length),
+  );
+  expectEqual(
+    readReplies(reader, replies, entries),
+    ids + GROUP * (3 + FRAME.reply + VALUE_BYTES),
+  );
   const measureCall = (name: string, call: () => unknown): void => {
     measure(
       `frame, ${name}, message of ${GROUP}`,

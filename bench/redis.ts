@@ -36,9 +36,22 @@ export async function startRedis(policy: RedisPolicy): Promise<RedisServer> {
   const port = await freePort();
   const folder = temporaryFolder();
   mkdirSync(folder);
-  const flags = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder];
-  if (policy === "everysec") flags.push("--appendonly", "yes", "--appendfsync", "everysec");
-  const child: ChildProcess = spawn("redis-server", flags, { stdio: ["ignore", "pipe", "ignore"] });
+  const flags = [
+    "--port",
+    String(port),
+    "--bind",
+    "127.0.0.1",
+    "--save",
+    "",
+    "--dir",
+    folder,
+  ];
+  if (policy === "everysec") {
+    flags.push("--appendonly", "yes", "--appendfsync", "everysec");
+  }
+  const child: ChildProcess = spawn("redis-server", flags, {
+    stdio: ["ignore", "pipe", "ignore"],
+  });
   const kill = (): void => void child.kill("SIGKILL");
   process.prependListener("exit", kill);
   const ended = once(child, "exit");
@@ -46,7 +59,10 @@ export async function startRedis(policy: RedisPolicy): Promise<RedisServer> {
     createInterface(child.stdout!).on("line", (line) => {
       if (line.includes("Ready to accept connections")) resolve();
     });
-    ended.then(() => reject(new Error("Cannot start redis-server: it ended")), reject);
+    ended.then(
+      () => reject(new Error("Cannot start redis-server: it ended")),
+      reject,
+    );
   });
   return {
     port,

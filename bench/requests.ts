@@ -36,7 +36,8 @@ export interface Round {
 
 /** Requests of a row, by how many are outstanding. */
 function rowOf(outstanding: number, quick: boolean): number {
-  return (outstanding === 1 ? 3_000 : outstanding * 200 + 20_000) / (quick ? 5 : 1);
+  return (outstanding === 1 ? 3_000 : outstanding * 200 + 20_000) /
+    (quick ? 5 : 1);
 }
 
 /** One server, and the way to ask it. */
@@ -66,7 +67,10 @@ export class Pair {
   }
 
   /** Starts and loads both. */
-  static async start(policy: SyncPolicy, redisPolicy: RedisPolicy): Promise<Pair> {
+  static async start(
+    policy: SyncPolicy,
+    redisPolicy: RedisPolicy,
+  ): Promise<Pair> {
     return new Pair(await startFirkin(policy), await startIoredis(redisPolicy));
   }
 
@@ -81,7 +85,9 @@ export class Pair {
   /** Compares what both hold with what was written, and ends them. @throws {Error} they differ */
   async stop(): Promise<void> {
     for (const contender of [this.#firkin, this.#redis]) {
-      await contender.workload.verify(async (key) => await contender.get(key) ?? undefined);
+      await contender.workload.verify(async (key) =>
+        await contender.get(key) ?? undefined
+      );
       await contender.stop();
     }
   }
@@ -110,11 +116,19 @@ async function startIoredis(policy: RedisPolicy): Promise<Contender> {
   const server: RedisServer = await startRedis(policy);
   pin(server.pid, SERVER_CORE);
   const name: string = "ioredis"; // found when it is installed, and not by who checks types
-  const { Redis } = await import(name) as { Redis: new (options: object) => Redis };
-  const redis = new Redis({ host: "127.0.0.1", port: server.port, enableAutoPipelining: true });
+  const { Redis } = await import(name) as {
+    Redis: new (options: object) => Redis;
+  };
+  const redis = new Redis({
+    host: "127.0.0.1",
+    port: server.port,
+    enableAutoPipelining: true,
+  });
   const workload = new Workload();
   for (const group of workload.load()) {
-    await Promise.all(group.map(({ key, value }) => redis.set(key, asBuffer(value))));
+    await Promise.all(
+      group.map(({ key, value }) => redis.set(key, asBuffer(value))),
+    );
   }
   return {
     pid: server.pid,
@@ -137,12 +151,19 @@ function asBuffer(value: Uint8Array): Uint8Array {
 const KEYS_OF_A_ROW = 8_192;
 
 /** Asks for `count` requests, `outstanding` at a time: as many loops, each of which asks again when it is answered. */
-async function row(contender: Contender, work: Work, outstanding: number, count: number): Promise<Took> {
+async function row(
+  contender: Contender,
+  work: Work,
+  outstanding: number,
+  count: number,
+): Promise<Took> {
   const { pid, workload } = contender;
   const first = workload.uniform();
   const writes = Array.from({ length: KEYS_OF_A_ROW }, (_, step) => {
     const index = (first + step) % workload.keys;
-    return work === "set" ? workload.write(index) : { key: workload.key(index), value: undefined, index };
+    return work === "set"
+      ? workload.write(index)
+      : { key: workload.key(index), value: undefined, index };
   });
   const wanted = writes.map(({ index }) => workload.endsOf(index));
   const waits = new Float64Array(outstanding === 1 ? count : 0);
@@ -155,13 +176,19 @@ async function row(contender: Contender, work: Work, outstanding: number, count:
       const asked = outstanding === 1 ? performance.now() : 0;
       if (value !== undefined) await contender.set(key, value);
       else if (ends(await contender.get(key) ?? undefined) !== wanted[step]) {
-        throw new Error(`Cannot trust the figures: ${key} has another value than was written`);
+        throw new Error(
+          `Cannot trust the figures: ${key} has another value than was written`,
+        );
       }
       if (outstanding === 1) waits[place] = performance.now() - asked;
     }
   };
   // A row may be cut anywhere: its writes are then made known one by one.
-  for (let step = work === "set" ? count : KEYS_OF_A_ROW; step < KEYS_OF_A_ROW; step++) {
+  for (
+    let step = work === "set" ? count : KEYS_OF_A_ROW;
+    step < KEYS_OF_A_ROW;
+    step++
+  ) {
     await contender.set(writes[step]!.key, writes[step]!.value!);
   }
   const serverBefore = cpuOf(pid);
