@@ -8,24 +8,9 @@
  * @module
  */
 import { do_not_optimize } from "mitata";
-import {
-  type Bucket,
-  open,
-  type OpenOptions,
-  type Store,
-  type SyncPolicy,
-} from "../mod.ts";
+import { type Bucket, open, type OpenOptions, type Store, type SyncPolicy } from "../mod.ts";
 import { measure, report, type Subject, temporaryFolder } from "./harness.ts";
-import {
-  createRandom,
-  ends,
-  GROUP,
-  KEYS,
-  load,
-  setAll,
-  Workload,
-  type Write,
-} from "./workload.ts";
+import { createRandom, ends, GROUP, KEYS, load, setAll, Workload, type Write } from "./workload.ts";
 
 const COUNTERS = 1_000;
 const PAGE = 100;
@@ -138,8 +123,7 @@ function measureWrites(sync: SyncPolicy): void {
     { sync },
     ({ users, workload }) => ({
       prepare: workload.overwrite,
-      call: async ({ key, value }: Write) =>
-        do_not_optimize(await users.set(key, value)),
+      call: async ({ key, value }: Write) => do_not_optimize(await users.set(key, value)),
     }),
   );
   measureLoaded(
@@ -168,8 +152,7 @@ function measureIncrements(sync: SyncPolicy): void {
       let calls = 0;
       return {
         prepare: () => (calls++, names[random(COUNTERS)]!),
-        call: async (key: string) =>
-          do_not_optimize(await counters.increment(key)),
+        call: async (key: string) => do_not_optimize(await counters.increment(key)),
         async finish() {
           let sum = 0;
           for await (const { value } of counters.list()) sum += value;

@@ -53,9 +53,7 @@ export function drawChart(headline: string, panels: readonly Panel[]): string {
   const names = panels[0]?.series.map(({ name }) => name) ?? [];
   const legend = names.map((name, index) => {
     const x = width - MARGIN.right - (names.length - index) * 90;
-    return `<path class="line s${index}" d="M${x} 20h18"/>${
-      text(x + 24, 24, name, "start")
-    }`;
+    return `<path class="line s${index}" d="M${x} 20h18"/>${text(x + 24, 24, name, "start")}`;
   });
   const drawn = panels.map((panel, index) => {
     const x = (index % COLUMNS) * PANEL_WIDTH;
@@ -91,9 +89,7 @@ function drawPanel({ title, unit, series }: Panel): string {
     text(MARGIN.left, 18, `${title}, ${unit}`, "start", "title"),
     ...yAxis.decades.map((value) => {
       const y = yAxis.at(value);
-      const line = `<path class="grid" d="M${MARGIN.left} ${round(y)}H${
-        PANEL_WIDTH - MARGIN.right
-      }"/>`;
+      const line = `<path class="grid" d="M${MARGIN.left} ${round(y)}H${PANEL_WIDTH - MARGIN.right}"/>`;
       return line + text(MARGIN.left - 6, y + 4, digits(value), "end");
     }),
     ...xAxis.decades.map((value) => {
@@ -105,14 +101,8 @@ function drawPanel({ title, unit, series }: Panel): string {
       );
     }),
     ...series.flatMap(({ points }, index) => {
-      const places = points.map(({ x, y }) =>
-        `${round(xAxis.at(x))} ${round(yAxis.at(y))}`
-      );
-      const dots = places.map((place) =>
-        `<circle class="f${index}" r="2.5" cx="${
-          place.replace(" ", '" cy="')
-        }"/>`
-      );
+      const places = points.map(({ x, y }) => `${round(xAxis.at(x))} ${round(yAxis.at(y))}`);
+      const dots = places.map((place) => `<circle class="f${index}" r="2.5" cx="${place.replace(" ", '" cy="')}"/>`);
       return [
         `<path class="line s${index}" d="M${places.join("L")}"/>`,
         ...dots,
@@ -150,8 +140,7 @@ function axis(values: readonly number[], from: number, to: number): {
       { length: high - low + 1 },
       (_, index) => 10 ** (low + index),
     ),
-    at: (value) =>
-      from + (to - from) * (Math.log10(value) - low) / (high - low),
+    at: (value) => from + (to - from) * (Math.log10(value) - low) / (high - low),
   };
 }
 
@@ -163,9 +152,7 @@ function text(
   style?: string,
 ): string {
   const kind = style === undefined ? "" : ` class="${style}"`;
-  return `<text${kind} x="${round(x)}" y="${
-    round(y)
-  }" text-anchor="${anchor}">${escape(content)}</text>`;
+  return `<text${kind} x="${round(x)}" y="${round(y)}" text-anchor="${anchor}">${escape(content)}</text>`;
 }
 
 function round(place: number): string {

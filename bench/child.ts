@@ -48,9 +48,7 @@ export function startChild(
   }[runtime().name];
   const other = stream === "stdout" ? "inherit" : "ignore";
   const child = spawn(process.execPath, [...options, file, ...args], {
-    stdio: stream === "stdout"
-      ? ["ignore", "pipe", other]
-      : ["ignore", other, "pipe"],
+    stdio: stream === "stdout" ? ["ignore", "pipe", other] : ["ignore", other, "pipe"],
   });
   const kill = (): void => void child.kill("SIGKILL");
   process.prependListener("exit", kill);

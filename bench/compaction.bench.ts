@@ -22,13 +22,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { setImmediate } from "node:timers";
-import {
-  type Bucket,
-  open,
-  type OpenOptions,
-  type Store,
-  type StoreStats,
-} from "../mod.ts";
+import { type Bucket, open, type OpenOptions, type Store, type StoreStats } from "../mod.ts";
 import { runtime, temporaryFolder } from "./harness.ts";
 import { ends, GROUP, KEY_BYTES, load, setAll, Workload } from "./workload.ts";
 
@@ -191,9 +185,7 @@ async function measureWrites(): Promise<
   const users = sets * (KEY_BYTES + VALUE_BYTES);
   const compacted = after["compaction.writtenBytes"]! -
     before["compaction.writtenBytes"]!;
-  const written = all === undefined || counted === undefined
-    ? users + compacted
-    : all - counted;
+  const written = all === undefined || counted === undefined ? users + compacted : all - counted;
   const stats = await close(loaded);
   const live = KEYS * (KEY_BYTES + VALUE_BYTES);
   return {
@@ -236,9 +228,7 @@ if (process.argv.includes("--json")) {
   } = figures;
   console.log(`${name} ${version}`);
   console.log(
-    `  reads ${readMibPerSecond.toFixed(0)} MiB/s, gives back ${
-      reclaimedMibPerSecond.toFixed(0)
-    } MiB/s`,
+    `  reads ${readMibPerSecond.toFixed(0)} MiB/s, gives back ${reclaimedMibPerSecond.toFixed(0)} MiB/s`,
   );
   for (
     const [when, noticed] of [["at rest", figures.idle], [
@@ -247,9 +237,7 @@ if (process.argv.includes("--json")) {
     ]] as const
   ) {
     const { reads, p50Us, p99Us, turnP50Ms, turnP99Ms, turnMaxMs } = noticed;
-    const turns = [turnP50Ms, turnP99Ms, turnMaxMs].map((milliseconds) =>
-      milliseconds.toFixed(1)
-    ).join(", ");
+    const turns = [turnP50Ms, turnP99Ms, turnMaxMs].map((milliseconds) => milliseconds.toFixed(1)).join(", ");
     const times = `p50 ${p50Us.toFixed(1)} us, p99 ${p99Us.toFixed(1)} us`;
     console.log(
       `  ${when}: getSync ${times} (${reads} reads); turns of others p50, p99, longest: ${turns} ms`,
@@ -257,18 +245,12 @@ if (process.argv.includes("--json")) {
   }
   const verdict = p99Ratio <= P99_MOST ? "hit" : "missed";
   console.log(
-    `  p99 of getSync, meanwhile / at rest: ${
-      p99Ratio.toFixed(2)
-    } (<= ${P99_MOST}: ${verdict})`,
+    `  p99 of getSync, meanwhile / at rest: ${p99Ratio.toFixed(2)} (<= ${P99_MOST}: ${verdict})`,
   );
   console.log(
-    `  overwritten ${PASSES} times: ${
-      writeAmplification.toFixed(2)
-    } bytes are written for each byte that is set`,
+    `  overwritten ${PASSES} times: ${writeAmplification.toFixed(2)} bytes are written for each byte that is set`,
   );
   console.log(
-    `  the log is at most ${logMost.toFixed(2)} and at last ${
-      logAtLast.toFixed(2)
-    } times what lives in it`,
+    `  the log is at most ${logMost.toFixed(2)} and at last ${logAtLast.toFixed(2)} times what lives in it`,
   );
 }

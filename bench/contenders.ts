@@ -20,12 +20,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { open, type OpenOptions } from "../mod.ts";
-import {
-  KEY_BYTES,
-  type MaybePromise,
-  setAll,
-  type Write,
-} from "./workload.ts";
+import { KEY_BYTES, type MaybePromise, setAll, type Write } from "./workload.ts";
 
 /**
  * What a contender is opened for: to hold everything in memory; to hold a hundredth of the data in memory, and what
@@ -139,9 +134,7 @@ async function openFirkin(setting: Setting): Promise<Contender> {
     async settle() {
       for (let quiet = 0; quiet < 2;) {
         await new Promise((resolve) => setTimeout(resolve, 20));
-        quiet = (await store.stats())["compaction.running"] === 0
-          ? quiet + 1
-          : 0;
+        quiet = (await store.stats())["compaction.running"] === 0 ? quiet + 1 : 0;
       }
     },
     close: () => store.close(),
@@ -232,9 +225,7 @@ function openFile({ folder, purpose, valueBytes }: Setting): Contender {
   };
   return {
     get(_key, index) {
-      return readSync(file, record, 0, length, index * length) === length
-        ? record.subarray(KEY_BYTES)
-        : undefined;
+      return readSync(file, record, 0, length, index * length) === length ? record.subarray(KEY_BYTES) : undefined;
     },
     setAll,
     set: (write) => setAll([write]),

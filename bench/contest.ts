@@ -133,9 +133,7 @@ export function contestOptions(): ContestOptions {
     }
     return found;
   };
-  const only = typeof values["only"] === "string"
-    ? values["only"].split(",").map((word) => word.trim())
-    : [];
+  const only = typeof values["only"] === "string" ? values["only"].split(",").map((word) => word.trim()) : [];
   const { json, quick } = values;
   return {
     json: json === true,
@@ -152,9 +150,7 @@ export function spread(
 ): { median: number; min: number; max: number } {
   const sorted = [...numbers].sort((left, right) => left - right);
   const half = sorted.length >> 1;
-  const median = sorted.length % 2 === 1
-    ? sorted[half]!
-    : (sorted[half - 1]! + sorted[half]!) / 2;
+  const median = sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
   return { median, min: sorted[0]!, max: sorted.at(-1)! };
 }
 
@@ -168,19 +164,11 @@ export function digits(number: number): string {
 
 /** A table in Markdown, its columns aligned, the first to the left. */
 export function table(rows: readonly (readonly string[])[]): string {
-  const widths = rows[0]!.map((_, column) =>
-    Math.max(...rows.map((row) => row[column]!.length))
-  );
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   const line = (row: readonly string[]): string => {
-    const cells = row.map((cell, column) =>
-      column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)
-    );
+    const cells = row.map((cell, column) => column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!));
     return `| ${cells.join(" | ")} |`;
   };
-  const rule = `|${
-    widths.map((width, column) =>
-      "-".repeat(width + 1) + (column === 0 ? "-" : ":")
-    ).join("|")
-  }|`;
+  const rule = `|${widths.map((width, column) => "-".repeat(width + 1) + (column === 0 ? "-" : ":")).join("|")}|`;
   return [line(rows[0]!), rule, ...rows.slice(1).map(line)].join("\n");
 }

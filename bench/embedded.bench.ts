@@ -14,14 +14,7 @@
  */
 import process from "node:process";
 import { FIRKIN, type Kind, type Purpose } from "./contenders.ts";
-import {
-  type ContestOptions,
-  contestOptions,
-  digits,
-  Field,
-  spread,
-  table,
-} from "./contest.ts";
+import { type ContestOptions, contestOptions, digits, Field, spread, table } from "./contest.ts";
 import { runtime } from "./harness.ts";
 import type { Figure } from "./phases.ts";
 import { CONTENDERS } from "./rivals.ts";
@@ -130,18 +123,14 @@ async function compete(
   const { only, rounds } = options;
   const wanted = purposes.filter((purpose) => {
     return only.length === 0 ||
-      PHASES[purpose].some((phase) =>
-        only.some((word) => phase.startsWith(word))
-      );
+      PHASES[purpose].some((phase) => only.some((word) => phase.startsWith(word)));
   });
   const absent = new Set<Kind>();
   for (let round = 1; round <= rounds; round++) {
     for (const purpose of wanted) {
       const started = performance.now();
       for (
-        const kind of CONTENDERS.filter(({ purposes }) =>
-          purposes.includes(purpose)
-        )
+        const kind of CONTENDERS.filter(({ purposes }) => purposes.includes(purpose))
       ) {
         if (absent.has(kind)) continue;
         const figures = await field.run(kind, purpose, {
@@ -163,9 +152,7 @@ async function compete(
 }
 
 function policyOf(kind: Kind, purpose: Purpose): string {
-  return purpose === "durable"
-    ? kind.durablePolicy ?? kind.policy
-    : kind.policy;
+  return purpose === "durable" ? kind.durablePolicy ?? kind.policy : kind.policy;
 }
 
 function printLines(
@@ -200,9 +187,7 @@ function printLines(
 function withRange(numbers: readonly number[]): string {
   if (numbers.length === 0) return "";
   const { median, min, max } = spread(numbers);
-  return numbers.length === 1
-    ? digits(median)
-    : `${digits(median)} (${digits(min)}-${digits(max)})`;
+  return numbers.length === 1 ? digits(median) : `${digits(median)} (${digits(min)}-${digits(max)})`;
 }
 
 /** A column for each contender that has a figure in one of the phases. */
@@ -211,19 +196,13 @@ function figuresTable(
   phases: readonly string[],
   durable: boolean,
 ): string {
-  const kinds = CONTENDERS.filter(({ name }) =>
-    phases.some((phase) => field.figures(phase, name).length > 0)
-  );
-  const head = kinds.map((kind) =>
-    `${kind.name}: ${policyOf(kind, durable ? "durable" : "resident")}`
-  );
+  const kinds = CONTENDERS.filter(({ name }) => phases.some((phase) => field.figures(phase, name).length > 0));
+  const head = kinds.map((kind) => `${kind.name}: ${policyOf(kind, durable ? "durable" : "resident")}`);
   return table([
     ["median (range)", ...head],
     ...phases.map((phase) => [
       `${phase}, ${unitOf(phase)}`,
-      ...kinds.map(({ name }) =>
-        withRange(field.figures(phase, name).map(({ figure }) => figure))
-      ),
+      ...kinds.map(({ name }) => withRange(field.figures(phase, name).map(({ figure }) => figure))),
     ]),
   ]);
 }
@@ -231,9 +210,7 @@ function figuresTable(
 function ratiosTable(field: Field, phases: readonly string[]): string {
   const rivals = CONTENDERS.filter((kind) => {
     return kind !== FIRKIN &&
-      phases.some((phase) =>
-        field.ratios(phase, FIRKIN.name, kind.name).length > 0
-      );
+      phases.some((phase) => field.ratios(phase, FIRKIN.name, kind.name).length > 0);
   });
   return table([
     ["firkin's figure / that of", ...rivals.map(({ name }) => name)],
@@ -241,9 +218,7 @@ function ratiosTable(field: Field, phases: readonly string[]): string {
       phase,
     ) => [
       phase,
-      ...rivals.map(({ name }) =>
-        withRange(field.ratios(phase, FIRKIN.name, name))
-      ),
+      ...rivals.map(({ name }) => withRange(field.ratios(phase, FIRKIN.name, name))),
     ]),
   ]);
 }
@@ -255,9 +230,7 @@ function targetsTable(field: Field): string {
       : field.ratios(phase, FIRKIN.name, rival);
     if (found.length === 0) return [];
     const limit = typeof most === "number" ? most : most[runtime().name];
-    const what = rival === undefined
-      ? `${phase}, ${unitOf(phase)}`
-      : `${phase} / ${rival}`;
+    const what = rival === undefined ? `${phase}, ${unitOf(phase)}` : `${phase} / ${rival}`;
     return [[
       what,
       withRange(found),
@@ -265,9 +238,7 @@ function targetsTable(field: Field): string {
       spread(found).median <= limit ? "hit" : "missed",
     ]];
   });
-  return rows.length === 0
-    ? ""
-    : table([["target", "found", "wanted", ""], ...rows]);
+  return rows.length === 0 ? "" : table([["target", "found", "wanted", ""], ...rows]);
 }
 
 function printTables(field: Field, rounds: number): void {
@@ -275,9 +246,7 @@ function printTables(field: Field, rounds: number): void {
   const { phases, keys, valueBytes } = field;
   const isDurable = (phase: string): boolean => phase.startsWith("durable");
   console.log(
-    `#### ${name} ${version}: ${
-      keys.toLocaleString("en")
-    } keys, values of ${valueBytes} B, ${rounds} rounds\n`,
+    `#### ${name} ${version}: ${keys.toLocaleString("en")} keys, values of ${valueBytes} B, ${rounds} rounds\n`,
   );
   for (const durable of [false, true]) {
     const some = phases.filter((phase) => isDurable(phase) === durable);

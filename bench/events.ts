@@ -222,9 +222,7 @@ export class FanOut {
     await all;
     await settle(this.#subscribers, () => {
       const wanted = first.bytes - before[0]!;
-      return this.#subscribers.every(({ bytes }, index) =>
-        bytes - before[index]! >= wanted
-      );
+      return this.#subscribers.every(({ bytes }, index) => bytes - before[index]! >= wanted);
     });
     const took = performance.now() - started;
     first.onMessage = undefined;
@@ -243,9 +241,7 @@ export class FanOut {
       await publisher.reach(group + 1);
     });
     await settle(this.#rawSubscribers, () => {
-      return this.#rawSubscribers.every(({ messages }, index) =>
-        messages - before[index]! >= groups
-      );
+      return this.#rawSubscribers.every(({ messages }, index) => messages - before[index]! >= groups);
     });
     const took = performance.now() - started;
     publisher.socket.destroy();
@@ -363,8 +359,7 @@ export async function expiries(keys: number, due: number): Promise<Lateness> {
     await Promise.all(
       Array.from(
         { length },
-        (_, index) =>
-          sessions.set(`far:${first + index}`, value, { expiresAt: later }),
+        (_, index) => sessions.set(`far:${first + index}`, value, { expiresAt: later }),
       ),
     );
   }
@@ -372,8 +367,7 @@ export async function expiries(keys: number, due: number): Promise<Lateness> {
   await subscription.ready;
   // Enough time to set those that are due.
   const begin = Date.now() + 4_000;
-  const deadline = (index: number): number =>
-    begin + Math.floor(index * 1_000 / due);
+  const deadline = (index: number): number => begin + Math.floor(index * 1_000 / due);
   for (let first = 0; first < due; first += 1_000) {
     await Promise.all(
       Array.from({ length: Math.min(1_000, due - first) }, (_, index) => {

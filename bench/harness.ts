@@ -103,8 +103,7 @@ export function runtime(): {
   readonly name: "bun" | "deno" | "node";
   readonly version: string;
 } {
-  const versions: Readonly<Record<string, string | undefined>> =
-    process.versions;
+  const versions: Readonly<Record<string, string | undefined>> = process.versions;
   for (const name of ["bun", "deno", "node"] as const) {
     const version = versions[name];
     if (version !== undefined) return { name, version };

@@ -95,9 +95,7 @@ async function page(users: Bucket<Uint8Array>, start: string): Promise<number> {
 }
 
 function prefix(): string {
-  return `user:${random(0xf0).toString(16).padStart(2, "0")}${
-    random(0x100).toString(16).padStart(2, "0")
-  }`;
+  return `user:${random(0xf0).toString(16).padStart(2, "0")}${random(0x100).toString(16).padStart(2, "0")}`;
 }
 
 async function pages(users: Bucket<Uint8Array>, name: string): Promise<void> {
@@ -123,8 +121,7 @@ async function verify(store: Store): Promise<void> {
 
 const path = temporaryFolder();
 const options = { path, sync: "os", compaction: false } as const;
-const usersOf = (store: Store): Bucket<Uint8Array> =>
-  store.bucket<Uint8Array>("users", { codec: "bytes" });
+const usersOf = (store: Store): Bucket<Uint8Array> => store.bucket<Uint8Array>("users", { codec: "bytes" });
 
 async function write(store: Store, indexes: readonly number[]): Promise<void> {
   const users = usersOf(store);
@@ -149,16 +146,13 @@ tell("fill and close", {
 });
 
 for (let round = 0; round < 3; round++) {
-  const { result: store, milliseconds, turn } = await timed(() =>
-    open(options)
-  );
+  const { result: store, milliseconds, turn } = await timed(() => open(options));
   await verify(store);
   tell("open by hints", { milliseconds, turn });
   if (round === 2) {
     await pages(usersOf(store), "page of 100 from a random prefix, cold");
     await pages(usersOf(store), "page of 100 from a random prefix, warm");
-    const { "memory.orderBytes": order, "memory.keydirBytes": keydir } =
-      await store.stats();
+    const { "memory.orderBytes": order, "memory.keydirBytes": keydir } = await store.stats();
     tell("memory per key, bytes", {
       order: order! / KEYS,
       keydir: keydir! / KEYS,
@@ -174,9 +168,7 @@ const { result: store, milliseconds, turn } = await timed(() => open(options));
 await verify(store);
 tell("open without hints, which makes them", { milliseconds, turn });
 await pages(usersOf(store), "page of 100, after that");
-const overwriting = await timed(() =>
-  write(store, Array.from({ length: KEYS / 10 }, () => random(KEYS)))
-);
+const overwriting = await timed(() => write(store, Array.from({ length: KEYS / 10 }, () => random(KEYS))));
 tell("overwrite a tenth", {
   milliseconds: overwriting.milliseconds,
   turn: overwriting.turn,

@@ -9,32 +9,12 @@ import { crc32 } from "../lib/base/checksum.ts";
 import { CONTENT } from "../lib/base/codec.ts";
 import { type Block, BLOCK_BYTES, BlockCache } from "../lib/bitcask/cache.ts";
 import { Keydir } from "../lib/bitcask/keydir.ts";
-import {
-  checkRecord,
-  encodeRecord,
-  isKeyAt,
-  KIND,
-  recordBytes,
-  type RecordFields,
-} from "../lib/bitcask/record.ts";
+import { checkRecord, encodeRecord, isKeyAt, KIND, recordBytes, type RecordFields } from "../lib/bitcask/record.ts";
 import type { Entry } from "../lib/engine/engine.ts";
 import { CborReader, CborWriter } from "../lib/wire/cbor.ts";
-import {
-  FRAME,
-  OP,
-  readEntry,
-  SHAPES,
-  writeEntry,
-} from "../lib/wire/protocol.ts";
+import { FRAME, OP, readEntry, SHAPES, writeEntry } from "../lib/wire/protocol.ts";
 import { measure, report } from "./harness.ts";
-import {
-  createRandom,
-  GROUP,
-  KEYS,
-  VALUE_BYTES,
-  Workload,
-  type Write,
-} from "./workload.ts";
+import { createRandom, GROUP, KEYS, VALUE_BYTES, Workload, type Write } from "./workload.ts";
 
 const BUCKET = 1;
 const SEED = 0x5eed;
@@ -84,8 +64,7 @@ function measureRecords(): void {
     const bytes = new Uint8Array(1_024);
     return {
       prepare: () => recordOf(workload.overwrite()),
-      call: (record: RecordFields) =>
-        do_not_optimize(encodeRecord(bytes, 0, SEED, record)),
+      call: (record: RecordFields) => do_not_optimize(encodeRecord(bytes, 0, SEED, record)),
       finish: () =>
         expectEqual(
           checkRecord(bytes, 0, bytes.length, SEED),
@@ -128,9 +107,7 @@ function measureRecords(): void {
 function measureKeydir(): void {
   const start = (): { readonly keydir: Keydir; readonly records: Records } => {
     const records = encodeAll();
-    const keydir = new Keydir((_slot, offset, bucket, key) =>
-      isKeyAt(records.bytes, offset, bucket, key)
-    );
+    const keydir = new Keydir((_slot, offset, bucket, key) => isKeyAt(records.bytes, offset, bucket, key));
     records.keys.forEach((key, index) =>
       keydir.set(
         hashKey(SEED, BUCKET, key),
@@ -141,12 +118,9 @@ function measureKeydir(): void {
     );
     return { keydir, records };
   };
-  const find = (keydir: Keydir, key: Uint8Array): number =>
-    keydir.get(hashKey(SEED, BUCKET, key), BUCKET, key);
+  const find = (keydir: Keydir, key: Uint8Array): number => keydir.get(hashKey(SEED, BUCKET, key), BUCKET, key);
   const verify = (keydir: Keydir, { keys, offsets }: Records): void => {
-    keys.forEach((key, index) =>
-      expectEqual(find(keydir, key), offsets[index])
-    );
+    keys.forEach((key, index) => expectEqual(find(keydir, key), offsets[index]));
   };
   measure("keydir, hash and get", 1, () => {
     const { keydir, records } = start();
@@ -163,8 +137,7 @@ function measureKeydir(): void {
     return {
       prepare: () => encodeKey(workload.missing()),
       call: (key: Uint8Array) => do_not_optimize(find(keydir, key)),
-      finish: () =>
-        expectEqual(find(keydir, encodeKey(workload.missing())), -1),
+      finish: () => expectEqual(find(keydir, encodeKey(workload.missing())), -1),
     };
   });
   measure("keydir, hash and set", 1, () => {

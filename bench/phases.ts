@@ -16,22 +16,10 @@ import { mkdirSync } from "node:fs";
 import process from "node:process";
 import { setImmediate } from "node:timers";
 import { CANNOT_LOAD } from "./contest.ts";
-import {
-  type Contender,
-  FIRKIN,
-  folderBytes,
-  type Kind,
-  type Purpose,
-} from "./contenders.ts";
+import { type Contender, FIRKIN, folderBytes, type Kind, type Purpose } from "./contenders.ts";
 import { collectGarbage, runtime, temporaryFolder } from "./harness.ts";
 import { CONTENDERS } from "./rivals.ts";
-import {
-  ends,
-  GROUP,
-  type MaybePromise,
-  Workload,
-  type Write,
-} from "./workload.ts";
+import { ends, GROUP, type MaybePromise, Workload, type Write } from "./workload.ts";
 
 /** What a child is to do. */
 export interface Task {
@@ -106,8 +94,7 @@ class PauseWatch {
     const now = performance.now();
     const cpu = process.cpuUsage();
     this.longest = Math.max(this.longest, now - this.#last);
-    const busy =
-      (cpu.user - this.#lastCpu.user + cpu.system - this.#lastCpu.system) /
+    const busy = (cpu.user - this.#lastCpu.user + cpu.system - this.#lastCpu.system) /
       1_000;
     this.busiest = Math.max(this.busiest, busy);
     this.#last = now;
@@ -185,8 +172,7 @@ class Run {
       await this.#contender.close();
       await this.#open();
       await tell(", reopened");
-      const sealed = (): number =>
-        this.#workload.uniform(Math.ceil(keys * SEALED));
+      const sealed = (): number => this.#workload.uniform(Math.ceil(keys * SEALED));
       await this.#read(undefined, WARM_UP_READS, sealed);
       await this.#read("get, not in memory", READS, sealed);
     }
@@ -403,9 +389,7 @@ class Run {
       }[] = [];
       while (operations.length < CHUNK) {
         const index = workload.zipf();
-        const write = workload.uniform(1_000) < ZIPF_WRITES * 1_000
-          ? workload.write(index)
-          : undefined;
+        const write = workload.uniform(1_000) < ZIPF_WRITES * 1_000 ? workload.write(index) : undefined;
         operations.push({
           key: workload.key(index),
           index,
@@ -498,9 +482,7 @@ class Run {
       if (seen === this.#workload.endsOf(index, write)) return;
     }
     throw new Error(
-      `Cannot trust the figures: ${
-        this.#workload.key(index)
-      } had another value than was written`,
+      `Cannot trust the figures: ${this.#workload.key(index)} had another value than was written`,
     );
   }
 

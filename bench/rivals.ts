@@ -22,14 +22,7 @@
  * @module
  */
 import { join } from "node:path";
-import {
-  type Contender,
-  FILE,
-  FIRKIN,
-  type Kind,
-  MAP,
-  type Setting,
-} from "./contenders.ts";
+import { type Contender, FILE, FIRKIN, type Kind, MAP, type Setting } from "./contenders.ts";
 import { runtime } from "./harness.ts";
 import type { Write } from "./workload.ts";
 
@@ -95,16 +88,12 @@ async function openLmdb(setting: Setting, tuned: boolean): Promise<Contender> {
   const options = {
     path: join(setting.folder, "lmdb"),
     ...(tuned ? { encoding: "binary", noMemInit: true } : {}),
-    ...(tuned && setting.purpose !== "durable"
-      ? { noSync: true, useWritemap: true }
-      : {}),
+    ...(tuned && setting.purpose !== "durable" ? { noSync: true, useWritemap: true } : {}),
     ...(setting.purpose === "durable" ? { overlappingSync: false } : {}),
   };
   const store = open(options);
   return {
-    get: tuned
-      ? (key) => store.getBinary(key)
-      : (key) => store.get(key) as Uint8Array | undefined,
+    get: tuned ? (key) => store.getBinary(key) : (key) => store.get(key) as Uint8Array | undefined,
     async setAll(group) {
       await Promise.all(group.map(({ key, value }) => store.put(key, value)));
     },
@@ -196,8 +185,7 @@ async function openSqlite(setting: Setting): Promise<Contender> {
   const put = database.prepare("REPLACE INTO pairs VALUES (?, ?)");
   return {
     get: plucked === undefined
-      ? (key) =>
-        (select.get(key) as { value: Uint8Array } | null | undefined)?.value
+      ? (key) => (select.get(key) as { value: Uint8Array } | null | undefined)?.value
       : (key) => plucked.get(key) as Uint8Array | undefined,
     setAll(group) {
       database.exec("BEGIN IMMEDIATE");

@@ -21,14 +21,13 @@ const QUICK_KEYS = 100_000;
 const PHASE_MS = 1_500;
 
 /** What is drawn, and how its axis is called. */
-const DRAWN:
-  readonly (readonly [phase: string, title: string, unit: string])[] = [
-    ["get uniform", "get", "ns"],
-    ["get missing", "get of a missing key", "ns"],
-    ["memory beside values", "memory beside values", "B per key"],
-    ["load", "load, policy os", "ns per set"],
-    ["overwrite", "overwrite, policy os", "ns per set"],
-  ];
+const DRAWN: readonly (readonly [phase: string, title: string, unit: string])[] = [
+  ["get uniform", "get", "ns"],
+  ["get missing", "get of a missing key", "ns"],
+  ["memory beside values", "memory beside values", "B per key"],
+  ["load", "load, policy os", "ns per set"],
+  ["overwrite", "overwrite, policy os", "ns per set"],
+];
 
 const CONTENDERS: readonly Kind[] = [FIRKIN, MAP];
 const {
@@ -39,14 +38,10 @@ const {
 } = contestOptions();
 
 async function measure(field: Field, round: number): Promise<void> {
-  const purposes: readonly Purpose[] = round === 1
-    ? ["resident", "lean", "plain"]
-    : ["resident"];
+  const purposes: readonly Purpose[] = round === 1 ? ["resident", "lean", "plain"] : ["resident"];
   for (const purpose of purposes) {
     for (
-      const kind of CONTENDERS.filter(({ purposes }) =>
-        purposes.includes(purpose)
-      )
+      const kind of CONTENDERS.filter(({ purposes }) => purposes.includes(purpose))
     ) {
       const only = [...DRAWN.map(([phase]) => phase), "open", "longest pause"];
       const figures = await field.run(kind, purpose, {
@@ -73,9 +68,7 @@ async function measure(field: Field, round: number): Promise<void> {
 
 function median(field: Field, phase: string, kind: Kind): number | undefined {
   const figures = field.figures(phase, kind.name);
-  return figures.length === 0
-    ? undefined
-    : spread(figures.map(({ figure }) => figure)).median;
+  return figures.length === 0 ? undefined : spread(figures.map(({ figure }) => figure)).median;
 }
 
 function printTable(fields: readonly Field[]): void {
@@ -85,8 +78,7 @@ function printTable(fields: readonly Field[]): void {
   ])[] = [
     ...DRAWN.flatMap(([phase, title, unit]) =>
       CONTENDERS.map((kind) => {
-        return [`${kind.name}: ${title}, ${unit}`, (field: Field) =>
-          median(field, phase, kind)] as const;
+        return [`${kind.name}: ${title}, ${unit}`, (field: Field) => median(field, phase, kind)] as const;
       })
     ),
     ["firkin: open, keys/s", (field) => 1e9 / median(field, "open", FIRKIN)!],
@@ -128,9 +120,7 @@ function printGrowth(fields: readonly Field[]): void {
   const { median: ratio } = spread(ratios);
   const verdict = ratio <= 2.5 ? "hit" : "missed";
   console.log(
-    `\nget among ${many.keys.toLocaleString("en")} keys / among 100,000: ${
-      digits(ratio)
-    } (<= 2.5: ${verdict})`,
+    `\nget among ${many.keys.toLocaleString("en")} keys / among 100,000: ${digits(ratio)} (<= 2.5: ${verdict})`,
   );
 }
 
@@ -159,9 +149,7 @@ function draw(fields: readonly Field[]): void {
 }
 
 try {
-  const fields = SIZES.filter((keys) => keys <= largest).map((keys) =>
-    new Field(keys, VALUE_BYTES)
-  );
+  const fields = SIZES.filter((keys) => keys <= largest).map((keys) => new Field(keys, VALUE_BYTES));
   for (let round = 1; round <= rounds; round++) {
     for (const field of fields) await measure(field, round);
     if (!json) console.error(`round ${round} of ${rounds}`);

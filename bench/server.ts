@@ -54,9 +54,7 @@ export async function startServer(sync: SyncPolicy): Promise<Server> {
       // Its last word, because Deno reports a signal that was handled as the way the process ended.
       if (lines.at(-1)?.includes("closed") !== true) {
         throw new Error(
-          `Cannot trust the figures: the server did not close its store\n${
-            lines.join("\n")
-          }`,
+          `Cannot trust the figures: the server did not close its store\n${lines.join("\n")}`,
         );
       }
     },

@@ -75,8 +75,7 @@ function measurePing(): void {
     const nothing = (): void => {};
     const link = new Link(server.url, {
       clock: systemClock,
-      openSocket: (url, protocols) =>
-        new WebSocket(url, protocols, { perMessageDeflate: false }),
+      openSocket: (url, protocols) => new WebSocket(url, protocols, { perMessageDeflate: false }),
     }, {
       connected: nothing,
       lost: nothing,
@@ -87,8 +86,7 @@ function measurePing(): void {
     await link.opened;
     return {
       prepare: nothing,
-      call: async () =>
-        do_not_optimize(await link.request(OP.ping, nothing, nothing)),
+      call: async () => do_not_optimize(await link.request(OP.ping, nothing, nothing)),
       async finish() {
         await link.close();
         await server.stop();
@@ -122,16 +120,14 @@ function measureGets(): void {
 function measureSets(): void {
   measureConnected("set, os, one at a time", 1, ({ users, workload }) => ({
     prepare: workload.overwrite,
-    call: async ({ key, value }: Write) =>
-      do_not_optimize(await users.set(key, value)),
+    call: async ({ key, value }: Write) => do_not_optimize(await users.set(key, value)),
   }));
   measureConnected(
     `set, os, 64 outstanding, ${REQUESTS} a call`,
     REQUESTS,
     ({ users, workload }) => ({
       prepare: () => repeat(workload.overwrite),
-      call: (writes: Write[]) =>
-        keepOutstanding(64, writes, ({ key, value }) => users.set(key, value)),
+      call: (writes: Write[]) => keepOutstanding(64, writes, ({ key, value }) => users.set(key, value)),
     }),
   );
 }

@@ -143,9 +143,7 @@ export class Workload {
         !wanted.every((byte, at) => byte === found[at])
       ) {
         throw new Error(
-          `Cannot trust the figures: ${
-            this.key(index)
-          } has another value than was written`,
+          `Cannot trust the figures: ${this.key(index)} has another value than was written`,
         );
       }
       const absent = this.keys + index;

@@ -196,9 +196,14 @@ export interface EngineSubscription {
   readonly cursor: string;
   /**
    * The next events in order, at least one; undefined when the subscription has ended. One call at a time. The events
-   * of a batch come together.
+   * of a batch come together. They may be another subscription's too: nobody writes to them.
    */
   next(): Promise<readonly EngineEvent[] | undefined>;
+  /**
+   * Where events are at hand, in the place of `next`: those that there are now. When there are none, `wake` is called
+   * once, when there may be some.
+   */
+  poll?(wake: () => void): readonly EngineEvent[] | undefined;
   /** Ends the subscription; a waiting `next` resolves undefined. */
   close(): void;
 }
