@@ -18,6 +18,7 @@ import { CLOSE, OPERATION_BYTES_MAX, SUBPROTOCOL } from "../lib/wire/protocol.ts
 import { admit, type AdmitOptions, EVERYONE } from "./auth.ts";
 import { Commands } from "./commands.ts";
 import { dashboardResponse } from "./dashboard.ts";
+import { Deliveries } from "./deliveries.ts";
 import { Metrics } from "./metrics.ts";
 import { SERVER_LIMITS, type ServerLimits, Session, type SessionHost } from "./session.ts";
 import type { Connection, Handshake, Transport, TransportHandlers, TransportName } from "./transports/transport.ts";
@@ -104,6 +105,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
     clock,
     metrics,
     writers: [],
+    deliveries: new Deliveries(),
     onFailure,
   };
   const front = new Front(host, {

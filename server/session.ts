@@ -31,6 +31,7 @@ import {
 } from "../lib/wire/protocol.ts";
 import type { Principal } from "./auth.ts";
 import { type Commands, failureOf } from "./commands.ts";
+import { type Deliveries, type EventSource, sourceOf } from "./deliveries.ts";
 import { FRAME_REQUESTS, type FrameHost, type FrameRequest, type Subscribed } from "./frames.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Connection, ConnectionHandlers } from "./transports/transport.ts";
@@ -41,6 +42,8 @@ const PAGES_MAX = 4;
 const OUTBOUND_FACTOR_MAX = 8;
 /** Writers kept for the next session that has something to say. */
 const WRITERS_KEPT = 64;
+/** Rows of events that one subscription sends before others get their turn. */
+const PUMP_TURNS_MAX = 16;
 const SETTLED = Promise.resolve();
 /** What a request is when its reply has been written. */
 const ANSWERED = Symbol("answered");
@@ -74,17 +77,22 @@ export interface SessionHost {
   readonly metrics: Metrics;
   /** Writers that no session is using: ten thousand idle connections need none. */
   readonly writers: CborWriter[];
+  readonly deliveries: Deliveries;
   /** Told of a failure that is the server's own fault. */
   readonly onFailure: (error: unknown) => void;
 }
 
 /** A subscription of this connection. */
 interface Channel {
-  readonly source: EngineSubscription;
+  readonly subscription: EngineSubscription;
+  readonly source: EventSource;
   /** Bytes of frames that the client still takes. */
   credit: number;
-  /** Resolves the wait for credit, for the outbound buffer, or for the end. */
-  wake: (() => void) | undefined;
+  /** Taken from the source, and sent up to `sent`. */
+  events: readonly EngineEvent[];
+  sent: number;
+  /** Called when there may be events: they leave at the end of the turn. */
+  readonly wake: () => void;
 }
 
 /** One connection's state, and the handlers that its transport calls. */
@@ -146,7 +154,8 @@ export class Session implements ConnectionHandlers, FrameHost {
     this.#stallTimer.cancel();
     this.#stallTimer = undefined;
     this.#run();
-    for (const channel of this.#channels.values()) channel.wake?.();
+    for (const [id, channel] of this.#channels) this.#pump(id, channel);
+    this.#flushSoon();
   }
 
   /** Lets go of everything; requests that run have nobody to answer. */
@@ -181,11 +190,24 @@ export class Session implements ConnectionHandlers, FrameHost {
         `Cannot subscribe: this connection has ${subscriptionsMax} subscriptions, the most`,
       );
     }
-    const source = this.commands.subscribe(this.principal, query);
+    const subscription = this.commands.subscribe(this.principal, query);
     const channel = ++this.#lastChannel;
-    this.#channels.set(channel, { source, credit: window, wake: undefined });
+    const send = (): void => {
+      const started = this.#channels.get(channel);
+      if (started === undefined) return;
+      this.#pump(channel, started);
+      this.#flush();
+    };
+    this.#channels.set(channel, {
+      subscription,
+      source: sourceOf(subscription),
+      credit: window,
+      events: [],
+      sent: 0,
+      wake: () => this.#host.deliveries.add(send),
+    });
     this.#host.metrics.subscriptions++;
-    return source.ready.then(() => ({ channel, cursor: source.cursor }), (error: unknown) => {
+    return subscription.ready.then(() => ({ channel, cursor: subscription.cursor }), (error: unknown) => {
       this.unsubscribe(channel);
       throw error;
     });
@@ -194,14 +216,15 @@ export class Session implements ConnectionHandlers, FrameHost {
   start(channel: number): void {
     // Absent when the client has unsubscribed, which it can only have guessed to do, or the connection has closed.
     const started = this.#channels.get(channel);
-    if (started !== undefined) void this.#pump(channel, started);
+    if (started !== undefined) started.wake();
   }
 
   grant(channel: number, bytes: number): void {
     const granted = this.#channels.get(channel);
     if (granted === undefined) return;
+    const waited = granted.credit <= 0;
     granted.credit += bytes;
-    granted.wake?.();
+    if (waited) granted.wake();
   }
 
   unsubscribe(channel: number): void {
@@ -209,8 +232,7 @@ export class Session implements ConnectionHandlers, FrameHost {
     if (ended === undefined) return;
     this.#channels.delete(channel);
     this.#host.metrics.subscriptions--;
-    ended.source.close();
-    ended.wake?.();
+    ended.subscription.close();
   }
 
   // --- requests ---
@@ -381,31 +403,58 @@ export class Session implements ConnectionHandlers, FrameHost {
 
   // --- events ---
 
-  /** Sends a subscription's events, as fast as its window and the outbound buffer allow. */
-  async #pump(id: number, channel: Channel): Promise<void> {
-    const { source } = channel;
+  /** Sends what a subscription has now, as far as its window and the outbound buffer allow. */
+  #pump(id: number, channel: Channel): void {
     try {
-      for (;;) {
-        const events = await source.next();
+      for (let turns = 0;; turns++) {
+        if (!this.#deliver(id, channel)) return;
+        // A reader that takes megabytes at once lets others have theirs.
+        if (turns === PUMP_TURNS_MAX) return void this.#host.clock.after(0, channel.wake);
+        const events = channel.source.poll(channel.wake);
+        if (events?.length === 0) return;
         if (events === undefined) break;
-        // The events of a batch leave together: a client hands none out, and grants nothing, before it has them all.
-        let inBatch = false;
-        for (const event of events) {
-          while (!inBatch && (channel.credit <= 0 || this.#stallTimer !== undefined) && this.#channels.has(id)) {
-            await new Promise<void>((resolve) => channel.wake = resolve);
-          }
-          if (!this.#channels.has(id)) return;
-          channel.credit -= this.#send(id, event);
-          inBatch = "more" in event;
-          if (event.type === "resync") return this.unsubscribe(id);
-        }
+        channel.events = events;
+        channel.sent = 0;
       }
     } catch (error) {
       this.#host.onFailure(error);
     }
-    if (!this.#channels.has(id)) return;
-    this.#control(id, WORD.ended, source.cursor);
+    this.#control(id, WORD.ended, channel.source.cursor);
     this.unsubscribe(id);
+  }
+
+  /** Sends what was taken from the source; false when something of it is left, or the channel has ended. */
+  #deliver(id: number, channel: Channel): boolean {
+    const { events } = channel;
+    if (channel.sent === 0 && channel.credit > 0 && events.length > 0 && this.#stallTimer === undefined) {
+      const frames = this.#host.deliveries.frames(id, events);
+      if (frames !== undefined && frames.length <= channel.credit) {
+        channel.credit -= frames.length;
+        channel.sent = events.length;
+        this.#host.metrics.events += events.length;
+        this.#sendFrames(frames);
+      }
+    }
+    while (channel.sent < events.length && this.#channels.has(id)) {
+      const event = events[channel.sent]!;
+      // The events of a batch leave together: a client hands none out, and grants nothing, before it has them all.
+      const before = events[channel.sent - 1];
+      const inBatch = before !== undefined && "more" in before;
+      if (!inBatch && (channel.credit <= 0 || this.#stallTimer !== undefined)) return false;
+      channel.credit -= this.#send(id, event);
+      channel.sent++;
+      if (event.type === "resync") this.unsubscribe(id);
+    }
+    return this.#channels.has(id) && channel.credit > 0 && this.#stallTimer === undefined;
+  }
+
+  /** Sends frames of a channel, which stay the caller's. */
+  #sendFrames(frames: Uint8Array): void {
+    if (this.#writer === undefined && this.#channels.size === 1) return this.#transmit(frames);
+    const writer = this.#output();
+    const start = writer.length;
+    writer.raw(frames);
+    this.#sent(writer, start);
   }
 
   /** Writes an event and returns the length of its frame. */

@@ -14,6 +14,7 @@ import { MemoryFileSystem } from "../../lib/fs/memory.ts";
 import type { LinkOptions, Socket } from "../../lib/wire/link.ts";
 import { EVERYONE } from "../../server/auth.ts";
 import { Commands } from "../../server/commands.ts";
+import { Deliveries } from "../../server/deliveries.ts";
 import { Metrics } from "../../server/metrics.ts";
 import { SERVER_LIMITS, type ServerLimits, Session, type SessionHost } from "../../server/session.ts";
 import type { Connection } from "../../server/transports/transport.ts";
@@ -140,7 +141,16 @@ export function hostOf(
   const metrics = new Metrics(clock);
   const all = { ...SERVER_LIMITS, ...limits };
   const commands = new Commands({ engine, limits: all, clock, metrics, onFailure });
-  return { commands, principal: EVERYONE, limits: all, clock, metrics, writers: [], onFailure };
+  return {
+    commands,
+    principal: EVERYONE,
+    limits: all,
+    clock,
+    metrics,
+    writers: [],
+    deliveries: new Deliveries(),
+    onFailure,
+  };
 }
 
 /** A server in this process, and the sockets that lead to it. */
