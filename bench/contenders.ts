@@ -203,12 +203,8 @@ function openFile({ folder, purpose, valueBytes }: Setting): Contender {
       bytes.set(value, end + KEY_BYTES);
       end += length;
     }
-    if (durable && tail + end > PREALLOCATED_BYTES) {
-      throw new Error("Cannot append more than was preallocated");
-    }
-    if (writeSync(file, bytes, 0, end, tail) !== end) {
-      throw new Error("Cannot write the whole group");
-    }
+    if (durable && tail + end > PREALLOCATED_BYTES) throw new Error("Cannot append more than was preallocated");
+    if (writeSync(file, bytes, 0, end, tail) !== end) throw new Error("Cannot write the whole group");
     if (durable) fdatasyncSync(file);
     tail += end;
   };
@@ -219,9 +215,7 @@ function openFile({ folder, purpose, valueBytes }: Setting): Contender {
     setAll,
     set: (write) => setAll([write]),
     close() {
-      if (fstatSync(file).size < tail) {
-        throw new Error("Cannot trust the figures: the file is too short");
-      }
+      if (fstatSync(file).size < tail) throw new Error("Cannot trust the figures: the file is too short");
       closeSync(file);
     },
   };

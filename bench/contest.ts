@@ -76,12 +76,9 @@ export class Field {
     child.lines.on("line", (line) => void figures.push(JSON.parse(line) as Figure));
     const code = await child.ended;
     if (code === CANNOT_LOAD) return undefined;
-    if (code !== 0) {
-      throw new Error(`Cannot measure ${contender.name}, ${purpose}: its process ended with ${code}`);
-    }
+    if (code !== 0) throw new Error(`Cannot measure ${contender.name}, ${purpose}: its process ended with ${code}`);
     for (const figure of figures) {
-      const byContender = this.#figures.get(figure.phase) ??
-        new Map<string, Figure[]>();
+      const byContender = this.#figures.get(figure.phase) ?? new Map<string, Figure[]>();
       this.#figures.set(figure.phase, byContender);
       byContender.set(contender.name, [...byContender.get(contender.name) ?? [], figure]);
     }
@@ -89,7 +86,7 @@ export class Field {
   }
 }
 
-/** Reads the command line; what other benchmarks want of it is passed over. @throws {RangeError} a number is none */
+/** Reads the command line, which `scripts/bench.mjs` has checked; what other benchmarks want of it is passed over. */
 export function contestOptions(): ContestOptions {
   const { values } = parseArgs({
     options: {
@@ -104,12 +101,7 @@ export function contestOptions(): ContestOptions {
   });
   const number = (name: "rounds" | "keys"): number | undefined => {
     const value = values[name];
-    if (value === undefined) return undefined;
-    const found = Number(String(value).replaceAll("_", ""));
-    if (!Number.isSafeInteger(found) || found < 1) {
-      throw new RangeError(`Cannot use --${name} ${String(value)}`);
-    }
-    return found;
+    return value === undefined ? undefined : Number(value);
   };
   const only = typeof values["only"] === "string" ? values["only"].split(",").map((word) => word.trim()) : [];
   const { json, quick } = values;

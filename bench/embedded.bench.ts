@@ -24,9 +24,7 @@ interface Target {
   readonly phase: string;
   /** Whose figure it is a ratio to; absent for a figure as it stands. */
   readonly rival?: string;
-  readonly most:
-    | number
-    | Readonly<Record<ReturnType<typeof runtime>["name"], number>>;
+  readonly most: number | Readonly<Record<ReturnType<typeof runtime>["name"], number>>;
 }
 
 /** Keys, bytes of a value, and what they are measured for. */
@@ -99,8 +97,7 @@ async function compete({ keys, valueBytes, purposes }: Setup, options: ContestOp
   const field = new Field(keys, valueBytes);
   const { only, rounds } = options;
   const wanted = purposes.filter((purpose) => {
-    return only.length === 0 ||
-      PHASES[purpose].some((phase) => only.some((word) => phase.startsWith(word)));
+    return only.length === 0 || PHASES[purpose].some((phase) => only.some((word) => phase.startsWith(word)));
   });
   const absent = new Set<Kind>();
   for (let round = 1; round <= rounds; round++) {
@@ -169,8 +166,7 @@ function figuresTable(field: Field, phases: readonly string[], durable: boolean)
 
 function ratiosTable(field: Field, phases: readonly string[]): string {
   const rivals = CONTENDERS.filter((kind) => {
-    return kind !== FIRKIN &&
-      phases.some((phase) => field.ratios(phase, FIRKIN.name, kind.name).length > 0);
+    return kind !== FIRKIN && phases.some((phase) => field.ratios(phase, FIRKIN.name, kind.name).length > 0);
   });
   return table([
     ["firkin's figure / that of", ...rivals.map(({ name }) => name)],
@@ -202,22 +198,25 @@ function printTables(field: Field, rounds: number): void {
     const some = phases.filter((phase) => isDurable(phase) === durable);
     if (some.length === 0) continue;
     console.log(`${figuresTable(field, some, durable)}\n`);
-    const shared = some.filter((phase) =>
-      CONTENDERS.some((kind) => {
-        return kind !== FIRKIN &&
-          field.ratios(phase, FIRKIN.name, kind.name).length > 0;
-      })
-    );
+    const shared = some.filter((phase) => {
+      return CONTENDERS.some((kind) => kind !== FIRKIN && field.ratios(phase, FIRKIN.name, kind.name).length > 0);
+    });
     if (shared.length > 0) console.log(`${ratiosTable(field, shared)}\n`);
   }
-  if (valueBytes === TARGETS_VALUE_BYTES) {
-    console.log(`${targetsTable(field)}\n`);
-  }
+  if (valueBytes === TARGETS_VALUE_BYTES) console.log(`${targetsTable(field)}\n`);
+}
+
+/** @throws {Error} a word is the beginning of no phase */
+function checkPhases(words: readonly string[]): void {
+  const phases = Object.values(PHASES).flat();
+  const unknown = words.filter((word) => !phases.some((phase) => phase.startsWith(word)));
+  if (unknown.length > 0) throw new Error(`There is no phase ${unknown.join(", ")}; there are ${phases.join("; ")}`);
 }
 
 const options = contestOptions();
 const setups = options.quick ? SETUPS.slice(0, 1) : SETUPS;
 try {
+  checkPhases(options.only);
   for (const setup of setups) {
     const keys = options.keys ?? (options.quick ? QUICK_KEYS : setup.keys);
     const field = await compete({ ...setup, keys }, options);

@@ -172,9 +172,7 @@ class Run {
     let next = 0;
     for (const outstanding of OUTSTANDING) {
       const watch = new Watch();
-      while (
-        watch.operations < DURABLE_WRITES && watch.wall < this.#task.phaseMs
-      ) {
+      while (watch.operations < DURABLE_WRITES && watch.wall < this.#task.phaseMs) {
         const groups = Array.from({ length: Math.floor(DURABLE_CHUNK / outstanding) }, () => {
           return Array.from({ length: outstanding }, () => workload.write(next++ % workload.keys));
         });
@@ -323,9 +321,7 @@ class Run {
           if (contender.get(key, -1) !== undefined) found++;
         }
       });
-      if (found > 0) {
-        throw new Error(`Cannot trust the figures: ${found} missing keys are there`);
-      }
+      if (found > 0) throw new Error(`Cannot trust the figures: ${found} missing keys are there`);
     }
     this.#tellTime("get missing", watch);
   }
@@ -408,13 +404,11 @@ class Run {
   // --- figures ---
 
   #goesOn(watch: Watch, total: number): boolean {
-    return watch.operations < total &&
-      (watch.operations === 0 || watch.wall < this.#task.phaseMs);
+    return watch.operations < total && (watch.operations === 0 || watch.wall < this.#task.phaseMs);
   }
 
   #wants(phase: string): boolean {
-    return this.#task.only.length === 0 ||
-      this.#task.only.some((word) => phase.startsWith(word));
+    return this.#task.only.length === 0 || this.#task.only.some((word) => phase.startsWith(word));
   }
 
   /** What was seen of a key has to be of one of these writes. */

@@ -121,8 +121,7 @@ export class Workload {
 
   /** What {@link ends} makes of the value that a key's `write`th write gave it. */
   endsOf(index: number, write: number = this.#writes[index]!): number {
-    return (index & 0xff) +
-      this.#pool[this.#start(index, write) + this.#valueBytes - 1]!;
+    return (index & 0xff) + this.#pool[this.#start(index, write) + this.#valueBytes - 1]!;
   }
 
   /** Compares a sample of the first `limit` entries with what was written. @throws {Error} they differ */
@@ -135,8 +134,7 @@ export class Workload {
       const found = await read(this.key(index), index);
       const wanted = this.#value(index, this.#writes[index]!);
       if (
-        found === undefined || found.length !== wanted.length ||
-        !wanted.every((byte, at) => byte === found[at])
+        found === undefined || found.length !== wanted.length || !wanted.every((byte, at) => byte === found[at])
       ) {
         throw new Error(`Cannot trust the figures: ${this.key(index)} has another value than was written`);
       }
@@ -195,9 +193,7 @@ export async function setAll(bucket: Bucket<Uint8Array>, group: readonly Write[]
 
 /** Touches both ends of a value that has to be there, as whoever reads it would. */
 export function ends(value: Uint8Array | undefined): number {
-  if (value === undefined) {
-    throw new Error("Cannot trust the figures: a key that was written is missing");
-  }
+  if (value === undefined) throw new Error("Cannot trust the figures: a key that was written is missing");
   return value[0]! + value[value.length - 1]!;
 }
 
