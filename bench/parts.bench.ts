@@ -1,5 +1,5 @@
 /**
- * The parts that a get, a set and a request are made of, each by itself: records, checksum, keydir, frames.
+ * The parts that a get, a set and a request are made of, each by itself: records, checksum, keydir, cache, frames.
  *
  * @module
  */
@@ -7,6 +7,7 @@ import { do_not_optimize } from "mitata";
 import { encodeKey, hashKey } from "../lib/base/bytes.ts";
 import { crc32 } from "../lib/base/checksum.ts";
 import { CONTENT } from "../lib/base/codec.ts";
+import { type Block, BLOCK_BYTES, BlockCache } from "../lib/bitcask/cache.ts";
 import { Keydir } from "../lib/bitcask/keydir.ts";
 import { checkRecord, encodeRecord, isKeyAt, KIND, recordBytes, type RecordFields } from "../lib/bitcask/record.ts";
 import type { Entry } from "../lib/engine/engine.ts";
@@ -126,6 +127,33 @@ function measureKeydir(): void {
   });
 }
 
+/** What a miss costs beside its read: the block goes in, and another, mostly one that nobody asked for again, out. */
+function measureCache(): void {
+  const blocks = 1_024;
+  measure("cache, a block in and another out", 1, () => {
+    const cache = new BlockCache(blocks * BLOCK_BYTES);
+    const table: (Block | undefined)[] = [];
+    const bytes = new Uint8Array(BLOCK_BYTES);
+    const random = createRandom(8);
+    let next = 0;
+    const hit = (): void => {
+      const block = table[Math.max(next - 1 - random(blocks), 0)];
+      if (block !== undefined) block.visited = true;
+    };
+    return {
+      prepare: () => (hit(), next++),
+      call: (number: number) => {
+        cache.add(table, number, bytes);
+        do_not_optimize(table[number]);
+      },
+      finish: () => {
+        expectEqual(cache.bytes, blocks * BLOCK_BYTES);
+        expectEqual(table.reduce((count, block) => count + (block === undefined ? 0 : 1), 0), blocks);
+      },
+    };
+  });
+}
+
 // --- frames, in messages of GROUP: what is written has to be taken somewhere ---
 
 function writeRequests(writer: CborWriter, keys: readonly Uint8Array[]): Uint8Array {
@@ -194,6 +222,7 @@ function measureFrames(): void {
 
 measureRecords();
 measureKeydir();
+measureCache();
 measureFrames();
 
 await report("parts");
