@@ -106,20 +106,24 @@ export class LiveRecords implements LogOwner {
     return this.#keydir.pointsAt(this.hash(bucketAt(segment.window, at), keyAt(segment.window, at)), address);
   }
 
-  /** The record at `offset`, a change of a key, has become visible. Returns the address it replaced or ended, or -1. */
-  apply(segment: Segment, offset: number): number {
+  /**
+   * The record at `offset`, a change of the key with this hash, has become visible. Returns the address it replaced or
+   * ended, or -1.
+   */
+  apply(segment: Segment, offset: number, hash: number): number {
     const at = segment.seek(offset);
     const { window } = segment;
-    const bucket = bucketAt(window, at);
-    const key = keyAt(window, at);
-    const hash = this.hash(bucket, key);
     this.#storing = true;
-    let before: number;
+    let before = -1;
     if (kindAt(window, at) === KIND.set) {
-      before = this.#keydir.set(hash, bucket, key, segment.slot * ADDRESS_UNIT + offset);
+      const address = segment.slot * ADDRESS_UNIT + offset;
+      // Of a new key nothing but the hash is needed.
+      if (!this.#keydir.add(hash, address)) {
+        before = this.#keydir.set(hash, bucketAt(window, at), keyAt(window, at), address);
+      }
       this.#addToOrder(segment, offset);
     } else {
-      before = this.#keydir.delete(hash, bucket, key);
+      before = this.#keydir.delete(hash, bucketAt(window, at), keyAt(window, at));
       const bytes = recordBytesAt(window, at);
       segment.countTombstone(bytes, timeAt(window, at));
       this.#owner.noteDead(bytes, false);
@@ -144,8 +148,9 @@ export class LiveRecords implements LogOwner {
 
   /** See {@link LogOwner.replay}. */
   replay(segment: Segment, offset: number): void {
-    this.apply(segment, offset);
     const at = segment.seek(offset);
+    const hash = this.hash(bucketAt(segment.window, at), keyAt(segment.window, at));
+    this.apply(segment, offset, hash);
     const deadline = expiresAtAt(segment.window, at);
     if (deadline !== undefined) this.#owner.schedule(deadline, segment.slot * ADDRESS_UNIT + offset);
   }

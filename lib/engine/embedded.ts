@@ -104,6 +104,8 @@ export class EmbeddedEngine implements Engine {
   readonly #compaction: Compaction;
   readonly #time: StoreTime;
   readonly #snapshots: Snapshots;
+  /** The last time at which an expiry is to be written that could not be. */
+  #lateUntil = 0;
   #closed = false;
   #closing: Promise<void> | undefined;
 
@@ -152,7 +154,7 @@ export class EmbeddedEngine implements Engine {
       this.#live,
       this.#pending,
       this.#group,
-      { now, expireLater },
+      { now, mayBeDue: () => this.#mayBeDue(), expireLater },
       options.compressBytesMin,
     );
     this.#feed = new Feed(log, this.#clock, {
@@ -280,16 +282,25 @@ export class EmbeddedEngine implements Engine {
   // --- writes ---
 
   /** See {@link Engine.set}. */
-  async set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult> {
-    this.#checkWrite(key);
-    checkValue(value, this.limits);
-    return await this.#writes.set(bucket, key, value, options);
+  set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult> {
+    // No async function: a promise of its own would cost as much as encoding the record does.
+    try {
+      this.#checkWrite(key);
+      checkValue(value, this.limits);
+      return this.#writes.set(bucket, key, value, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** See {@link Engine.delete}. */
-  async delete(bucket: string, key: Uint8Array, options: DeleteOptions = {}): Promise<WriteResult> {
-    this.#checkWrite(key);
-    return await this.#writes.delete(bucket, key, options);
+  delete(bucket: string, key: Uint8Array, options: DeleteOptions = {}): Promise<WriteResult> {
+    try {
+      this.#checkWrite(key);
+      return this.#writes.delete(bucket, key, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** See {@link Engine.take}. */
@@ -306,9 +317,13 @@ export class EmbeddedEngine implements Engine {
   }
 
   /** See {@link Engine.touch}. */
-  async touch(bucket: string, key: Uint8Array, deadline: Deadline | undefined): Promise<WriteResult> {
-    this.#checkWrite(key);
-    return await this.#writes.touch(bucket, key, deadline);
+  touch(bucket: string, key: Uint8Array, deadline: Deadline | undefined): Promise<WriteResult> {
+    try {
+      this.#checkWrite(key);
+      return this.#writes.touch(bucket, key, deadline);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** See {@link Engine.increment}. */
@@ -321,11 +336,10 @@ export class EmbeddedEngine implements Engine {
 
   #committed(notes: readonly Note[]): void {
     for (const note of notes) {
-      this.#pending.settle(note);
-      if (note.address !== -1) {
-        const segment = this.#log.segmentOf(note.address);
-        const offset = note.address % ADDRESS_UNIT;
-        this.#snapshots.noteDead(this.#live.apply(segment, offset), segment, offset);
+      const { segment, offset } = note;
+      if (segment !== undefined) {
+        this.#pending.settle(note);
+        this.#snapshots.noteDead(this.#live.apply(segment, offset, note.hash), segment, offset);
         this.#schedule(segment, offset);
         this.#feed.publish(segment, offset);
       }
@@ -342,6 +356,14 @@ export class EmbeddedEngine implements Engine {
   }
 
   // --- expiry ---
+
+  /** False when no key is due that has not been expired, be it visible or about to be. */
+  #mayBeDue(): boolean {
+    const soonest = Math.min(this.#expiry.soonest, this.#pending.soonest);
+    if (soonest === Infinity) return false;
+    const now = this.#time.now();
+    return soonest <= now || now <= this.#lateUntil;
+  }
 
   /** Takes up the deadline of a record; false when it has none. */
   #schedule(segment: Segment, offset: number): boolean {
@@ -383,7 +405,8 @@ export class EmbeddedEngine implements Engine {
 
   #expireLater(address: number): void {
     if (this.#closed) return;
-    this.#expiry.add(this.#time.now() + EXPIRE_RETRY_MS, address);
+    this.#lateUntil = this.#time.now() + EXPIRE_RETRY_MS;
+    this.#expiry.add(this.#lateUntil, address);
     this.#time.watch();
   }
 
