@@ -7,7 +7,7 @@ import { do_not_optimize } from "mitata";
 import { encodeKey, hashKey } from "../lib/base/bytes.ts";
 import { crc32 } from "../lib/base/checksum.ts";
 import { CONTENT } from "../lib/base/codec.ts";
-import { type Block, BLOCK_BYTES, BlockCache } from "../lib/bitcask/cache.ts";
+import { FRAME_BYTES, FrameCache, type FrameTable } from "../lib/bitcask/frames.ts";
 import { Keydir } from "../lib/bitcask/keydir.ts";
 import { checkRecord, encodeRecord, isKeyAt, KIND, recordBytes, type RecordFields } from "../lib/bitcask/record.ts";
 import type { Entry } from "../lib/engine/engine.ts";
@@ -130,25 +130,26 @@ function measureKeydir(): void {
 /** What a miss costs beside its read: the block goes in, and another, mostly one that nobody asked for again, out. */
 function measureCache(): void {
   const blocks = 1_024;
+  const reach = 1_000_000;
   measure("cache, a block in and another out", 1, () => {
-    const cache = new BlockCache(blocks * BLOCK_BYTES);
-    const table: (Block | undefined)[] = [];
-    const bytes = new Uint8Array(BLOCK_BYTES);
+    const cache = new FrameCache(blocks * FRAME_BYTES);
+    const table: FrameTable = { frames: new Int32Array(reach) };
     const random = createRandom(8);
     let next = 0;
     const hit = (): void => {
-      const block = table[Math.max(next - 1 - random(blocks), 0)];
-      if (block !== undefined) block.visited = true;
+      const frame = table.frames[Math.max(next - 1 - random(blocks), 0) % reach]!;
+      if (frame !== 0) cache.visit(frame - 1);
     };
     return {
-      prepare: () => (hit(), next++),
-      call: (number: number) => {
-        cache.add(table, number, bytes);
-        do_not_optimize(table[number]);
+      prepare: () => (hit(), next++ % reach),
+      call: (block: number) => {
+        const frame = cache.take();
+        cache.put(frame, table, block);
+        do_not_optimize(cache.startOf(frame));
       },
       finish: () => {
-        expectEqual(cache.bytes, blocks * BLOCK_BYTES);
-        expectEqual(table.reduce((count, block) => count + (block === undefined ? 0 : 1), 0), blocks);
+        expectEqual(cache.bytes, blocks * FRAME_BYTES);
+        expectEqual(table.frames.reduce((count, frame) => count + (frame === 0 ? 0 : 1), 0), blocks);
       },
     };
   });

@@ -138,8 +138,8 @@ export const BUGS = [
     suites: ["test/bitcask/record.test.ts"],
     changes: [[
       "lib/bitcask/record.ts",
-      "return crc32(bytes.subarray(at + 4, end), placeSeed(seed, offset));",
-      "return crc32(bytes.subarray(at + 12, end), crc32(bytes.subarray(at + 4, at + 6), placeSeed(seed, offset)));",
+      "return crc32(bytes, placeSeed(seed, offset), at + 4, end);",
+      "return crc32(bytes, crc32(bytes, placeSeed(seed, offset), at + 4, at + 6), at + 12, end);",
     ]],
   },
   {
@@ -176,17 +176,16 @@ export const BUGS = [
       ],
       [
         "lib/bitcask/live.ts",
-        "    this.apply(segment, offset);\n    const at = segment.seek(offset);",
-        "    const at = segment.seek(offset);\n" +
+        "    this.apply(segment, offset, hash);",
         "    const [bucket, key] = [bucketAt(segment.window, at), keyAt(segment.window, at)];\n" +
         "    const time = timeAt(segment.window, at);\n" +
-        "    const present = this.#keydir.get(this.hash(bucket, key), bucket, key);\n" +
+        "    const present = this.#keydir.get(hash, bucket, key);\n" +
         "    if (present !== -1) {\n" +
         "      const other = this.#log.segmentOf(present);\n" +
         "      const otherAt = other.seek(present % ADDRESS_UNIT);\n" +
         "      if (timeAt(other.window, otherAt) > time) return;\n" +
         "    }\n" +
-        "    this.apply(segment, offset);",
+        "    this.apply(segment, offset, hash);",
       ],
     ],
   },
@@ -262,7 +261,7 @@ export const BUGS = [
   {
     name: "a batch is written without the flag that more follows",
     suites: ["test/bitcask/batch.test.ts"],
-    changes: [["lib/bitcask/group.ts", "index === last ? flags : flags | FLAG.more", "index === last ? flags : flags"]],
+    changes: [["lib/bitcask/group.ts", "(record.flags ?? 0) | FLAG.more", "record.flags ?? 0"]],
   },
   {
     name: "an unfinished batch counts",
@@ -283,7 +282,7 @@ export const BUGS = [
   {
     name: "a take is answered before its sync",
     suites: ["test/bitcask/take.test.ts"],
-    changes: [["lib/bitcask/group.ts", "if (fields.kind === KIND.take) group.mustSync = true;", ""]],
+    changes: [["lib/bitcask/group.ts", "if (record.kind === KIND.take) group.mustSync = true;", ""]],
   },
   {
     name: "the value of a single-read key is shown in an event",

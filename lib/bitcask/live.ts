@@ -77,9 +77,7 @@ export class LiveRecords implements LogOwner {
     this.#seed = log.hashSeed;
     this.#hash = hash;
     this.#hints = new HintBuilder(log, clock, (bucket, bytes, start, end) => this.hash(bucket, bytes, start, end));
-    this.#keydir = new Keydir((slot, offset, bucket, key, keyBytes) => {
-      return this.#isKey(slot, offset, bucket, key, keyBytes);
-    });
+    this.#keydir = new Keydir((slot, offset, bucket, key) => this.#isKey(slot, offset, bucket, key));
   }
 
   /** Number of keys. */
@@ -106,11 +104,10 @@ export class LiveRecords implements LogOwner {
   }
 
   /**
-   * Finds a key's newest record, which then stands at `foundAt` in the window of `found`. The key is `key` from 0 to
-   * `keyBytes`. @throws {FirkinError} CORRUPT
+   * Finds a key's newest record, which then stands at `foundAt` in the window of `found`. @throws {FirkinError} CORRUPT
    */
-  locate(bucket: number, key: Uint8Array, keyBytes: number): boolean {
-    if (!this.#keydir.has(this.hash(bucket, key, 0, keyBytes), bucket, key, keyBytes)) return false;
+  locate(bucket: number, key: Uint8Array): boolean {
+    if (!this.#keydir.has(this.hash(bucket, key), bucket, key)) return false;
     if (this.found === undefined) throw this.#damage;
     return true;
   }
@@ -129,20 +126,24 @@ export class LiveRecords implements LogOwner {
     return this.#keydir.pointsAt(this.hash(bucketAt(segment.window, at), keyAt(segment.window, at)), address);
   }
 
-  /** The record at `offset`, a change of a key, has become visible. Returns the address it replaced or ended, or -1. */
-  apply(segment: Segment, offset: number): number {
+  /**
+   * The record at `offset`, a change of the key with this hash, has become visible. Returns the address it replaced or
+   * ended, or -1.
+   */
+  apply(segment: Segment, offset: number, hash: number): number {
     const at = segment.seek(offset);
     const { window } = segment;
-    const bucket = bucketAt(window, at);
-    const key = keyAt(window, at);
-    const hash = this.hash(bucket, key);
     this.#storing = true;
-    let before: number;
+    let before = -1;
     if (kindAt(window, at) === KIND.set) {
-      before = this.#keydir.set(hash, bucket, key, segment.slot * ADDRESS_UNIT + offset);
+      const address = segment.slot * ADDRESS_UNIT + offset;
+      // Of a new key nothing but the hash is needed.
+      if (!this.#keydir.add(hash, address)) {
+        before = this.#keydir.set(hash, bucketAt(window, at), keyAt(window, at), address);
+      }
       this.#addToOrder(segment, offset);
     } else {
-      before = this.#keydir.delete(hash, bucket, key);
+      before = this.#keydir.delete(hash, bucketAt(window, at), keyAt(window, at));
       const bytes = recordBytesAt(window, at);
       segment.countTombstone(bytes, timeAt(window, at));
       this.#owner.noteDead(bytes, false);
@@ -167,8 +168,9 @@ export class LiveRecords implements LogOwner {
 
   /** See {@link LogOwner.replay}. */
   replay(segment: Segment, offset: number): void {
-    this.apply(segment, offset);
     const at = segment.seek(offset);
+    const hash = this.hash(bucketAt(segment.window, at), keyAt(segment.window, at));
+    this.apply(segment, offset, hash);
     const deadline = expiresAtAt(segment.window, at);
     if (deadline !== undefined) this.#owner.schedule(deadline, segment.slot * ADDRESS_UNIT + offset);
   }
@@ -315,7 +317,7 @@ export class LiveRecords implements LogOwner {
     order.add(offset);
   }
 
-  #isKey(slot: number, offset: number, bucket: number, key: Uint8Array, keyBytes: number): boolean {
+  #isKey(slot: number, offset: number, bucket: number, key: Uint8Array): boolean {
     const segment = this.#log.segmentIn(slot)!;
     let at: number;
     try {
@@ -323,11 +325,11 @@ export class LiveRecords implements LogOwner {
     } catch (error) {
       this.found = undefined;
       this.#damage = error;
-      return this.#isKeyOfDamaged(segment, offset, bucket, key.subarray(0, keyBytes), error);
+      return this.#isKeyOfDamaged(segment, offset, bucket, key, error);
     }
     this.found = segment;
     this.foundAt = at;
-    return isKeyAt(segment.window, at, bucket, key, keyBytes);
+    return isKeyAt(segment.window, at, bucket, key);
   }
 
   /** Whose record it was that cannot be read: the segment's hint knows. */
