@@ -81,16 +81,25 @@ export class Keydir {
     return -1;
   }
 
-  /** Points a key at `address` if no key with this hash is there; else it is false, and the key has to be compared. */
-  add(hash: number, address: number): boolean {
-    const table = this.#tables[hash >>> 24]!;
-    const { words } = table;
-    let at = homeOf(hash, table.capacity) * WORDS;
-    for (; words[at + 1] !== 0; at = next(at, words.length)) {
-      if (words[at] === hash) return false;
+  /**
+   * Adds keys that are not there and differ from one another: nothing is compared. [hash, segment slot, offset] each,
+   * and of all hashes the upper 8 bits are the same, so that only one table is written to.
+   */
+  addDistinct(entries: Uint32Array): void {
+    if (entries.length === 0) return;
+    const table = this.#tables[entries[0]! >>> 24]!;
+    const count = table.count + entries.length / WORDS;
+    if (table.words === EMPTY_WORDS || count * 5 > table.capacity * 4) resize(table, Math.ceil(count * 1.45) + 1);
+    const { words, capacity } = table;
+    for (let index = 0; index < entries.length; index += WORDS) {
+      let at = homeOf(entries[index]!, capacity) * WORDS;
+      while (words[at + 1] !== 0) at = next(at, words.length);
+      words[at] = entries[index]!;
+      words[at + 1] = entries[index + 1]! + 1;
+      words[at + 2] = entries[index + 2]!;
     }
-    this.#insert(table, at, hash, address);
-    return true;
+    table.count = count;
+    this.#count += entries.length / WORDS;
   }
 
   /** True when some key with this hash stands at `address`. */
