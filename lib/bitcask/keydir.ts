@@ -88,6 +88,29 @@ export class Keydir {
     return true;
   }
 
+  /**
+   * Adds keys that are not there and differ from one another: nothing is compared. [hash, segment slot, offset] each,
+   * and of all hashes the upper 8 bits are the same, so that only one table is written to.
+   */
+  addDistinct(entries: Uint32Array): void {
+    if (entries.length === 0) return;
+    const table = entries[0]! >>> 24;
+    const count = this.#counts[table]! + entries.length / WORDS;
+    let words = this.#tables[table]!;
+    if (words === EMPTY_WORDS || count * 5 > words.length / WORDS * 4) {
+      this.#tables[table] = words = resized(words, Math.ceil(count * 1.45) + 1);
+    }
+    for (let index = 0; index < entries.length; index += WORDS) {
+      let at = homeOf(entries[index]!, words.length);
+      while (words[at + 1] !== 0) at = next(at, words.length);
+      words[at] = entries[index]!;
+      words[at + 1] = entries[index + 1]! + 1;
+      words[at + 2] = entries[index + 2]!;
+    }
+    this.#counts[table] = count;
+    this.#count += entries.length / WORDS;
+  }
+
   /** True when some key with this hash stands at `address`. */
   pointsAt(hash: number, address: number): boolean {
     return indexOfAddress(this.#tables[hash >>> 24]!, hash, address) !== -1;

@@ -242,8 +242,9 @@ export class EmbeddedEngine implements Engine {
   }
 
   /** See {@link Engine.list}. */
-  // deno-lint-ignore require-await
   async list(bucket: string, query: ListQuery): Promise<ListPage> {
+    // After many writes the first listing sorts what later ones find in order.
+    if (this.#live.isUnsorted) await this.#live.sort();
     return this.#list(bucket, query, entryAt);
   }
 
