@@ -12,6 +12,7 @@ import { FirkinError } from "../lib/base/errors.ts";
 import {
   type AtomicResult,
   checkBatch,
+  checkEntries,
   type Engine,
   type EngineStats,
   type Entry,
@@ -31,6 +32,7 @@ import {
   readDeadline,
   readListQuery,
   readOperations,
+  readSetEntries,
   readSubscribeQuery,
   readUintOrNull,
   type WireLimits,
@@ -174,6 +176,16 @@ const set: Command<WriteResult> = {
   write: writeWriteResult,
 };
 
+const setMany: Command<void> = {
+  run(host, reader) {
+    const bucket = readBucket(reader);
+    const entries = readSetEntries(reader);
+    checkEntries(entries, host.limits);
+    return host.engine.setMany(bucket, entries);
+  },
+  write: writeNothing,
+};
+
 const atomic: Command<AtomicResult> = {
   run(host, reader) {
     const operations = readOperations(reader);
@@ -293,6 +305,7 @@ export const COMMANDS: readonly Command[] = commandsByNumber({
   take,
   has,
   atomic,
+  setMany,
 });
 
 function commandsByNumber(commands: Record<keyof typeof OP, Command>): readonly Command[] {
