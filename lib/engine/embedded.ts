@@ -37,6 +37,7 @@ import {
   type AtomicResult,
   type ChangeEvent,
   checkBatch,
+  checkEntries,
   checkKey,
   checkValue,
   type Deadline,
@@ -52,6 +53,7 @@ import {
   type Operation,
   PAGE_BYTES_MAX,
   PAGE_ENTRIES_MAX,
+  type SetEntry,
   type SetOptions,
   type SnapshotResult,
   type SubscribeQuery,
@@ -297,6 +299,13 @@ export class EmbeddedEngine implements Engine {
     } catch (error) {
       return Promise.reject(error);
     }
+  }
+
+  /** See {@link Engine.setMany}. */
+  async setMany(bucket: string, entries: readonly SetEntry[]): Promise<void> {
+    this.#checkWrite();
+    checkEntries(entries, this.limits);
+    await this.#writes.setMany(bucket, entries);
   }
 
   /** See {@link Engine.delete}. */

@@ -28,6 +28,7 @@ import {
   writeDeadline,
   writeListQuery,
   writeOperations,
+  writeSetEntries,
   writeSubscribeQuery,
   writeUintOrNull,
 } from "../wire/protocol.ts";
@@ -35,6 +36,7 @@ import {
   type AtomicResult,
   type ChangeEvent,
   checkBatch,
+  checkEntries,
   checkKey,
   checkValue,
   type Deadline,
@@ -49,6 +51,7 @@ import {
   type ListPage,
   type ListQuery,
   type Operation,
+  type SetEntry,
   type SetOptions,
   type SubscribeQuery,
   type WriteResult,
@@ -138,6 +141,18 @@ export class RemoteEngine implements Engine {
         writer.bool(once);
       },
       (reader) => readWriteResult(reader, own),
+    );
+  }
+
+  setMany(bucket: string, entries: readonly SetEntry[]): Promise<void> {
+    return this.#link.request(
+      OP.setMany,
+      (writer) => {
+        checkEntries(entries, this.limits);
+        writer.text(bucket);
+        writeSetEntries(writer, entries);
+      },
+      readNothing,
     );
   }
 
