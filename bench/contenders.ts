@@ -89,25 +89,14 @@ function recordBytes(valueBytes: number): number {
   return KEY_BYTES + valueBytes + 28;
 }
 
-function firkinOptions(
-  { folder, purpose, keys, valueBytes }: Setting,
-): OpenOptions {
+function firkinOptions({ folder, purpose, keys, valueBytes }: Setting): OpenOptions {
   const dataBytes = keys * recordBytes(valueBytes);
   switch (purpose) {
     case "resident":
-      return {
-        path: folder,
-        sync: "os",
-        cacheBytesMax: 4 * dataBytes + 64 * MIB,
-      };
+      return { path: folder, sync: "os", cacheBytesMax: 4 * dataBytes + 64 * MIB };
     case "lean":
       // The active segment is in memory whatever the cache: here it is a byte per key, when there are a million.
-      return {
-        path: folder,
-        sync: "os",
-        cacheBytesMax: Math.floor(dataBytes / 100),
-        segmentBytesMax: MIB,
-      };
+      return { path: folder, sync: "os", cacheBytesMax: Math.floor(dataBytes / 100), segmentBytesMax: MIB };
     case "durable":
       return { path: folder, sync: "always" };
     case "plain":
@@ -214,12 +203,8 @@ function openFile({ folder, purpose, valueBytes }: Setting): Contender {
       bytes.set(value, end + KEY_BYTES);
       end += length;
     }
-    if (durable && tail + end > PREALLOCATED_BYTES) {
-      throw new Error("Cannot append more than was preallocated");
-    }
-    if (writeSync(file, bytes, 0, end, tail) !== end) {
-      throw new Error("Cannot write the whole group");
-    }
+    if (durable && tail + end > PREALLOCATED_BYTES) throw new Error("Cannot append more than was preallocated");
+    if (writeSync(file, bytes, 0, end, tail) !== end) throw new Error("Cannot write the whole group");
     if (durable) fdatasyncSync(file);
     tail += end;
   };
@@ -230,9 +215,7 @@ function openFile({ folder, purpose, valueBytes }: Setting): Contender {
     setAll,
     set: (write) => setAll([write]),
     close() {
-      if (fstatSync(file).size < tail) {
-        throw new Error("Cannot trust the figures: the file is too short");
-      }
+      if (fstatSync(file).size < tail) throw new Error("Cannot trust the figures: the file is too short");
       closeSync(file);
     },
   };

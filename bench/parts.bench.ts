@@ -7,7 +7,7 @@ import { do_not_optimize } from "mitata";
 import { encodeKey, hashKey } from "../lib/base/bytes.ts";
 import { crc32 } from "../lib/base/checksum.ts";
 import { CONTENT } from "../lib/base/codec.ts";
-import { type Block, BLOCK_BYTES, BlockCache } from "../lib/bitcask/cache.ts";
+import { FRAME_BYTES, FrameCache, type FrameTable } from "../lib/bitcask/frames.ts";
 import { Keydir } from "../lib/bitcask/keydir.ts";
 import { checkRecord, encodeRecord, isKeyAt, KIND, recordBytes, type RecordFields } from "../lib/bitcask/record.ts";
 import type { Entry } from "../lib/engine/engine.ts";
@@ -27,15 +27,7 @@ interface Records {
 }
 
 function recordOf({ key, value }: Write): RecordFields {
-  return {
-    kind: KIND.set,
-    bucket: BUCKET,
-    revision: 7,
-    at: 1e12,
-    key: encodeKey(key),
-    value,
-    content: CONTENT.bytes,
-  };
+  return { kind: KIND.set, bucket: BUCKET, revision: 7, at: 1e12, key: encodeKey(key), value, content: CONTENT.bytes };
 }
 
 function encodeAll(): Records {
@@ -51,11 +43,7 @@ function encodeAll(): Records {
 }
 
 function expectEqual(found: number, wanted: number | undefined): void {
-  if (found !== wanted) {
-    throw new Error(
-      `Cannot trust the figures: found ${found}, expected ${wanted}`,
-    );
-  }
+  if (found !== wanted) throw new Error(`Cannot trust the figures: found ${found}, expected ${wanted}`);
 }
 
 function measureRecords(): void {
@@ -65,11 +53,7 @@ function measureRecords(): void {
     return {
       prepare: () => recordOf(workload.overwrite()),
       call: (record: RecordFields) => do_not_optimize(encodeRecord(bytes, 0, SEED, record)),
-      finish: () =>
-        expectEqual(
-          checkRecord(bytes, 0, bytes.length, SEED),
-          recordBytes(recordOf(workload.overwrite())),
-        ),
+      finish: () => expectEqual(checkRecord(bytes, 0, bytes.length, SEED), recordBytes(recordOf(workload.overwrite()))),
     };
   });
   measure(`record, check, ${VALUE_BYTES} B`, 1, () => {
@@ -79,11 +63,7 @@ function measureRecords(): void {
       prepare: () => offsets[random(KEYS)]!,
       call: (offset: number) => {
         const length = checkRecord(bytes, offset, bytes.length, SEED);
-        if (length === 0) {
-          throw new Error(
-            "Cannot trust the figures: a sound record fails its check",
-          );
-        }
+        if (length === 0) throw new Error("Cannot trust the figures: a sound record fails its check");
         do_not_optimize(length);
       },
     };
@@ -108,14 +88,7 @@ function measureKeydir(): void {
   const start = (): { readonly keydir: Keydir; readonly records: Records } => {
     const records = encodeAll();
     const keydir = new Keydir((_slot, offset, bucket, key) => isKeyAt(records.bytes, offset, bucket, key));
-    records.keys.forEach((key, index) =>
-      keydir.set(
-        hashKey(SEED, BUCKET, key),
-        BUCKET,
-        key,
-        records.offsets[index]!,
-      )
-    );
+    records.keys.forEach((key, index) => keydir.set(hashKey(SEED, BUCKET, key), BUCKET, key, records.offsets[index]!));
     return { keydir, records };
   };
   const find = (keydir: Keydir, key: Uint8Array): number => keydir.get(hashKey(SEED, BUCKET, key), BUCKET, key);
@@ -147,14 +120,7 @@ function measureKeydir(): void {
       prepare: () => random(KEYS),
       call: (index: number) => {
         const key = records.keys[index]!;
-        do_not_optimize(
-          keydir.set(
-            hashKey(SEED, BUCKET, key),
-            BUCKET,
-            key,
-            records.offsets[index]!,
-          ),
-        );
+        do_not_optimize(keydir.set(hashKey(SEED, BUCKET, key), BUCKET, key, records.offsets[index]!));
       },
       finish: () => verify(keydir, records),
     };
@@ -164,31 +130,26 @@ function measureKeydir(): void {
 /** What a miss costs beside its read: the block goes in, and another, mostly one that nobody asked for again, out. */
 function measureCache(): void {
   const blocks = 1_024;
+  const reach = 1_000_000;
   measure("cache, a block in and another out", 1, () => {
-    const cache = new BlockCache(blocks * BLOCK_BYTES);
-    const table: (Block | undefined)[] = [];
-    const bytes = new Uint8Array(BLOCK_BYTES);
+    const cache = new FrameCache(blocks * FRAME_BYTES);
+    const table: FrameTable = { frames: new Int32Array(reach) };
     const random = createRandom(8);
     let next = 0;
     const hit = (): void => {
-      const block = table[Math.max(next - 1 - random(blocks), 0)];
-      if (block !== undefined) block.visited = true;
+      const frame = table.frames[Math.max(next - 1 - random(blocks), 0) % reach]!;
+      if (frame !== 0) cache.visit(frame - 1);
     };
     return {
-      prepare: () => (hit(), next++),
-      call: (number: number) => {
-        cache.add(table, number, bytes);
-        do_not_optimize(table[number]);
+      prepare: () => (hit(), next++ % reach),
+      call: (block: number) => {
+        const frame = cache.take();
+        cache.put(frame, table, block);
+        do_not_optimize(cache.startOf(frame));
       },
       finish: () => {
-        expectEqual(cache.bytes, blocks * BLOCK_BYTES);
-        expectEqual(
-          table.reduce(
-            (count, block) => count + (block === undefined ? 0 : 1),
-            0,
-          ),
-          blocks,
-        );
+        expectEqual(cache.bytes, blocks * FRAME_BYTES);
+        expectEqual(table.frames.reduce((count, frame) => count + (frame === 0 ? 0 : 1), 0), blocks);
       },
     };
   });
@@ -196,10 +157,7 @@ function measureCache(): void {
 
 // --- frames, in messages of GROUP: what is written has to be taken somewhere ---
 
-function writeRequests(
-  writer: CborWriter,
-  keys: readonly Uint8Array[],
-): Uint8Array {
+function writeRequests(writer: CborWriter, keys: readonly Uint8Array[]): Uint8Array {
   for (let index = 0; index < keys.length; index++) {
     writer.array(2 + SHAPES[OP.get]!.args);
     writer.uint(OP.get);
@@ -213,16 +171,12 @@ function writeRequests(
 function readRequests(reader: CborReader, message: Uint8Array): number {
   let bytes = 0;
   for (reader.reset(message); !reader.atEnd();) {
-    bytes += reader.frame() + reader.uint() + reader.uint() +
-      reader.text().length + reader.bytes().length;
+    bytes += reader.frame() + reader.uint() + reader.uint() + reader.text().length + reader.bytes().length;
   }
   return bytes;
 }
 
-function writeReplies(
-  writer: CborWriter,
-  entries: readonly Entry[],
-): Uint8Array {
+function writeReplies(writer: CborWriter, entries: readonly Entry[]): Uint8Array {
   for (let index = 0; index < entries.length; index++) {
     writer.array(2 + SHAPES[OP.get]!.results);
     writer.uint(FRAME.reply);
@@ -232,16 +186,11 @@ function writeReplies(
   return writer.take();
 }
 
-function readReplies(
-  reader: CborReader,
-  message: Uint8Array,
-  entries: readonly Entry[],
-): number {
+function readReplies(reader: CborReader, message: Uint8Array, entries: readonly Entry[]): number {
   let bytes = 0;
   let index = 0;
   for (reader.reset(message); !reader.atEnd(); index++) {
-    bytes += reader.frame() + reader.uint() + reader.uint() +
-      readEntry(reader, entries[index]!.key)!.value.length;
+    bytes += reader.frame() + reader.uint() + reader.uint() + readEntry(reader, entries[index]!.key)!.value.length;
   }
   return bytes;
 }
@@ -250,26 +199,15 @@ function measureFrames(): void {
   const writes = new Workload().overwrites();
   const keys = writes.map(({ key }) => encodeKey(key));
   const entries = writes.map(({ value }, index): Entry => {
-    return {
-      key: keys[index]!,
-      value,
-      content: CONTENT.bytes,
-      revision: 1_000_000 + index,
-    };
+    return { key: keys[index]!, value, content: CONTENT.bytes, revision: 1_000_000 + index };
   });
   const writer = new CborWriter();
   const reader = new CborReader();
   const requests = writeRequests(writer, keys).slice();
   const replies = writeReplies(writer, entries).slice();
   const ids = GROUP * 1_000_000 + (GROUP * (GROUP - 1)) / 2;
-  expectEqual(
-    readRequests(reader, requests),
-    ids + GROUP * (4 + OP.get + "users".length + keys[0]!.length),
-  );
-  expectEqual(
-    readReplies(reader, replies, entries),
-    ids + GROUP * (3 + FRAME.reply + VALUE_BYTES),
-  );
+  expectEqual(readRequests(reader, requests), ids + GROUP * (4 + OP.get + "users".length + keys[0]!.length));
+  expectEqual(readReplies(reader, replies, entries), ids + GROUP * (3 + FRAME.reply + VALUE_BYTES));
   const measureCall = (name: string, call: () => unknown): void => {
     measure(
       `frame, ${name}, message of ${GROUP}`,

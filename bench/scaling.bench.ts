@@ -30,36 +30,19 @@ const DRAWN: readonly (readonly [phase: string, title: string, unit: string])[] 
 ];
 
 const CONTENDERS: readonly Kind[] = [FIRKIN, MAP];
-const {
-  json,
-  quick,
-  rounds,
-  keys: largest = quick ? QUICK_KEYS : SIZES.at(-1)!,
-} = contestOptions();
+const { json, quick, rounds, keys: largest = quick ? QUICK_KEYS : SIZES.at(-1)! } = contestOptions();
 
 async function measure(field: Field, round: number): Promise<void> {
   const purposes: readonly Purpose[] = round === 1 ? ["resident", "lean", "plain"] : ["resident"];
   for (const purpose of purposes) {
-    for (
-      const kind of CONTENDERS.filter(({ purposes }) => purposes.includes(purpose))
-    ) {
+    for (const kind of CONTENDERS.filter(({ purposes }) => purposes.includes(purpose))) {
       const only = [...DRAWN.map(([phase]) => phase), "open", "longest pause"];
-      const figures = await field.run(kind, purpose, {
-        phaseMs: PHASE_MS,
-        only,
-      });
+      const figures = await field.run(kind, purpose, { phaseMs: PHASE_MS, only });
       if (!json) continue;
       const { name, version } = runtime();
       for (const { phase, figure, cpu } of figures ?? []) {
         const { keys } = field;
-        const told = {
-          subject: "scaling",
-          runtime: name,
-          version,
-          keys,
-          round,
-          contender: kind.name,
-        };
+        const told = { subject: "scaling", runtime: name, version, keys, round, contender: kind.name };
         console.log(JSON.stringify({ ...told, name: phase, figure, cpu }));
       }
     }
@@ -72,28 +55,16 @@ function median(field: Field, phase: string, kind: Kind): number | undefined {
 }
 
 function printTable(fields: readonly Field[]): void {
-  const columns: readonly (readonly [
-    head: string,
-    cell: (field: Field) => number | undefined,
-  ])[] = [
+  const columns: readonly (readonly [head: string, cell: (field: Field) => number | undefined])[] = [
     ...DRAWN.flatMap(([phase, title, unit]) =>
       CONTENDERS.map((kind) => {
         return [`${kind.name}: ${title}, ${unit}`, (field: Field) => median(field, phase, kind)] as const;
       })
     ),
     ["firkin: open, keys/s", (field) => 1e9 / median(field, "open", FIRKIN)!],
-    [
-      "firkin: longest pause, ms",
-      (field) => median(field, "longest pause", FIRKIN),
-    ],
-    [
-      "of it the processor's time, ms",
-      (field) => median(field, "longest pause, processor's time", FIRKIN),
-    ],
-    [
-      "the machine's own, ms",
-      (field) => median(field, "longest pause, nothing done", FIRKIN),
-    ],
+    ["firkin: longest pause, ms", (field) => median(field, "longest pause", FIRKIN)],
+    ["of it the processor's time, ms", (field) => median(field, "longest pause, processor's time", FIRKIN)],
+    ["the machine's own, ms", (field) => median(field, "longest pause, nothing done", FIRKIN)],
   ];
   console.log(table([
     ["", ...fields.map(({ keys }) => `${keys.toLocaleString("en")} keys`)],
@@ -112,11 +83,9 @@ function printGrowth(fields: readonly Field[]): void {
   const few = fields.find(({ keys }) => keys === 100_000);
   const many = fields.at(-1)!;
   if (few === undefined || many === few) return;
-  const ratios = many.figures("get uniform", FIRKIN.name).map(
-    ({ figure }, round) => {
-      return figure / few.figures("get uniform", FIRKIN.name)[round]!.figure;
-    },
-  );
+  const ratios = many.figures("get uniform", FIRKIN.name).map(({ figure }, round) => {
+    return figure / few.figures("get uniform", FIRKIN.name)[round]!.figure;
+  });
   const { median: ratio } = spread(ratios);
   const verdict = ratio <= 2.5 ? "hit" : "missed";
   console.log(
@@ -131,20 +100,11 @@ function draw(fields: readonly Field[]): void {
     unit,
     series: CONTENDERS.map((kind) => ({
       name: kind.name,
-      points: fields.map((field) => ({
-        x: field.keys,
-        y: median(field, phase, kind)!,
-      })),
+      points: fields.map((field) => ({ x: field.keys, y: median(field, phase, kind)! })),
     })),
   }));
   const path = `docs/scaling-${name}.svg`;
-  writeFileSync(
-    path,
-    drawChart(
-      `By number of keys, values of ${VALUE_BYTES} B, ${name} ${version}`,
-      panels,
-    ),
-  );
+  writeFileSync(path, drawChart(`By number of keys, values of ${VALUE_BYTES} B, ${name} ${version}`, panels));
   console.log(`\nDrawn: ${path}`);
 }
 
@@ -160,8 +120,6 @@ try {
     if (!quick) draw(fields);
   }
 } catch (error) {
-  console.error(
-    `scaling: ${error instanceof Error ? error.message : String(error)}`,
-  );
+  console.error(`scaling: ${error instanceof Error ? error.message : String(error)}`);
   process.exit(1);
 }

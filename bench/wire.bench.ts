@@ -76,13 +76,7 @@ function measurePing(): void {
     const link = new Link(server.url, {
       clock: systemClock,
       openSocket: (url, protocols) => new WebSocket(url, protocols, { perMessageDeflate: false }),
-    }, {
-      connected: nothing,
-      lost: nothing,
-      ended: nothing,
-      change: nothing,
-      control: nothing,
-    });
+    }, { connected: nothing, lost: nothing, ended: nothing, change: nothing, control: nothing });
     await link.opened;
     return {
       prepare: nothing,
@@ -101,19 +95,10 @@ function measureGets(): void {
     call: async (key: string) => do_not_optimize(ends(await users.get(key))),
   }));
   for (const count of [64, 512]) {
-    measureConnected(
-      `get, ${count} outstanding, ${REQUESTS} a call`,
-      REQUESTS,
-      ({ users, workload }) => ({
-        prepare: () => repeat(workload.present),
-        call: (keys: string[]) =>
-          keepOutstanding(
-            count,
-            keys,
-            async (key) => ends(await users.get(key)),
-          ),
-      }),
-    );
+    measureConnected(`get, ${count} outstanding, ${REQUESTS} a call`, REQUESTS, ({ users, workload }) => ({
+      prepare: () => repeat(workload.present),
+      call: (keys: string[]) => keepOutstanding(count, keys, async (key) => ends(await users.get(key))),
+    }));
   }
 }
 
@@ -122,14 +107,10 @@ function measureSets(): void {
     prepare: workload.overwrite,
     call: async ({ key, value }: Write) => do_not_optimize(await users.set(key, value)),
   }));
-  measureConnected(
-    `set, os, 64 outstanding, ${REQUESTS} a call`,
-    REQUESTS,
-    ({ users, workload }) => ({
-      prepare: () => repeat(workload.overwrite),
-      call: (writes: Write[]) => keepOutstanding(64, writes, ({ key, value }) => users.set(key, value)),
-    }),
-  );
+  measureConnected(`set, os, 64 outstanding, ${REQUESTS} a call`, REQUESTS, ({ users, workload }) => ({
+    prepare: () => repeat(workload.overwrite),
+    call: (writes: Write[]) => keepOutstanding(64, writes, ({ key, value }) => users.set(key, value)),
+  }));
 }
 
 measurePing();

@@ -41,9 +41,7 @@ function installRivals() {
   if (existsSync(join(cwd, "node_modules", ".package-lock.json"))) return;
   console.error("bench: installing the rivals into bench/node_modules (once; minutes where one has to be compiled)");
   const result = run("npm", ["install", "--no-audit", "--no-fund"], { cwd, stdio: "pipe" });
-  if (!result.ok) {
-    throw new Error(`Cannot install the rivals:\n${result.output}`);
-  }
+  if (!result.ok) console.error(`bench: cannot install the rivals, which are left out:\n${result.output}`);
 }
 
 /** The folder of compiled benchmarks, made when it is first asked for. */
@@ -53,9 +51,7 @@ function compiled() {
     target = mkdtempSync(join(root, "build", "bench-node-"));
     const emit = ["--noEmit", "false", "--noCheck", "--declaration", "false", "--isolatedDeclarations", "false"];
     const result = run("tsc", ["--project", "tsconfig.json", ...emit, "--outDir", target], { stdio: "pipe" });
-    if (!result.ok) {
-      throw new Error(`Cannot compile the benchmarks for Node:\n${result.output}`);
-    }
+    if (!result.ok) throw new Error(`Cannot compile the benchmarks for Node:\n${result.output}`);
     symlinkSync(join(root, "bench", "node_modules"), join(target, "bench", "node_modules"));
   }
   return join(target, "bench");
@@ -74,12 +70,13 @@ function parse() {
   const { values, positionals } = parseArgs({ options, allowPositionals: true });
   const runtimes = values.runtime ?? Object.keys(RUNTIMES);
   const subjects = positionals.length > 0 ? positionals : SUBJECTS;
-  for (
-    const [known, names] of [[SUBJECTS, subjects], [Object.keys(RUNTIMES), runtimes]]
-  ) {
+  for (const [known, names] of [[SUBJECTS, subjects], [Object.keys(RUNTIMES), runtimes]]) {
     const unknown = names.filter((name) => !known.includes(name));
-    if (unknown.length > 0) {
-      throw new Error(`There is no ${unknown.join(", ")}; there are ${known.join(", ")}`);
+    if (unknown.length > 0) throw new Error(`There is no ${unknown.join(", ")}; there are ${known.join(", ")}`);
+  }
+  for (const name of ["keys", "rounds"]) {
+    if (values[name] !== undefined && !/^[1-9]\d*$/.test(values[name])) {
+      throw new Error(`Cannot use --${name} ${values[name]}: expected a number above 0`);
     }
   }
   const args = Object.entries(values).flatMap(([name, value]) => {
@@ -91,9 +88,7 @@ function parse() {
 
 try {
   const { runtimes, subjects, args } = parse();
-  if (subjects.some((subject) => WITH_RIVALS.includes(subject))) {
-    installRivals();
-  }
+  if (subjects.some((subject) => WITH_RIVALS.includes(subject))) installRivals();
   for (const subject of subjects) {
     for (const runtime of runtimes) {
       if (!args.includes("--json")) console.log(`\n${subject} on ${runtime}\n`);

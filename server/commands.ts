@@ -25,8 +25,8 @@ import { FirkinError } from "../lib/base/errors.ts";
 import {
   type AtomicResult,
   checkBatch,
+  checkEntries,
   checkKey,
-  checkKeyBytes,
   checkValue,
   type Deadline,
   type DeleteOptions,
@@ -41,6 +41,7 @@ import {
   type Operation,
   PAGE_BYTES_MAX,
   PAGE_ENTRIES_MAX,
+  type SetEntry,
   type SetOptions,
   type SubscribeQuery,
   type ValueReader,
@@ -72,6 +73,7 @@ const RIGHTS: Readonly<Record<OperationName, readonly Right[]>> = {
   has: ["read"],
   list: ["read"],
   set: ["write"], // and read, with a condition
+  setMany: ["write"],
   delete: ["write"], // the same
   touch: ["write"],
   increment: ["read", "write"],
@@ -131,25 +133,24 @@ export class Commands {
   }
 
   /**
-   * As {@link Commands.get} of the key that stands in `key` from 0 to `keyBytes`, for a protocol that writes the entry
-   * down where the engine has it: `write` does that and returns true, or returns false when the key is single-read.
-   * True when it was written, false when there is no entry, and a promise of one that `write` was not asked for.
+   * As {@link Commands.get}, for a protocol that writes the entry down from where the engine has it: `write` does that
+   * and returns true, or returns false when the key is single-read. True when it was written, false when there is no
+   * entry, and else a promise of it.
    */
   show(
     principal: Principal,
     bucket: string,
     key: Uint8Array,
-    keyBytes: number,
     write: ValueReader<boolean>,
   ): boolean | Promise<Entry | undefined> {
     const beganAt = this.#metrics.beganAt();
     let written: boolean | undefined;
     try {
       this.#admit(COMMANDS.get, principal, bucket);
-      checkKeyBytes(keyBytes, this.#limits);
-      written = this.#engine.readSync === undefined ? false : this.#engine.readSync(bucket, key, keyBytes, write);
+      checkKey(key, this.#limits);
+      written = this.#engine.readSync === undefined ? false : this.#engine.readSync(bucket, key, write);
       if (written === false) {
-        return this.#watch(COMMANDS.get, beganAt, this.#getLater(principal, bucket, key.subarray(0, keyBytes)));
+        return this.#watch(COMMANDS.get, beganAt, this.#getLater(principal, bucket, key));
       }
     } catch (error) {
       throw this.#failed(COMMANDS.get, error);
@@ -234,6 +235,18 @@ export class Commands {
       checkContent(options.content);
       checkDeadline(options.deadline);
       return this.#engine.set(bucket, key, value, options);
+    });
+  }
+
+  /** Writes many values; no batch: after a failure some may have been written. */
+  setMany(principal: Principal, bucket: string, entries: readonly SetEntry[]): Answer<void> {
+    return this.#run(COMMANDS.setMany, principal, bucket, () => {
+      for (const { content, deadline } of entries) {
+        checkContent(content);
+        checkDeadline(deadline);
+      }
+      checkEntries(entries, this.#limits);
+      return this.#engine.setMany(bucket, entries);
     });
   }
 

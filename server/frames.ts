@@ -9,6 +9,7 @@
  *
  * @module
  */
+import { KeyBuffer } from "../lib/base/bytes.ts";
 import type {
   AtomicResult,
   EngineStats,
@@ -26,6 +27,7 @@ import {
   readDeadline,
   readListQuery,
   readOperations,
+  readSetEntries,
   readSubscribeQuery,
   readUintOrNull,
   type WireLimits,
@@ -41,8 +43,6 @@ import type { Answer, Commands } from "./commands.ts";
 
 /** What the reply to `hello` calls this server. */
 const SERVER_NAME = "firkin";
-/** Longer keys are looked up through a view of the message. */
-const KEY_COPIED_MAX = 256;
 
 /** A subscription as the session has registered it. */
 export interface Subscribed {
@@ -119,23 +119,17 @@ const get: FrameRequest<Entry | undefined> = {
   answer(host, reader, writer) {
     const bucket = reader.text();
     const keyBytes = reader.span();
-    const key = keyAt(reader.source, reader.position - keyBytes, keyBytes);
+    const key = keys.cut(reader.source, reader.position - keyBytes, reader.position);
     valueWriter = writer;
-    const answer = host.commands.show(host.principal, bucket, key, keyBytes, writeShown);
+    const answer = host.commands.show(host.principal, bucket, key, writeShown);
     if (answer === false) writer.null();
     return typeof answer === "boolean" || answer;
   },
   write: writeEntry,
 };
 
-/** A key that is looked up stands at the beginning of its bytes; a view for each would cost more than the copy. */
-const keyMemory = new Uint8Array(KEY_COPIED_MAX);
-
-function keyAt(bytes: Uint8Array, start: number, length: number): Uint8Array {
-  if (length > KEY_COPIED_MAX) return bytes.subarray(start, start + length);
-  for (let index = 0; index < length; index++) keyMemory[index] = bytes[start + index]!;
-  return keyMemory;
-}
+/** A view of the message for each key that is looked up would cost more than the look-up. */
+const keys = new KeyBuffer();
 
 /** Where {@link writeShown} writes: it is called by the engine, and a function made for each call would cost more. */
 let valueWriter: CborWriter;
@@ -199,6 +193,11 @@ const set: FrameRequest<WriteResult> = {
     return host.commands.set(host.principal, bucket, key, value, options);
   },
   write: writeWriteResult,
+};
+
+const setMany: FrameRequest<void> = {
+  run: (host, reader) => host.commands.setMany(host.principal, reader.text(), readSetEntries(reader)),
+  write: writeNothing,
 };
 
 const remove: FrameRequest<WriteResult> = {
@@ -282,6 +281,7 @@ export const FRAME_REQUESTS: readonly FrameRequest[] = requestsByNumber({
   take,
   has,
   atomic,
+  setMany,
 });
 
 function requestsByNumber(requests: Record<keyof typeof OP, FrameRequest>): readonly FrameRequest[] {

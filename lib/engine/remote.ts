@@ -29,6 +29,7 @@ import {
   writeDeadline,
   writeListQuery,
   writeOperations,
+  writeSetEntries,
   writeSubscribeQuery,
   writeUintOrNull,
 } from "../wire/protocol.ts";
@@ -36,8 +37,8 @@ import {
   type AtomicResult,
   type ChangeEvent,
   checkBatch,
+  checkEntries,
   checkKey,
-  checkKeyBytes,
   checkValue,
   type Deadline,
   type DeleteOptions,
@@ -51,6 +52,7 @@ import {
   type ListPage,
   type ListQuery,
   type Operation,
+  type SetEntry,
   type SetOptions,
   type SubscribeQuery,
   type ValueReader,
@@ -100,18 +102,10 @@ export class RemoteEngine implements Engine {
     );
   }
 
-  read<Result>(
-    bucket: string,
-    key: Uint8Array,
-    keyBytes: number,
-    read: ValueReader<Result>,
-  ): Promise<Result | undefined> {
+  read<Result>(bucket: string, key: Uint8Array, read: ValueReader<Result>): Promise<Result | undefined> {
     const link = this.#link;
     try {
-      const writer = link.begin(OP.get);
-      writer.text(bucket);
-      checkKeyBytes(keyBytes, link.limits);
-      writer.bytes(key, 0, keyBytes);
+      this.#write(link.begin(OP.get), bucket, key);
       return link.send(readValue, read);
     } catch (error) {
       return link.refuse(error);
@@ -161,6 +155,18 @@ export class RemoteEngine implements Engine {
     } catch (error) {
       return link.refuse(error);
     }
+  }
+
+  setMany(bucket: string, entries: readonly SetEntry[]): Promise<void> {
+    return this.#link.request(
+      OP.setMany,
+      (writer) => {
+        checkEntries(entries, this.limits);
+        writer.text(bucket);
+        writeSetEntries(writer, entries);
+      },
+      readNothing,
+    );
   }
 
   atomic(operations: readonly Operation[]): Promise<AtomicResult> {

@@ -61,7 +61,7 @@ describe("RemoteEngine and its connection", () => {
     await set("bad");
     await set("good");
     const read = (key: string): Promise<unknown> => {
-      return engine.read("b", bytesOf(key), key.length, (bytes, start, end) => {
+      return engine.read("b", bytesOf(key), (bytes, start, end) => {
         if (key === "bad") throw new FirkinError("CORRUPT", "Cannot decode");
         return textOf(bytes.slice(start, end));
       });
