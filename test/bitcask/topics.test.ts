@@ -62,16 +62,16 @@ describe("Topics", () => {
 
 /** How often a call looks something up in a map. */
 function lookupsOf(call: () => void): number {
-  const { get } = Map.prototype;
+  const get = Reflect.get(Map.prototype, "get") as (this: unknown, key: unknown) => unknown;
   let lookups = 0;
-  Map.prototype.get = function (this: Map<unknown, unknown>, key) {
+  Map.prototype.get = function (this: unknown, key: unknown): never {
     lookups++;
-    return get.call(this, key);
+    return get.call(this, key) as never;
   };
   try {
     call();
   } finally {
-    Map.prototype.get = get;
+    Map.prototype.get = get as typeof Map.prototype.get;
   }
   return lookups;
 }
