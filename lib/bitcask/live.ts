@@ -68,9 +68,14 @@ export class LiveRecords implements LogOwner {
     this.#clock = clock;
     this.#owner = owner;
     this.hash = hash ?? ((bucket, key) => hashKey(log.hashSeed, bucket, key));
-    this.#hints = new HintBuilder(log, clock, (bucket, bytes, start, end) => {
-      return hash?.(bucket, bytes.subarray(start, end)) ?? hashKey(log.hashSeed, bucket, bytes, start, end);
-    });
+    const seed = log.hashSeed;
+    this.#hints = new HintBuilder(
+      log,
+      clock,
+      hash === undefined
+        ? (bucket, bytes, start, end) => hashKey(seed, bucket, bytes, start, end)
+        : (bucket, bytes, start, end) => hash(bucket, bytes.subarray(start, end)),
+    );
     this.#keydir = new Keydir((slot, offset, bucket, key) => this.#isKey(slot, offset, bucket, key));
   }
 
