@@ -33,6 +33,12 @@ export interface Principal {
 /** May everything: who asks without credentials while the server listens on loopback only. */
 export const EVERYONE: Principal = { name: "everyone", allows: () => true };
 
+/** Who asks, by the headers of a request and the peer's address; `"status" in` tells a refusal. Never throws. */
+export type Authenticate = (headers: Headers, remoteAddress: string) => Principal | Refusal;
+
+/** Where nobody needs credentials. */
+export const authenticateNobody: Authenticate = () => EVERYONE;
+
 // --- connections ---
 
 /** Names beyond the machine's own. */
@@ -47,6 +53,8 @@ export interface AdmitOptions {
 export interface Refusal {
   readonly status: number;
   readonly body: string;
+  /** Further headers of the response. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** The names of this machine as Host writes them; IPv6 stands in brackets. */

@@ -142,7 +142,7 @@ class Front implements TransportHandlers {
     this.#admit = admitOptions;
   }
 
-  async fetch(request: Request): Promise<Response> {
+  async fetch(request: Request, _remoteAddress: string): Promise<Response> {
     try {
       const refusal = admit(request.headers, this.#admit);
       if (refusal !== undefined) return new Response(refusal.body, { status: refusal.status });

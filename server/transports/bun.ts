@@ -99,7 +99,9 @@ function serve(
       maxRequestBodySize: options.bodyBytesMax,
       fetch: (request, server) => {
         if (!URL.canParse(request.url)) return textResponse(400, "The request is malformed");
-        return isUpgrade(request.headers) ? decide(request, server, handlers) : handlers.fetch(request);
+        const remoteAddress = server.requestIP(request)?.address ?? "";
+        if (!isUpgrade(request.headers)) return handlers.fetch(request, remoteAddress);
+        return decide(request, remoteAddress, server, handlers);
       },
       websocket: {
         maxPayloadLength: options.messageBytesMax,
@@ -125,9 +127,13 @@ function serve(
 }
 
 /** Refuses a handshake with the answer that it returns, or lets it in and returns nothing. */
-function decide(request: Request, server: BunServer, handlers: TransportHandlers): Response | undefined {
+function decide(
+  request: Request,
+  remoteAddress: string,
+  server: BunServer,
+  handlers: TransportHandlers,
+): Response | undefined {
   const { pathname, search } = new URL(request.url);
-  const remoteAddress = server.requestIP(request)?.address ?? "";
   const decision = handlers.upgrade(handshakeOf(pathname + search, request.headers, remoteAddress));
   if ("status" in decision) return textResponse(decision.status, decision.body);
   const headers: Record<string, string> = {};

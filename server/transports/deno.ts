@@ -74,8 +74,9 @@ async function listen(options: ListenOptions, handlers: TransportHandlers): Prom
   const abort = new AbortController();
   const server = serve(runtime, { ...options, signal: abort.signal }, (request, info) => {
     if (!URL.canParse(request.url)) return textResponse(400, "The request is malformed");
-    if (!isUpgrade(request.headers)) return answerLimited(request, options.bodyBytesMax, handlers);
-    return decide(runtime, request, info.remoteAddr.hostname, options, handlers, connections);
+    const remoteAddress = info.remoteAddr.hostname;
+    if (!isUpgrade(request.headers)) return answerLimited(request, remoteAddress, options.bodyBytesMax, handlers);
+    return decide(runtime, request, remoteAddress, options, handlers, connections);
   });
   return {
     hostname: options.hostname,
@@ -109,8 +110,13 @@ function serve(
   }
 }
 
-async function answerLimited(request: Request, bytesMax: number, handlers: TransportHandlers): Promise<Response> {
-  if (request.body === null) return await handlers.fetch(request);
+async function answerLimited(
+  request: Request,
+  remoteAddress: string,
+  bytesMax: number,
+  handlers: TransportHandlers,
+): Promise<Response> {
+  if (request.body === null) return await handlers.fetch(request, remoteAddress);
   const { url, method, headers } = request;
   let body: Uint8Array<ArrayBuffer> | undefined;
   try {
@@ -119,7 +125,7 @@ async function answerLimited(request: Request, bytesMax: number, handlers: Trans
     return textResponse(400, "The body is incomplete"); // the peer has left; nobody reads this
   }
   if (body === undefined) return textResponse(413, "The body is too large");
-  return await handlers.fetch(new Request(url, { method, headers, body }));
+  return await handlers.fetch(new Request(url, { method, headers, body }), remoteAddress);
 }
 
 /** Lets a handshake in or refuses it; either way the answer is a response. */

@@ -56,10 +56,10 @@ export interface ConnectionHandlers {
 /** What a transport calls. */
 export interface TransportHandlers {
   /**
-   * Answers a plain HTTP request. Never rejects. The request's body is limited by the transport to `bodyBytesMax`; the
+   * Answers a plain HTTP request of a peer, whose address is as in {@link Handshake}. Never rejects. The request's body is limited by the transport to `bodyBytesMax`; the
    * response's is read whole before it is sent, and left out when the method is HEAD.
    */
-  fetch(request: Request): Promise<Response>;
+  fetch(request: Request, remoteAddress: string): Promise<Response>;
   /** Decides a handshake: the subprotocol to accept it with, or the response to refuse it with. */
   upgrade(handshake: Handshake): { readonly protocol: string } | { readonly status: number; readonly body: string };
   /** A WebSocket is open; what to call for it. */

@@ -117,9 +117,9 @@ function decide(
   context: us_socket_context_t,
   handlers: TransportHandlers,
 ): void {
-  const head = headOf(request);
+  const head = headOf(response, request);
   if (head === undefined) return void response.writeStatus("400 Bad Request").end("The request is malformed");
-  const remoteAddress = new TextDecoder().decode(response.getRemoteAddressAsText());
+  const { remoteAddress } = head;
   const decision = handlers.upgrade(handshakeOf(head.target, head.headers, remoteAddress));
   if ("status" in decision) {
     response.writeStatus(statusLine(decision.status)).writeHeader("Content-Type", "text/plain; charset=utf-8");
@@ -181,7 +181,7 @@ class UwsConnection implements Connection {
 // --- helpers ---
 
 /** The head of a request, copied; undefined when its headers are not text that `Headers` takes. */
-function headOf(request: HttpRequest): RequestHead | undefined {
+function headOf(response: HttpResponse, request: HttpRequest): RequestHead | undefined {
   const headers = new Headers();
   try {
     request.forEach((name, value) => headers.append(name, value));
@@ -190,7 +190,8 @@ function headOf(request: HttpRequest): RequestHead | undefined {
   }
   const query = request.getQuery(); // undefined without a query, whatever the types say
   const target = query ? `${request.getUrl()}?${query}` : request.getUrl();
-  return { method: request.getCaseSensitiveMethod(), target, headers };
+  const remoteAddress = new TextDecoder().decode(response.getRemoteAddressAsText());
+  return { method: request.getCaseSensitiveMethod(), target, headers, remoteAddress };
 }
 
 /** Reads the body up to its limit, then answers, unless the peer has left. */
@@ -200,7 +201,7 @@ function serveRequest(
   options: ListenOptions,
   handlers: TransportHandlers,
 ): void {
-  const head = headOf(request);
+  const head = headOf(response, request);
   const parts: Uint8Array[] = [];
   let length = 0;
   let aborted = false;

@@ -182,9 +182,14 @@ export function runTransportSuite(name: string, start: () => Promise<EchoServer>
       expect([empty.status, await empty.text()]).toEqual([204, ""]);
     });
 
-    test("listen() hands over method, path, query and Host", async () => {
+    test("listen() hands over method, path, query, Host and the peer's address", async () => {
       const facts = await (await server.fetch("/facts?a=1&b=%2F", { method: "PUT" })).json();
-      expect(facts).toEqual({ method: "PUT", target: "/facts?a=1&b=%2F", host: `127.0.0.1:${server.port}` });
+      expect(facts).toEqual({
+        method: "PUT",
+        target: "/facts?a=1&b=%2F",
+        host: `127.0.0.1:${server.port}`,
+        remoteAddress: "127.0.0.1",
+      });
     });
 
     test("listen() hands over a body up to bodyBytesMax", async () => {
