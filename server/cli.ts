@@ -244,6 +244,7 @@ function describe(event: LogEvent | ServerEvent): string | undefined {
     case "compaction":
       return event.phase === "failed" ? `compaction failed: ${messageOf(event.error)}` : undefined;
     case "fallback":
+    case "insecure":
       return event.message;
     case "failure":
       return `failure: ${messageOf(event.error)}`;

@@ -50,6 +50,7 @@ export const OP = {
   take: 15,
   has: 16,
   atomic: 17,
+  auth: 18,
 } as const;
 
 /** The name of an operation. */
@@ -81,6 +82,7 @@ export const SHAPES: readonly Shape[] = [
   { args: 2, results: 1 }, // take
   { args: 2, results: 1 }, // has
   { args: 1, results: 2 }, // atomic
+  { args: 1, results: 1 }, // auth
 ];
 
 /** Kinds of operation in a batch: the first item of each. On the wire: never change a number. */

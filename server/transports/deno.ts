@@ -17,6 +17,7 @@ import {
   type Listener,
   listenError,
   type ListenOptions,
+  readTls,
   type Transport,
   type TransportHandlers,
 } from "./transport.ts";
@@ -46,7 +47,7 @@ interface DenoRequestInfo {
 
 interface DenoRuntime {
   serve(
-    options: { hostname: string; port: number; signal: AbortSignal; onListen(): void },
+    options: { hostname: string; port: number; signal: AbortSignal; cert?: string; key?: string; onListen(): void },
     handler: (request: Request, info: DenoRequestInfo) => Promise<Response> | Response,
   ): DenoServer;
   upgradeWebSocket(
@@ -103,8 +104,9 @@ function serve(
   handler: (request: Request, info: DenoRequestInfo) => Promise<Response> | Response,
 ): DenoServer {
   const { hostname, port, signal } = options;
+  const tls = options.tls && readTls(options.tls);
   try {
-    return runtime.serve({ hostname, port, signal, onListen: () => {} }, handler);
+    return runtime.serve({ hostname, port, signal, ...tls, onListen: () => {} }, handler);
   } catch (error) {
     throw listenError(options, error);
   }
@@ -148,7 +150,7 @@ function decide(
     socket.onopen = () => {
       connections.add(connection);
       void connection.released.then(() => connections.delete(connection));
-      connection.begin(handlers.open(connection), options.messageBytesMax);
+      connection.begin(decision.open(connection), options.messageBytesMax);
     };
     return response;
   } catch {
