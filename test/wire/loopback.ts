@@ -75,7 +75,7 @@ class Wire implements Socket {
     };
     queueMicrotask(() => {
       if (loopback.refusing) return this.end(1006, "refused");
-      this.#session = new Session(this.server, loopback.host, guestOf(EVERYONE));
+      this.#session = new Session(this.server, loopback.host, loopback.guest);
       this.#call(this.onopen, {});
     });
   }
@@ -160,6 +160,8 @@ export class Loopback {
   readonly messages: Uint8Array[] = [];
   /** How often a socket was opened. */
   opened = 0;
+  /** Who connects. */
+  guest: Guest = guestOf(EVERYONE);
   /** True: new connections are refused. */
   refusing = false;
   /** True: what the server sends stays in its outbound buffer. */
