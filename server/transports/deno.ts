@@ -127,7 +127,13 @@ async function answerLimited(
     return textResponse(400, "The body is incomplete"); // the peer has left; nobody reads this
   }
   if (body === undefined) return textResponse(413, "The body is too large");
-  return await handlers.fetch(new Request(url, { method, headers, body }), remoteAddress);
+  let whole: Request;
+  try {
+    whole = new Request(url, { method, headers, body });
+  } catch {
+    return textResponse(400, "The request is malformed"); // a method that web requests do not have
+  }
+  return await handlers.fetch(whole, remoteAddress);
 }
 
 /** Lets a handshake in or refuses it; either way the answer is a response. */
