@@ -179,8 +179,10 @@ export class Session implements ConnectionHandlers, FrameHost {
     if (version !== VERSION) {
       throw new FirkinError("PROTOCOL", `Cannot speak version ${version}: this server speaks ${VERSION}`);
     }
-    // A token that is missing is as wrong as any.
-    if (token !== undefined || this.#guest.principal === undefined) this.principal = this.#guest.identify(token ?? "");
+    if (token !== undefined) this.principal = this.#guest.identify(token);
+    else if (this.#guest.principal === undefined) {
+      throw new FirkinError("UNAUTHORIZED", "Cannot let you in: hello has no token");
+    }
     this.#greeted = true;
     this.#helloTimer?.cancel();
   }
