@@ -25,6 +25,7 @@ import { FirkinError } from "../lib/base/errors.ts";
 import {
   type AtomicResult,
   checkBatch,
+  checkEntries,
   checkKey,
   checkValue,
   type Deadline,
@@ -40,6 +41,7 @@ import {
   type Operation,
   PAGE_BYTES_MAX,
   PAGE_ENTRIES_MAX,
+  type SetEntry,
   type SetOptions,
   type SubscribeQuery,
   type WriteResult,
@@ -70,6 +72,7 @@ const RIGHTS: Readonly<Record<OperationName, readonly Right[]>> = {
   has: ["read"],
   list: ["read"],
   set: ["write"], // and read, with a condition
+  setMany: ["write"],
   delete: ["write"], // the same
   touch: ["write"],
   increment: ["read", "write"],
@@ -204,6 +207,18 @@ export class Commands {
       checkContent(options.content);
       checkDeadline(options.deadline);
       return this.#engine.set(bucket, key, value, options);
+    });
+  }
+
+  /** Writes many values; no batch: after a failure some may have been written. */
+  setMany(principal: Principal, bucket: string, entries: readonly SetEntry[]): Answer<void> {
+    return this.#run(COMMANDS.setMany, principal, bucket, () => {
+      for (const { content, deadline } of entries) {
+        checkContent(content);
+        checkDeadline(deadline);
+      }
+      checkEntries(entries, this.#limits);
+      return this.#engine.setMany(bucket, entries);
     });
   }
 

@@ -26,6 +26,7 @@ import {
   readDeadline,
   readListQuery,
   readOperations,
+  readSetEntries,
   readSubscribeQuery,
   readUintOrNull,
   type WireLimits,
@@ -171,6 +172,11 @@ const set: FrameRequest<WriteResult> = {
   write: writeWriteResult,
 };
 
+const setMany: FrameRequest<void> = {
+  run: (host, reader) => host.commands.setMany(host.principal, reader.text(), readSetEntries(reader)),
+  write: writeNothing,
+};
+
 const remove: FrameRequest<WriteResult> = {
   run(host, reader) {
     const bucket = reader.text();
@@ -252,6 +258,7 @@ export const FRAME_REQUESTS: readonly FrameRequest[] = requestsByNumber({
   take,
   has,
   atomic,
+  setMany,
   auth,
 });
 

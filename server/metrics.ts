@@ -24,6 +24,7 @@ export const OPERATIONS = [
   "has",
   "list",
   "set",
+  "setMany",
   "delete",
   "touch",
   "increment",

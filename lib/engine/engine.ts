@@ -79,6 +79,12 @@ export interface SetOptions {
   readonly once?: boolean;
 }
 
+/** One key of {@link Engine.setMany}. */
+export interface SetEntry extends Omit<SetOptions, "ifRevision"> {
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
+}
+
 /** Options of {@link Engine.delete}. */
 export interface DeleteOptions {
   readonly ifRevision?: number;
@@ -98,11 +104,9 @@ export interface CheckOperation {
 }
 
 /** As {@link Engine.set}, without a condition of its own. */
-export interface SetOperation extends Omit<SetOptions, "ifRevision"> {
+export interface SetOperation extends SetEntry {
   readonly type: "set";
   readonly bucket: string;
-  readonly key: Uint8Array;
-  readonly value: Uint8Array;
 }
 
 /** As {@link Engine.delete}; a key that does not exist is no failure. */
@@ -222,10 +226,10 @@ export interface Engine {
   /** Only when `capabilities.sync`. Takes nothing: of a single-read key it gives the entry without its value. */
   getSync?(bucket: string, key: Uint8Array): Entry | undefined;
   /**
-   * Only when `capabilities.sync`: what `read` makes of the value of the key that stands in `key` from 0 to `keyBytes`;
-   * undefined when the key is missing. Makes no object and copies nothing, and takes nothing.
+   * Only when `capabilities.sync`: what `read` makes of the value of a key; undefined when the key is missing. Makes no
+   * object and copies nothing, and takes nothing.
    */
-  readSync?<Result>(bucket: string, key: Uint8Array, keyBytes: number, read: ValueReader<Result>): Result | undefined;
+  readSync?<Result>(bucket: string, key: Uint8Array, read: ValueReader<Result>): Result | undefined;
   /** The entry of a key; a single-read key is taken. */
   get(bucket: string, key: Uint8Array): Promise<Entry | undefined>;
   /** Entries in the order of `keys`; single-read keys are taken. */
@@ -238,6 +242,13 @@ export interface Engine {
    */
   take(bucket: string, key: Uint8Array): Promise<Entry | undefined>;
   set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult>;
+  /**
+   * Sets keys in their order, as many calls of `set` would; resolves when all are as durable as the policy says. Not a
+   * batch: when it rejects, some may have been written, and a crash may leave a part. When an entry is refused for its
+   * own sake, none is written. @throws {FirkinError} TOO_LARGE — more than a batch may have, of entries or, unless it
+   * is one entry, of bytes
+   */
+  setMany(bucket: string, entries: readonly SetEntry[]): Promise<void>;
   /** A key that does not exist is `{ ok: false, current: undefined }`. */
   delete(bucket: string, key: Uint8Array, options?: DeleteOptions): Promise<WriteResult>;
   /** Moves the deadline, or drops it when `deadline` is undefined. A missing key is `{ ok: false }`. */
@@ -267,15 +278,10 @@ export interface Engine {
 // --- limits ---
 
 /** @throws {RangeError} an empty key; {FirkinError} TOO_LARGE */
-export function checkKey(key: Uint8Array, limits: Pick<EngineLimits, "keyBytesMax">): void {
-  checkKeyBytes(key.length, limits);
-}
-
-/** @throws {RangeError} an empty key; {FirkinError} TOO_LARGE */
-export function checkKeyBytes(bytes: number, { keyBytesMax }: Pick<EngineLimits, "keyBytesMax">): void {
-  if (bytes === 0) throw new RangeError("Cannot use an empty key");
-  if (bytes > keyBytesMax) {
-    throw new FirkinError("TOO_LARGE", `Cannot use a key of ${bytes} bytes: at most ${keyBytesMax} are allowed`);
+export function checkKey(key: Uint8Array, { keyBytesMax }: Pick<EngineLimits, "keyBytesMax">): void {
+  if (key.length === 0) throw new RangeError("Cannot use an empty key");
+  if (key.length > keyBytesMax) {
+    throw new FirkinError("TOO_LARGE", `Cannot use a key of ${key.length} bytes: at most ${keyBytesMax} are allowed`);
   }
 }
 
@@ -286,6 +292,26 @@ export function checkValue(value: Uint8Array, { valueBytesMax }: Pick<EngineLimi
       "TOO_LARGE",
       `Cannot set a value of ${value.length} bytes: at most ${valueBytesMax} are allowed`,
     );
+  }
+}
+
+/** Checks every key and value of {@link Engine.setMany}, and the whole. @throws as {@link checkBatch} */
+export function checkEntries(entries: readonly SetEntry[], limits: EngineLimits): void {
+  const { batchOperationsMax, batchBytesMax } = limits;
+  if (entries.length > batchOperationsMax && entries.length > 1) {
+    throw new FirkinError(
+      "TOO_LARGE",
+      `Cannot set ${entries.length} keys at once: at most ${batchOperationsMax} are allowed`,
+    );
+  }
+  let bytes = 0;
+  for (const { key, value } of entries) {
+    checkKey(key, limits);
+    checkValue(value, limits);
+    bytes += key.length + value.length;
+  }
+  if (bytes > batchBytesMax && entries.length > 1) {
+    throw new FirkinError("TOO_LARGE", `Cannot set ${bytes} bytes at once: at most ${batchBytesMax} are allowed`);
   }
 }
 

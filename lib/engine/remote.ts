@@ -29,6 +29,7 @@ import {
   writeDeadline,
   writeListQuery,
   writeOperations,
+  writeSetEntries,
   writeSubscribeQuery,
   writeUintOrNull,
 } from "../wire/protocol.ts";
@@ -36,6 +37,7 @@ import {
   type AtomicResult,
   type ChangeEvent,
   checkBatch,
+  checkEntries,
   checkKey,
   checkValue,
   type Deadline,
@@ -50,6 +52,7 @@ import {
   type ListPage,
   type ListQuery,
   type Operation,
+  type SetEntry,
   type SetOptions,
   type SubscribeQuery,
   type WriteResult,
@@ -139,6 +142,18 @@ export class RemoteEngine implements Engine {
         writer.bool(once);
       },
       (reader) => readWriteResult(reader, own),
+    );
+  }
+
+  setMany(bucket: string, entries: readonly SetEntry[]): Promise<void> {
+    return this.#link.request(
+      OP.setMany,
+      (writer) => {
+        checkEntries(entries, this.limits);
+        writer.text(bucket);
+        writeSetEntries(writer, entries);
+      },
+      readNothing,
     );
   }
 

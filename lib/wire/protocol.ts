@@ -19,6 +19,7 @@ import {
   type ListQuery,
   type Operation,
   PAGE_BYTES_MAX,
+  type SetEntry,
   type SubscribeQuery,
   type WriteResult,
 } from "../engine/engine.ts";
@@ -50,7 +51,8 @@ export const OP = {
   take: 15,
   has: 16,
   atomic: 17,
-  auth: 18,
+  setMany: 18,
+  auth: 19,
 } as const;
 
 /** The name of an operation. */
@@ -82,6 +84,7 @@ export const SHAPES: readonly Shape[] = [
   { args: 2, results: 1 }, // take
   { args: 2, results: 1 }, // has
   { args: 1, results: 2 }, // atomic
+  { args: 2, results: 0 }, // setMany
   { args: 1, results: 1 }, // auth
 ];
 
@@ -93,6 +96,9 @@ const OPERATION_TYPES = ["check", "set", "delete"] as const;
 
 /** Items of each. On the wire: never change one. */
 const OPERATION_ITEMS = { check: 4, set: 8, delete: 3 } as const;
+
+/** Items of an entry of `setMany`. On the wire: never change it. */
+const ENTRY_ITEMS = 6;
 
 /** Kinds of frame: the first item of a frame from the server. On the wire: never change a number. */
 export const FRAME = { reply: 0, error: 1, change: 2, control: 3 } as const;
@@ -285,12 +291,27 @@ export function writeOperations(writer: CborWriter, operations: readonly Operati
     if (type === "check") {
       writer.uint(operation.revision);
     } else if (type === "set") {
-      writer.uint(operation.content);
-      writer.bytes(operation.value);
-      writeDeadline(writer, operation.deadline);
-      writer.bool(operation.once === true);
+      writeSet(writer, operation);
     }
   }
+}
+
+/** Writes the entries of `setMany` as one array. */
+export function writeSetEntries(writer: CborWriter, entries: readonly SetEntry[]): void {
+  writer.array(entries.length);
+  for (const entry of entries) {
+    writer.array(ENTRY_ITEMS);
+    writer.bytes(entry.key);
+    writeSet(writer, entry);
+  }
+}
+
+/** What a set says beside its key, as five items. */
+function writeSet(writer: CborWriter, { content, value, deadline, once }: SetEntry): void {
+  writer.uint(content);
+  writer.bytes(value);
+  writeDeadline(writer, deadline);
+  writer.bool(once === true);
 }
 
 /** Reads what {@link writeOperations} wrote; keys and values are views of the message. */
@@ -310,10 +331,24 @@ function readOperation(reader: CborReader): Operation {
   const key = reader.bytes();
   if (type === "delete") return { type, bucket, key };
   if (type === "check") return { type, bucket, key, revision: reader.uint() };
+  return { type, bucket, ...readSet(reader, key) };
+}
+
+/** Reads what {@link writeSetEntries} wrote; keys and values are views of the message. */
+export function readSetEntries(reader: CborReader): SetEntry[] {
+  const entries: SetEntry[] = [];
+  for (let left = reader.array(); left > 0; left--) {
+    expectItems(reader.array(), ENTRY_ITEMS);
+    entries.push(readSet(reader, reader.bytes()));
+  }
+  return entries;
+}
+
+function readSet(reader: CborReader, key: Uint8Array): SetEntry {
   const content = readContent(reader);
   const value = reader.bytes();
   const deadline = readDeadline(reader);
-  return { type, bucket, key, content, value, ...(deadline && { deadline }), once: reader.bool() };
+  return { key, content, value, ...(deadline && { deadline }), once: reader.bool() };
 }
 
 /** Writes what became of a batch as two items: the check that did not hold or null, then as a write. */

@@ -1,8 +1,8 @@
 /**
  * Ways around authentication, each of which must fail closed, over real sockets on each transport of this runtime.
  *
- * Behind the door lies a vault: a value, and a single-read value. Whatever is tried, both must still be there afterwards,
- * and neither they nor a token may be in anything that anybody was told.
+ * Behind the door lies a vault: a value, and a single-read value. Whatever is tried, both must still be there
+ * afterwards, and neither they nor a token may be in anything that anybody was told.
  *
  * @module
  */
@@ -326,6 +326,7 @@ for (const transport of TRANSPORTS) {
         0,
         false,
       ]],
+      ["setMany", "reader", [OP.setMany, 2, "vault", [[KEY, CONTENT.text, bytesOf("x"), null, null, false]]]],
       ["delete", "reader", [OP.delete, 2, "vault", KEY, null]],
       ["delete with a condition, which would read", "writer", [OP.delete, 2, "vault", KEY, 999]],
       ["an expiry", "reader", [OP.touch, 2, "vault", KEY, 1, null]],

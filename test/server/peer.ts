@@ -143,6 +143,10 @@ export const REQUESTS: Readonly<Record<OpName, Item[]>> = {
     [1, "b", bytesOf("k"), CONTENT.text, bytesOf("value"), null, null, false],
     [2, "b", bytesOf("x")],
   ]],
+  setMany: ["b", [
+    [bytesOf("k"), CONTENT.text, bytesOf("value"), null, null, false],
+    [bytesOf("y"), CONTENT.text, bytesOf("value"), 60_000, null, true],
+  ]],
 };
 
 /** One to four changes: a byte set, a bit flipped, a part cut out, doubled, or the end cut off. */
@@ -181,6 +185,7 @@ export function engineOf(engine: Engine): Engine {
     has: (...args) => engine.has(...args),
     take: (...args) => engine.take(...args),
     atomic: (operations) => engine.atomic(operations),
+    setMany: (...args) => engine.setMany(...args),
     set: (...args) => engine.set(...args),
     delete: (...args) => engine.delete(...args),
     touch: (...args) => engine.touch(...args),

@@ -8,6 +8,7 @@ import { describe, expect, test } from "bun:test";
 import { CONTENT, decodeValue, encodeValue } from "../../lib/base/codec.ts";
 import type { ChangeEvent, Entry, ListQuery } from "../../lib/engine/engine.ts";
 import { testBatches } from "./engine_batches.ts";
+import { testMany } from "./engine_many.ts";
 import { brief, bytesOf, type OpenEngine, revisionOf, Subject, take, textOf } from "./engine_subject.ts";
 import { testSubscriptions } from "./engine_subscriptions.ts";
 import { testTakes } from "./engine_takes.ts";
@@ -22,6 +23,7 @@ export function runEngineSuite(name: string, open: OpenEngine): void {
     testListings(open);
     testTakes(open);
     testBatches(open);
+    testMany(open);
     testSubscriptions(open);
     testLife(open);
   });
