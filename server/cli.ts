@@ -403,7 +403,7 @@ function program(exit: (code: number) => void): Command {
         .env("FIRKIN_TRUSTED_PROXY").argParser(collect).default([], "none"),
     )
     .addOption(
-      new Option("--limit <name=number>", "another limit than the default: see docs/SECURITY.md").env("FIRKIN_LIMIT")
+      new Option("--limit <name=number>", "another limit than the default: see docs/PROTOCOL.md").env("FIRKIN_LIMIT")
         .argParser(parseLimit).default({}, "none"),
     )
     .addOption(

@@ -1,5 +1,5 @@
 /**
- * Every limit of a server that a client may meet: its name and its default. What is beyond one is in docs/SECURITY.md.
+ * Every limit of a server that a client may meet: its name and its default. What is beyond one is in docs/PROTOCOL.md.
  *
  * @module
  */
