@@ -24,54 +24,37 @@ import {
   REPLY_FLUSH_BYTES,
   SHAPES,
   VERSION,
-  WIRE_LIMITS,
-  type WireLimits,
   WORD,
   writeChange,
 } from "../lib/wire/protocol.ts";
-import type { Principal } from "./auth.ts";
+import { type Guest, hasExpired, NOBODY, type Principal } from "./auth.ts";
 import { type Commands, failureOf } from "./commands.ts";
 import { FRAME_REQUESTS, type FrameHost, type Subscribed } from "./frames.ts";
+import type { ServerLimits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Connection, ConnectionHandlers } from "./transports/transport.ts";
 
 /** Requests with long replies that run at once on one connection. */
 const PAGES_MAX = 4;
-/** Replies of requests that already run may pass `outboundBytesMax`, but not by this factor. */
-const OUTBOUND_FACTOR_MAX = 8;
 /** Writers kept for the next session that has something to say. */
 const WRITERS_KEPT = 64;
 const SETTLED = Promise.resolve();
 const ID_MAX = 2 ** 32 - 1;
 
-/** The limits of a server: those that it tells its clients, and its own. */
-export interface ServerLimits extends WireLimits {
-  /** A connection that has not said hello after this long is closed. */
-  readonly helloMs: number;
-  /** Bytes waiting to be sent on one connection, beyond which nothing more is read for it. */
-  readonly outboundBytesMax: number;
-  /** A connection that is over `outboundBytesMax` for this long is closed. */
-  readonly outboundMs: number;
+/** Bytes that wait to be sent on all connections of a server. */
+export interface Outbound {
+  bytes: number;
 }
-
-/** What a server's limits are when nobody says otherwise. */
-export const SERVER_LIMITS: ServerLimits = {
-  ...WIRE_LIMITS,
-  helloMs: 5_000,
-  outboundBytesMax: 4 * 1_024 * 1_024,
-  outboundMs: 10_000,
-};
 
 /** What the sessions of one server share. */
 export interface SessionHost {
   readonly commands: Commands;
-  /** Who a connection is when it opens. */
-  readonly principal: Principal;
   readonly limits: ServerLimits;
   readonly clock: Clock;
   readonly metrics: Metrics;
   /** Writers that no session is using: ten thousand idle connections need none. */
   readonly writers: CborWriter[];
+  readonly outbound: Outbound;
   /** Told of a failure that is the server's own fault. */
   readonly onFailure: (error: unknown) => void;
 }
@@ -79,6 +62,8 @@ export interface SessionHost {
 /** A subscription of this connection. */
 interface Channel {
   readonly source: EngineSubscription;
+  /** All buckets when undefined. */
+  readonly bucket: string | undefined;
   /** Bytes of frames that the client still takes. */
   credit: number;
   /** Resolves the wait for credit, for the outbound buffer, or for the end. */
@@ -93,6 +78,9 @@ export class Session implements ConnectionHandlers, FrameHost {
   principal: Principal;
   readonly #host: SessionHost;
   readonly #connection: Connection;
+  readonly #guest: Guest;
+  /** On the monotonic clock. */
+  readonly #openedAt: number;
   readonly #onClosed: () => void;
   readonly #reader: CborReader = new CborReader();
   readonly #channels: Map<number, Channel> = new Map();
@@ -106,17 +94,21 @@ export class Session implements ConnectionHandlers, FrameHost {
   #lastChannel = 0;
   #unanswered = 0;
   #pages = 0;
+  /** What this connection adds to the outbound bytes of all. */
+  #waitingBytes = 0;
   /** Parts of messages that came while the session could not run them. */
   #inbox: Uint8Array[] = [];
   #inboxBytes = 0;
 
   /** Takes a connection that has just opened; `onClosed` is called once, when it is over. */
-  constructor(connection: Connection, host: SessionHost, onClosed: () => void = () => {}) {
+  constructor(connection: Connection, host: SessionHost, guest: Guest, onClosed: () => void = () => {}) {
     this.#connection = connection;
     this.#host = host;
+    this.#guest = guest;
     this.#onClosed = onClosed;
+    this.#openedAt = host.clock.monotonic();
     this.commands = host.commands;
-    this.principal = host.principal;
+    this.principal = guest.principal ?? NOBODY;
     this.limits = host.limits;
     this.#helloTimer = host.clock.after(host.limits.helloMs, () => this.#close(CLOSE.unauthorized, "no hello in time"));
     host.metrics.connections++;
@@ -140,6 +132,7 @@ export class Session implements ConnectionHandlers, FrameHost {
 
   /** Goes on when enough has been sent. */
   drain(): void {
+    this.#weigh();
     if (this.#stallTimer === undefined || this.#connection.bufferedBytes() > this.limits.outboundBytesMax / 2) return;
     this.#stallTimer.cancel();
     this.#stallTimer = undefined;
@@ -160,15 +153,39 @@ export class Session implements ConnectionHandlers, FrameHost {
     });
   }
 
+  /** Closes a connection whose credentials have expired, or that is too old. */
+  check(): void {
+    const { clock } = this.#host;
+    if (hasExpired(this.principal, clock.wall())) this.#close(CLOSE.unauthorized, "the credentials have expired");
+    if (this.#ending === undefined && clock.monotonic() - this.#openedAt >= this.limits.lifetimeMs) {
+      void this.end().then(() => this.#close(CLOSE.goingAway, "the connection is old"));
+    }
+  }
+
   // --- what requests ask ---
 
-  greet(version: number): void {
+  greet(version: number, token: string | undefined): void {
     if (this.#greeted) throw new FirkinError("INVALID", "Cannot say hello: it has been said");
     if (version !== VERSION) {
       throw new FirkinError("PROTOCOL", `Cannot speak version ${version}: this server speaks ${VERSION}`);
     }
+    if (token !== undefined) this.principal = this.#guest.identify(token);
+    else if (this.#guest.principal === undefined) {
+      throw new FirkinError("UNAUTHORIZED", "Cannot let you in: hello has no token");
+    }
     this.#greeted = true;
     this.#helloTimer?.cancel();
+  }
+
+  authenticate(token: string): number | undefined {
+    const principal = this.#guest.identify(token);
+    this.principal = principal;
+    for (const [id, { bucket, source }] of this.#channels) {
+      if (principal.allows("subscribe", bucket)) continue;
+      this.#control(id, WORD.ended, source.cursor);
+      this.unsubscribe(id);
+    }
+    return principal.expiresAt;
   }
 
   subscribe(query: SubscribeQuery, window: number): Promise<Subscribed> {
@@ -181,9 +198,12 @@ export class Session implements ConnectionHandlers, FrameHost {
     }
     const source = this.commands.subscribe(this.principal, query);
     const channel = ++this.#lastChannel;
-    this.#channels.set(channel, { source, credit: window, wake: undefined });
+    this.#channels.set(channel, { source, bucket: query.bucket, credit: window, wake: undefined });
     this.#host.metrics.subscriptions++;
-    return source.ready.then(() => ({ channel, cursor: source.cursor }), (error: unknown) => {
+    return source.ready.then(() => {
+      if (this.#channels.has(channel)) return { channel, cursor: source.cursor };
+      throw new FirkinError("FORBIDDEN", "Cannot subscribe: it has been ended meanwhile");
+    }, (error: unknown) => {
       this.unsubscribe(channel);
       throw error;
     });
@@ -213,6 +233,13 @@ export class Session implements ConnectionHandlers, FrameHost {
 
   // --- requests ---
 
+  /** Nobody is known yet, and nobody is given more room than it takes to become so. */
+  #checkFirst(bytes: Uint8Array): void {
+    const { helloBytesMax } = this.limits;
+    if (bytes.length <= helloBytesMax) return;
+    throw new FirkinError("PROTOCOL", `Cannot read ${bytes.length} bytes before hello: at most ${helloBytesMax}`);
+  }
+
   /** Runs what has come, or what was kept, as far as it may, and sends the replies that are there then. */
   #run(bytes?: Uint8Array): void {
     this.#host.metrics.begin();
@@ -220,7 +247,10 @@ export class Session implements ConnectionHandlers, FrameHost {
       if (bytes === undefined) this.#readKept();
       else if (bytes.length === 0) throw new FirkinError("PROTOCOL", "Cannot read a message: it is empty");
       else if (this.#inbox.length > 0) this.#keep(bytes);
-      else this.#read(bytes, false);
+      else {
+        if (!this.#greeted) this.#checkFirst(bytes);
+        this.#read(bytes, false);
+      }
     } catch (error) {
       this.#refuse(error);
     } finally {
@@ -239,7 +269,7 @@ export class Session implements ConnectionHandlers, FrameHost {
   }
 
   get #paused(): boolean {
-    return this.#stallTimer !== undefined || this.#pages >= PAGES_MAX;
+    return this.#stallTimer !== undefined || this.#pages >= PAGES_MAX || this.#unanswered >= this.limits.runningMax;
   }
 
   /** Runs one frame. @throws {FirkinError} PROTOCOL — the connection cannot go on */
@@ -254,7 +284,6 @@ export class Session implements ConnectionHandlers, FrameHost {
     if (!this.#greeted && op !== OP.hello) {
       throw new FirkinError("PROTOCOL", `Cannot run operation ${op}: the first frame of a connection is hello`);
     }
-    if (this.#unanswered >= this.limits.requestsMax) return this.#close(CLOSE.tooManyRequests, "too many requests");
     try {
       const request = FRAME_REQUESTS[op];
       if (request === undefined) throw new FirkinError("NOT_SUPPORTED", `Cannot run operation ${op}: there is none`);
@@ -263,12 +292,23 @@ export class Session implements ConnectionHandlers, FrameHost {
       if (result instanceof Promise) this.#wait(id, op, result);
       else this.#reply(id, op, result);
     } catch (error) {
+      if ((op === OP.hello || op === OP.auth) && this.#expel(id, error)) return;
       if (!this.#greeted) throw error;
       // Bytes outside the subset end the connection; a well-formed frame with wrong arguments is merely answered.
       reader.seek(start);
       reader.skip();
       this.#fail(id, error);
     }
+  }
+
+  /** Ends the connection of one who is not whom it says; false when that is not what went wrong. */
+  #expel(id: number, error: unknown): boolean {
+    const code = error instanceof FirkinError ? error.code : undefined;
+    if (code !== "UNAUTHORIZED" && code !== "BUSY") return false;
+    this.#fail(id, error);
+    const blocked = code === "BUSY";
+    this.#close(blocked ? CLOSE.tooManyRequests : CLOSE.unauthorized, blocked ? "too many attempts" : "not let in");
+    return true;
   }
 
   #wait(id: number, op: number, result: Promise<unknown>): void {
@@ -288,10 +328,10 @@ export class Session implements ConnectionHandlers, FrameHost {
   #settled(op: number): void {
     if (this.#closed) return;
     this.#flushSoon();
-    if (FRAME_REQUESTS[op]!.page) {
-      this.#pages--;
-      this.#run();
-    }
+    const { page = false } = FRAME_REQUESTS[op]!;
+    if (page) this.#pages--;
+    // Not for each reply: what is read together is answered together.
+    if (page || (this.#inbox.length > 0 && this.#unanswered <= this.limits.runningMax / 2)) this.#run();
   }
 
   #reply(id: number, op: number, result: unknown): void {
@@ -442,15 +482,25 @@ export class Session implements ConnectionHandlers, FrameHost {
   }
 
   #transmit(bytes: Uint8Array): void {
-    const { metrics, clock } = this.#host;
-    const { outboundBytesMax, outboundMs } = this.limits;
+    const { metrics, clock, outbound } = this.#host;
+    const { outboundBytesMax, outboundHardBytesMax, outboundTotalBytesMax, outboundMs } = this.limits;
     metrics.messagesOut++;
     metrics.bytesOut += bytes.length;
     const taken = this.#connection.send(bytes);
     if (this.#closed) return;
-    const waiting = this.#connection.bufferedBytes();
-    if (!taken || waiting > outboundBytesMax * OUTBOUND_FACTOR_MAX) return this.#dropReader();
-    if (waiting > outboundBytesMax) this.#stallTimer ??= clock.after(outboundMs, () => this.#dropReader());
+    const waiting = this.#weigh();
+    if (!taken || waiting > outboundHardBytesMax) return this.#dropReader();
+    if (waiting <= outboundBytesMax) return;
+    if (outbound.bytes > outboundTotalBytesMax) return this.#dropReader();
+    this.#stallTimer ??= clock.after(outboundMs, () => this.#dropReader());
+  }
+
+  /** Brings the sum of all connections up to date; what waits on this one. */
+  #weigh(): number {
+    const waiting = this.#closed ? 0 : this.#connection.bufferedBytes();
+    this.#host.outbound.bytes += waiting - this.#waitingBytes;
+    this.#waitingBytes = waiting;
+    return waiting;
   }
 
   #dropReader(): void {
@@ -489,6 +539,7 @@ export class Session implements ConnectionHandlers, FrameHost {
     for (const channel of this.#channels.keys()) this.unsubscribe(channel);
     this.#inbox = [];
     this.#host.metrics.connections--;
+    this.#weigh();
     this.#flush();
     this.#onClosed();
     this.#ending?.();
