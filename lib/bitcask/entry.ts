@@ -165,7 +165,7 @@ export class EntryBuffer {
   }
 
   /**
-   * Adds an entry of the record of `length` bytes at `from` in `bytes`, which stands at `offset` in its segment; returns
+   * Adds an entry of the record of `length` bytes at `from` in `bytes`, which is at `offset` in its segment; returns
    * where its sort key begins.
    */
   add(bytes: Uint8Array, from: number, length: number, offset: number, hash: number): number {
