@@ -4,8 +4,8 @@
  * A request reads its arguments and runs before the next frame is read, so that writes of one message reach the engine
  * in order and keys and values may stay views of the message. What it returns, at once or as a promise, is written by
  * the same row. A request fails by throwing or rejecting: what is wrong with its items (`PROTOCOL`) is found while they
- * are read, everything else by `commands.ts`. The requests that keep a connection going (hello, ping, unsubscribe,
- * more) are no operations on the store and end here.
+ * are read, everything else by `commands.ts`. The requests that keep a connection going (hello, auth, ping,
+ * unsubscribe, more) are no operations on the store and end here.
  *
  * @module
  */
@@ -35,6 +35,7 @@ import {
   writeEntry,
   writeLimits,
   writePage,
+  writeUintOrNull,
   writeValue,
   writeWriteResult,
 } from "../lib/wire/protocol.ts";
@@ -57,8 +58,17 @@ export interface FrameHost {
   /** Who asks. */
   readonly principal: Principal;
   readonly limits: WireLimits;
-  /** Lets the connection in. @throws {FirkinError} PROTOCOL — another version; INVALID — a second hello */
-  greet(version: number): void;
+  /**
+   * Lets the connection in.
+   * @throws {FirkinError} PROTOCOL — another version; INVALID — a second hello; UNAUTHORIZED, BUSY — as `authenticate`
+   */
+  greet(version: number, token: string | undefined): void;
+  /**
+   * From now on it is who the token stands for; subscriptions that are no longer allowed end.
+   * @returns When the token expires
+   * @throws {FirkinError} UNAUTHORIZED — nobody; BUSY — too many wrong ones came before. The connection ends
+   */
+  authenticate(token: string): number | undefined;
   /** Registers a subscription; nothing is sent before `start`. `window` is in bytes of frames. */
   subscribe(query: SubscribeQuery, window: number): Promise<Subscribed>;
   /** Lets a registered subscription send. */
@@ -89,15 +99,18 @@ export interface FrameRequest<Result = unknown> {
 const hello: FrameRequest<WireLimits> = {
   run(host, reader) {
     const version = reader.uint();
-    // A token is taken and not looked at: the server listens on loopback only.
-    if (!reader.skipNull()) reader.text();
-    host.greet(version);
+    host.greet(version, reader.skipNull() ? undefined : reader.text());
     return host.limits;
   },
   write(writer, limits) {
     writer.text(SERVER_NAME);
     writeLimits(writer, limits);
   },
+};
+
+const auth: FrameRequest<number | undefined> = {
+  run: (host, reader) => host.authenticate(reader.text()),
+  write: writeUintOrNull,
 };
 
 const ping: FrameRequest<void> = { run: () => {}, write: writeNothing };
@@ -282,6 +295,7 @@ export const FRAME_REQUESTS: readonly FrameRequest[] = requestsByNumber({
   has,
   atomic,
   setMany,
+  auth,
 });
 
 function requestsByNumber(requests: Record<keyof typeof OP, FrameRequest>): readonly FrameRequest[] {

@@ -83,6 +83,8 @@ export class Metrics {
   errors = 0;
   /** Connections closed because their reader fell behind. */
   slowReaders = 0;
+  /** Wrong credentials, on any protocol. */
+  authFailures = 0;
   /** Connections closed because of what came over them. */
   protocolErrors = 0;
   bytesIn = 0;
@@ -182,6 +184,7 @@ export class Metrics {
       "server.events": this.events,
       "server.errors": this.errors,
       "server.slowReaders": this.slowReaders,
+      "server.authFailures": this.authFailures,
       "server.protocolErrors": this.protocolErrors,
       "server.bytesIn": this.bytesIn,
       "server.bytesOut": this.bytesOut,

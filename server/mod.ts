@@ -2,7 +2,8 @@
  * `serve`: a store on a port, for WebSocket clients and browsers.
  *
  * Assembles the rest of `server/`: the runtime's transport, who may connect, a session per WebSocket, and the
- * dashboard for plain requests. The server has no authentication yet, so it listens on loopback and nowhere else.
+ * dashboard for plain requests. Beyond this machine's loopback it serves nobody without a token, and nobody in the
+ * clear unless told so.
  *
  * @module
  */
@@ -10,24 +11,37 @@
 // In the published types too: a user's own `lib` may know no Disposable.
 /// <reference lib="esnext.disposable" preserve="true" />
 
-import { type Clock, systemClock } from "../lib/base/clock.ts";
+import { type Clock, systemClock, type Timer } from "../lib/base/clock.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import type { Engine } from "../lib/engine/engine.ts";
 import type { Store, StoreStats } from "../lib/store/store.ts";
 import { CLOSE, OPERATION_BYTES_MAX, SUBPROTOCOL } from "../lib/wire/protocol.ts";
-import { admit, type AdmitOptions, EVERYONE } from "./auth.ts";
+import type { AdmitOptions, Guest, Refusal } from "./auth.ts";
 import { Commands } from "./commands.ts";
 import { dashboardResponse } from "./dashboard.ts";
 import { Deliveries } from "./deliveries.ts";
+import { Gate, responseOf } from "./gate.ts";
+import { SERVER_LIMITS, type ServerLimits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
-import { SERVER_LIMITS, type ServerLimits, Session, type SessionHost } from "./session.ts";
-import type { Connection, Handshake, Transport, TransportHandlers, TransportName } from "./transports/transport.ts";
+import { Session, type SessionHost } from "./session.ts";
+import type { Tokens } from "./tokens.ts";
+import type {
+  Accepted,
+  Connection,
+  Handshake,
+  TlsFiles,
+  Transport,
+  TransportHandlers,
+  TransportName,
+} from "./transports/transport.ts";
+import { Proxies } from "./visitors.ts";
 
 export type { Clock, Timer } from "../lib/base/clock.ts";
 export type { WireLimits } from "../lib/wire/protocol.ts";
-export type { AdmitOptions } from "./auth.ts";
-export { SERVER_LIMITS, type ServerLimits } from "./session.ts";
-export type { TransportName } from "./transports/transport.ts";
+export type { AdmitOptions, Principal, Right } from "./auth.ts";
+export { SERVER_LIMITS, type ServerLimits } from "./limits.ts";
+export { openTokens, type Scope, type TokenInfo, type TokenOptions, Tokens, type TokensOptions } from "./tokens.ts";
+export type { TlsFiles, TransportName } from "./transports/transport.ts";
 
 /** firkin's own port. */
 const PORT = 7480;
@@ -35,7 +49,8 @@ const PORT = 7480;
 const FRAME_BYTES_MAX = 1_024;
 /** No plain request has a body. */
 const BODY_BYTES_MAX = 64 * 1_024;
-const IDLE_SECONDS = 60;
+/** How often connections and tokens are looked at: what has ended is closed within a second. */
+const SWEEP_MS = 500;
 /** How long a closing server waits for requests that run. */
 const GRACE_MS = 2_000;
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
@@ -43,18 +58,27 @@ const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 /** What a server tells about itself. */
 export type ServerEvent =
   | { readonly type: "fallback"; readonly message: string }
+  | { readonly type: "insecure"; readonly message: string }
   | { readonly type: "failure"; readonly error: unknown };
 
 /** Options of {@link serve}. */
 export interface ServeOptions extends Partial<AdmitOptions> {
   /** What is served. The server does not close it. */
   readonly store: Store;
-  /** An address of this machine's loopback; 127.0.0.1 when absent. */
+  /** 127.0.0.1 when absent; beyond this machine's loopback it needs `auth`, and `tls` or what stands for it. */
   readonly hostname?: string;
   /** 7480 when absent; 0 lets the system choose. */
   readonly port?: number;
   /** The runtime's own when absent. */
   readonly transport?: TransportName;
+  /** Who may what: the tokens of clients. Absent, everybody may everything, and only on loopback. */
+  readonly auth?: Tokens;
+  /** Speaks TLS with this certificate; in the clear when absent. */
+  readonly tls?: TlsFiles;
+  /** Addresses and networks of proxies in front, which speak TLS and whose X-Forwarded-For is believed. */
+  readonly trustedProxies?: readonly string[];
+  /** True: tokens and values may cross a network in the clear. */
+  readonly insecureNoTls?: boolean;
   /** Time and timers; the system's when absent. */
   readonly clock?: Clock;
   /** Limits other than the defaults. */
@@ -65,7 +89,7 @@ export interface ServeOptions extends Partial<AdmitOptions> {
 
 /** A running server. */
 export interface Server {
-  /** Where clients connect: `ws://` and the host and port in use. */
+  /** Where clients connect: `ws://` or `wss://`, and the host and port in use. */
   readonly url: string;
   /** The address it listens on. */
   readonly hostname: string;
@@ -82,45 +106,53 @@ export interface Server {
 /**
  * Serves a store on a port of this machine.
  *
- * @throws {FirkinError} FORBIDDEN — not a loopback address; UNAVAILABLE — the address is in use
+ * @throws {FirkinError} FORBIDDEN — beyond loopback without tokens, or in the clear; UNAVAILABLE — the address is in
+ *   use; IO, INVALID — the certificate cannot be used
  * @throws {RangeError} limits that contradict one another
  */
 export async function serve(options: ServeOptions): Promise<Server> {
-  const { hostname = "127.0.0.1", port = PORT, clock = systemClock, onEvent = () => {} } = options;
+  const { hostname = "127.0.0.1", port = PORT, clock = systemClock, onEvent = () => {}, auth, tls } = options;
   const { engine } = options.store;
-  if (!LOOPBACK.test(hostname)) {
-    throw new FirkinError(
-      "FORBIDDEN",
-      `Cannot listen on ${hostname}: there is no authentication yet, so only this machine's loopback is served`,
-    );
-  }
+  checkExposure(hostname, options, onEvent);
   const limits = limitsOf(engine, options.limits);
   const transport = await pickTransport(options.transport, onEvent);
   const metrics = new Metrics(clock);
   const onFailure = (error: unknown): void => onEvent({ type: "failure", error });
   const host: SessionHost = {
     commands: new Commands({ engine, limits, clock, metrics, onFailure }),
-    principal: EVERYONE,
     limits,
     clock,
     metrics,
     writers: [],
     deliveries: new Deliveries(),
+    outbound: { bytes: 0 },
     onFailure,
   };
-  const front = new Front(host, {
-    allowedHosts: options.allowedHosts ?? [],
-    allowedOrigins: options.allowedOrigins ?? [],
+  const gate = new Gate({
+    tokens: auth,
+    admit: {
+      allowedHosts: [...options.allowedHosts ?? [], hostname.includes(":") ? `[${hostname}]` : hostname],
+      allowedOrigins: options.allowedOrigins ?? [],
+    },
+    proxies: new Proxies(options.trustedProxies ?? []),
+    limits,
+    clock,
+    metrics,
   });
+  const front = new Front(host, gate, auth);
   const listener = await transport.listen({
     hostname,
     port,
     messageBytesMax: limits.messageBytesMax,
     bodyBytesMax: BODY_BYTES_MAX,
-    idleSeconds: IDLE_SECONDS,
+    idleSeconds: limits.idleMs / 1_000,
+    ...(tls && { tls }),
   }, front);
+  front.begin();
   return {
-    url: `ws://${hostname.includes(":") ? `[${hostname}]` : hostname}:${listener.port}`,
+    url: `${tls === undefined ? "ws" : "wss"}://${
+      hostname.includes(":") ? `[${hostname}]` : hostname
+    }:${listener.port}`,
     hostname,
     port: listener.port,
     transport: transport.name,
@@ -132,23 +164,48 @@ export async function serve(options: ServeOptions): Promise<Server> {
   };
 }
 
-/** What the transport calls: decides who comes in, and seats each connection. */
+/** Refuses to be reached from elsewhere by people who are not known, or in the clear. */
+function checkExposure(hostname: string, options: ServeOptions, onEvent: (event: ServerEvent) => void): void {
+  const { auth, tls, trustedProxies = [], insecureNoTls = false } = options;
+  if (LOOPBACK.test(hostname)) return;
+  const refused = `Cannot listen on ${hostname}, which is not this machine's loopback:`;
+  if (auth === undefined) throw new FirkinError("FORBIDDEN", `${refused} there are no tokens (auth)`);
+  if (tls !== undefined || trustedProxies.length > 0) return;
+  if (!insecureNoTls) {
+    throw new FirkinError("FORBIDDEN", `${refused} there is no certificate (tls), and no proxy that has one`);
+  }
+  onEvent({ type: "insecure", message: `tokens and values travel in the clear to ${hostname}` });
+}
+
+/** What the transport calls: lets in whom the gate lets in, and seats each connection. */
 class Front implements TransportHandlers {
   readonly #host: SessionHost;
-  readonly #admit: AdmitOptions;
+  readonly #gate: Gate;
+  readonly #tokens: Tokens | undefined;
   readonly #sessions: Set<Session> = new Set();
+  #sweepTimer: Timer | undefined;
+  #unwatch: () => void = () => {};
   #ending = false;
 
-  constructor(host: SessionHost, admitOptions: AdmitOptions) {
+  constructor(host: SessionHost, gate: Gate, tokens: Tokens | undefined) {
     this.#host = host;
-    this.#admit = admitOptions;
+    this.#gate = gate;
+    this.#tokens = tokens;
   }
 
-  async fetch(request: Request): Promise<Response> {
+  /** Begins to close what has come to its end. */
+  begin(): void {
+    this.#unwatch = this.#tokens?.watch(() => this.#check()) ?? this.#unwatch;
+    this.#sweep();
+  }
+
+  async fetch(request: Request, remoteAddress: string): Promise<Response> {
     try {
-      const refusal = admit(request.headers, this.#admit);
-      if (refusal !== undefined) return new Response(refusal.body, { status: refusal.status });
-      if (new URL(request.url).pathname === "/livez") return new Response("ok");
+      const refusal = this.#gate.admit(request.headers);
+      if (refusal !== undefined) return responseOf(refusal);
+      const { pathname } = new URL(request.url);
+      if (pathname === "/livez") return new Response("ok");
+      if (pathname === "/v1/tickets") return this.#gate.ticket(request, remoteAddress);
       return await dashboardResponse(request);
     } catch (error) {
       this.#host.onFailure(error);
@@ -156,24 +213,45 @@ class Front implements TransportHandlers {
     }
   }
 
-  upgrade(handshake: Handshake): { readonly protocol: string } | { readonly status: number; readonly body: string } {
-    if (this.#ending) return { status: 503, body: "The server is shutting down" };
-    const refusal = admit(handshake.headers, this.#admit);
-    if (refusal !== undefined) return refusal;
-    if (handshake.protocols.includes(SUBPROTOCOL)) return { protocol: SUBPROTOCOL };
-    return { status: 400, body: `The subprotocol ${SUBPROTOCOL} is not offered` };
+  upgrade(handshake: Handshake): Accepted | Refusal {
+    const guest = this.#gate.handshake(handshake);
+    if ("status" in guest) return guest;
+    return { protocol: SUBPROTOCOL, open: (connection) => this.#open(connection, guest) };
   }
 
-  open(connection: Connection): Session {
-    const session: Session = new Session(connection, this.#host, () => this.#sessions.delete(session));
+  #open(connection: Connection, guest: Guest): Session {
+    const admitted = guest.enter();
+    const session: Session = new Session(connection, this.#host, guest, () => {
+      this.#sessions.delete(session);
+      guest.leave();
+    });
     this.#sessions.add(session);
     if (this.#ending) connection.close(CLOSE.goingAway, "the server is shutting down");
+    else if (!admitted) connection.close(CLOSE.tooManyRequests, "too many connections");
     return session;
+  }
+
+  #sweep(): void {
+    try {
+      this.#tokens?.refresh();
+    } catch (error) {
+      this.#host.onFailure(error);
+    }
+    this.#gate.sweep();
+    this.#check();
+    this.#sweepTimer = this.#host.clock.after(SWEEP_MS, () => this.#sweep());
+  }
+
+  #check(): void {
+    for (const session of this.#sessions) session.check();
   }
 
   /** Lets requests that run be answered, for a while. */
   async end(): Promise<void> {
     this.#ending = true;
+    this.#gate.end();
+    this.#sweepTimer?.cancel();
+    this.#unwatch();
     const answered = Promise.all([...this.#sessions].map((session) => session.end()));
     await new Promise<void>((resolve) => {
       const timer = this.#host.clock.after(GRACE_MS, resolve);

@@ -14,98 +14,61 @@
  */
 import type { Clock, Timer } from "../lib/base/clock.ts";
 import { ERRORS, FirkinError, messageOf } from "../lib/base/errors.ts";
-import type { EngineEvent, EngineSubscription, SubscribeQuery } from "../lib/engine/engine.ts";
+import type { SubscribeQuery } from "../lib/engine/engine.ts";
 import { CborReader, CborWriter } from "../lib/wire/cbor.ts";
-import {
-  CLOSE,
-  expectItems,
-  FRAME,
-  OP,
-  REPLY_FLUSH_BYTES,
-  SHAPES,
-  VERSION,
-  WIRE_LIMITS,
-  type WireLimits,
-  WORD,
-  writeChange,
-} from "../lib/wire/protocol.ts";
-import type { Principal } from "./auth.ts";
+import { CLOSE, expectItems, FRAME, OP, REPLY_FLUSH_BYTES, SHAPES, VERSION } from "../lib/wire/protocol.ts";
+import { type Guest, hasExpired, NOBODY, type Principal } from "./auth.ts";
+import { type ChannelHost, Channels } from "./channels.ts";
 import { type Commands, failureOf } from "./commands.ts";
-import { type Deliveries, type EventSource, sourceOf } from "./deliveries.ts";
+import type { Deliveries } from "./deliveries.ts";
 import { FRAME_REQUESTS, type FrameHost, type FrameRequest, type Subscribed } from "./frames.ts";
+import type { ServerLimits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Connection, ConnectionHandlers } from "./transports/transport.ts";
 
 /** Requests with long replies that run at once on one connection. */
 const PAGES_MAX = 4;
-/** Replies of requests that already run may pass `outboundBytesMax`, but not by this factor. */
-const OUTBOUND_FACTOR_MAX = 8;
 /** Writers kept for the next session that has something to say. */
 const WRITERS_KEPT = 64;
-/** Rows of events that one subscription sends before others get their turn. */
-const PUMP_TURNS_MAX = 16;
 const SETTLED = Promise.resolve();
 /** What a request is when its reply has been written. */
 const ANSWERED = Symbol("answered");
 const ID_MAX = 2 ** 32 - 1;
 
-/** The limits of a server: those that it tells its clients, and its own. */
-export interface ServerLimits extends WireLimits {
-  /** A connection that has not said hello after this long is closed. */
-  readonly helloMs: number;
-  /** Bytes waiting to be sent on one connection, beyond which nothing more is read for it. */
-  readonly outboundBytesMax: number;
-  /** A connection that is over `outboundBytesMax` for this long is closed. */
-  readonly outboundMs: number;
+/** Bytes that wait to be sent on all connections of a server. */
+export interface Outbound {
+  bytes: number;
 }
-
-/** What a server's limits are when nobody says otherwise. */
-export const SERVER_LIMITS: ServerLimits = {
-  ...WIRE_LIMITS,
-  helloMs: 5_000,
-  outboundBytesMax: 4 * 1_024 * 1_024,
-  outboundMs: 10_000,
-};
 
 /** What the sessions of one server share. */
 export interface SessionHost {
   readonly commands: Commands;
-  /** Who a connection is when it opens. */
-  readonly principal: Principal;
   readonly limits: ServerLimits;
   readonly clock: Clock;
   readonly metrics: Metrics;
   /** Writers that no session is using: ten thousand idle connections need none. */
   readonly writers: CborWriter[];
   readonly deliveries: Deliveries;
+  readonly outbound: Outbound;
   /** Told of a failure that is the server's own fault. */
   readonly onFailure: (error: unknown) => void;
 }
 
-/** A subscription of this connection. */
-interface Channel {
-  readonly subscription: EngineSubscription;
-  readonly source: EventSource;
-  /** Bytes of frames that the client still takes. */
-  credit: number;
-  /** Taken from the source, and sent up to `sent`. */
-  events: readonly EngineEvent[];
-  sent: number;
-  /** Called when there may be events: they leave at the end of the turn. */
-  readonly wake: () => void;
-}
-
 /** One connection's state, and the handlers that its transport calls. */
-export class Session implements ConnectionHandlers, FrameHost {
+export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
   readonly commands: Commands;
   readonly limits: ServerLimits;
   /** Who asks; who it is may change while requests run, which keep the rights that they began with. */
   principal: Principal;
   readonly #host: SessionHost;
   readonly #connection: Connection;
+  readonly #guest: Guest;
+  /** On the monotonic clock. */
+  readonly #openedAt: number;
   readonly #onClosed: () => void;
   readonly #reader: CborReader = new CborReader();
-  readonly #channels: Map<number, Channel> = new Map();
+  /** Made for the first subscription: most of ten thousand idle connections have none. */
+  #channels: Channels | undefined;
   #writer: CborWriter | undefined;
   #flushing = false;
   #helloTimer: Timer | undefined;
@@ -113,20 +76,23 @@ export class Session implements ConnectionHandlers, FrameHost {
   #greeted = false;
   #closed = false;
   #ending: (() => void) | undefined;
-  #lastChannel = 0;
   #unanswered = 0;
   #pages = 0;
+  /** What this connection adds to the outbound bytes of all. */
+  #waitingBytes = 0;
   /** Parts of messages that came while the session could not run them. */
   #inbox: Uint8Array[] = [];
   #inboxBytes = 0;
 
   /** Takes a connection that has just opened; `onClosed` is called once, when it is over. */
-  constructor(connection: Connection, host: SessionHost, onClosed: () => void = () => {}) {
+  constructor(connection: Connection, host: SessionHost, guest: Guest, onClosed: () => void = () => {}) {
     this.#connection = connection;
     this.#host = host;
+    this.#guest = guest;
     this.#onClosed = onClosed;
+    this.#openedAt = host.clock.monotonic();
     this.commands = host.commands;
-    this.principal = host.principal;
+    this.principal = guest.principal ?? NOBODY;
     this.limits = host.limits;
     this.#helloTimer = host.clock.after(host.limits.helloMs, () => this.#close(CLOSE.unauthorized, "no hello in time"));
     host.metrics.connections++;
@@ -150,12 +116,12 @@ export class Session implements ConnectionHandlers, FrameHost {
 
   /** Goes on when enough has been sent. */
   drain(): void {
+    this.#weigh();
     if (this.#stallTimer === undefined || this.#connection.bufferedBytes() > this.limits.outboundBytesMax / 2) return;
     this.#stallTimer.cancel();
     this.#stallTimer = undefined;
     this.#run();
-    for (const [id, channel] of this.#channels) this.#pump(id, channel);
-    this.#flushSoon();
+    this.#channels?.resume();
   }
 
   /** Lets go of everything; requests that run have nobody to answer. */
@@ -171,71 +137,114 @@ export class Session implements ConnectionHandlers, FrameHost {
     });
   }
 
+  /** Closes a connection whose credentials have expired, or that is too old. */
+  check(): void {
+    const { clock } = this.#host;
+    if (hasExpired(this.principal, clock.wall())) this.#close(CLOSE.unauthorized, "the credentials have expired");
+    if (this.#ending === undefined && clock.monotonic() - this.#openedAt >= this.limits.lifetimeMs) {
+      void this.end().then(() => this.#close(CLOSE.goingAway, "the connection is old"));
+    }
+  }
+
   // --- what requests ask ---
 
-  greet(version: number): void {
+  greet(version: number, token: string | undefined): void {
     if (this.#greeted) throw new FirkinError("INVALID", "Cannot say hello: it has been said");
     if (version !== VERSION) {
       throw new FirkinError("PROTOCOL", `Cannot speak version ${version}: this server speaks ${VERSION}`);
+    }
+    if (token !== undefined) this.principal = this.#guest.identify(token);
+    else if (this.#guest.principal === undefined) {
+      throw new FirkinError("UNAUTHORIZED", "Cannot let you in: hello has no token");
     }
     this.#greeted = true;
     this.#helloTimer?.cancel();
   }
 
+  authenticate(token: string): number | undefined {
+    const principal = this.#guest.identify(token);
+    this.principal = principal;
+    this.#channels?.check(principal);
+    return principal.expiresAt;
+  }
+
   subscribe(query: SubscribeQuery, window: number): Promise<Subscribed> {
     const { subscriptionsMax } = this.limits;
-    if (this.#channels.size >= subscriptionsMax) {
+    const channels = this.#channels ??= new Channels(this);
+    if (channels.count >= subscriptionsMax) {
       throw new FirkinError(
         "BUSY",
         `Cannot subscribe: this connection has ${subscriptionsMax} subscriptions, the most`,
       );
     }
     const subscription = this.commands.subscribe(this.principal, query);
-    const channel = ++this.#lastChannel;
-    const send = (): void => {
-      const started = this.#channels.get(channel);
-      if (started === undefined) return;
-      this.#pump(channel, started);
-      this.#flush();
-    };
-    this.#channels.set(channel, {
-      subscription,
-      source: sourceOf(subscription),
-      credit: window,
-      events: [],
-      sent: 0,
-      wake: () => this.#host.deliveries.add(send),
-    });
-    this.#host.metrics.subscriptions++;
-    return subscription.ready.then(() => ({ channel, cursor: subscription.cursor }), (error: unknown) => {
-      this.unsubscribe(channel);
+    const channel = channels.open(subscription, query.bucket, window);
+    return subscription.ready.then(() => {
+      if (channels.has(channel)) return { channel, cursor: subscription.cursor };
+      throw new FirkinError("FORBIDDEN", "Cannot subscribe: it has been ended meanwhile");
+    }, (error: unknown) => {
+      channels.close(channel);
       throw error;
     });
   }
 
   start(channel: number): void {
-    // Absent when the client has unsubscribed, which it can only have guessed to do, or the connection has closed.
-    const started = this.#channels.get(channel);
-    if (started !== undefined) started.wake();
+    this.#channels?.start(channel);
   }
 
   grant(channel: number, bytes: number): void {
-    const granted = this.#channels.get(channel);
-    if (granted === undefined) return;
-    const waited = granted.credit <= 0;
-    granted.credit += bytes;
-    if (waited) granted.wake();
+    this.#channels?.grant(channel, bytes);
   }
 
   unsubscribe(channel: number): void {
-    const ended = this.#channels.get(channel);
-    if (ended === undefined) return;
-    this.#channels.delete(channel);
-    this.#host.metrics.subscriptions--;
-    ended.subscription.close();
+    this.#channels?.close(channel);
+  }
+
+  // --- what channels ask ---
+
+  get deliveries(): Deliveries {
+    return this.#host.deliveries;
+  }
+
+  get metrics(): Metrics {
+    return this.#host.metrics;
+  }
+
+  get clock(): Clock {
+    return this.#host.clock;
+  }
+
+  get onFailure(): (error: unknown) => void {
+    return this.#host.onFailure;
+  }
+
+  stalled(): boolean {
+    return this.#stallTimer !== undefined;
+  }
+
+  output(): CborWriter {
+    return this.#writer ??= this.#host.writers.pop() ?? new CborWriter();
+  }
+
+  written(): void {
+    if (this.#writer!.length > REPLY_FLUSH_BYTES) this.flush();
+    else this.#flushSoon();
+  }
+
+  transmit(frames: Uint8Array): boolean {
+    if (this.#writer !== undefined) return false;
+    if (!this.#closed) this.#transmit(frames);
+    return true;
   }
 
   // --- requests ---
+
+  /** Nobody is known yet, and nobody is given more room than it takes to become so. */
+  #checkFirst(bytes: Uint8Array): void {
+    const { helloBytesMax } = this.limits;
+    if (bytes.length <= helloBytesMax) return;
+    throw new FirkinError("PROTOCOL", `Cannot read ${bytes.length} bytes before hello: at most ${helloBytesMax}`);
+  }
 
   /** Runs what has come, or what was kept, as far as it may, and sends the replies that are there then. */
   #run(bytes?: Uint8Array): void {
@@ -244,11 +253,14 @@ export class Session implements ConnectionHandlers, FrameHost {
       if (bytes === undefined) this.#readKept();
       else if (bytes.length === 0) throw new FirkinError("PROTOCOL", "Cannot read a message: it is empty");
       else if (this.#inbox.length > 0) this.#keep(bytes);
-      else this.#read(bytes, false);
+      else {
+        if (!this.#greeted) this.#checkFirst(bytes);
+        this.#read(bytes, false);
+      }
     } catch (error) {
       this.#refuse(error);
     } finally {
-      this.#flush();
+      this.flush();
       this.#host.metrics.end();
     }
   }
@@ -263,7 +275,7 @@ export class Session implements ConnectionHandlers, FrameHost {
   }
 
   get #paused(): boolean {
-    return this.#stallTimer !== undefined || this.#pages >= PAGES_MAX;
+    return this.#stallTimer !== undefined || this.#pages >= PAGES_MAX || this.#unanswered >= this.limits.runningMax;
   }
 
   /** Runs one frame. @throws {FirkinError} PROTOCOL — the connection cannot go on */
@@ -278,7 +290,6 @@ export class Session implements ConnectionHandlers, FrameHost {
     if (!this.#greeted && op !== OP.hello) {
       throw new FirkinError("PROTOCOL", `Cannot run operation ${op}: the first frame of a connection is hello`);
     }
-    if (this.#unanswered >= this.limits.requestsMax) return this.#close(CLOSE.tooManyRequests, "too many requests");
     try {
       const request = FRAME_REQUESTS[op];
       if (request === undefined) throw new FirkinError("NOT_SUPPORTED", `Cannot run operation ${op}: there is none`);
@@ -288,6 +299,7 @@ export class Session implements ConnectionHandlers, FrameHost {
       if (result instanceof Promise) this.#wait(id, op, result);
       else this.#reply(id, op, result);
     } catch (error) {
+      if ((op === OP.hello || op === OP.auth) && this.#expel(id, error)) return;
       if (!this.#greeted) throw error;
       // Bytes outside the subset end the connection; a well-formed frame with wrong arguments is merely answered.
       reader.seek(start);
@@ -298,7 +310,7 @@ export class Session implements ConnectionHandlers, FrameHost {
 
   /** Lets a request write its own reply; what comes later is returned as a promise. */
   #answer(request: FrameRequest, id: number, reader: CborReader): unknown {
-    const writer = this.#output();
+    const writer = this.output();
     const start = writer.length;
     try {
       this.#replyHead(writer, id, 1);
@@ -311,7 +323,7 @@ export class Session implements ConnectionHandlers, FrameHost {
       writer.rewind(start);
       throw error;
     }
-    if (writer.length > REPLY_FLUSH_BYTES) this.#flush();
+    if (writer.length > REPLY_FLUSH_BYTES) this.flush();
     return ANSWERED;
   }
 
@@ -319,6 +331,16 @@ export class Session implements ConnectionHandlers, FrameHost {
     writer.array(2 + results);
     writer.uint(FRAME.reply);
     writer.uint(id);
+  }
+
+  /** Ends the connection of one who is not whom it says; false when that is not what went wrong. */
+  #expel(id: number, error: unknown): boolean {
+    const code = error instanceof FirkinError ? error.code : undefined;
+    if (code !== "UNAUTHORIZED" && code !== "BUSY") return false;
+    this.#fail(id, error);
+    const blocked = code === "BUSY";
+    this.#close(blocked ? CLOSE.tooManyRequests : CLOSE.unauthorized, blocked ? "too many attempts" : "not let in");
+    return true;
   }
 
   #wait(id: number, op: number, result: Promise<unknown>): void {
@@ -338,15 +360,15 @@ export class Session implements ConnectionHandlers, FrameHost {
   #settled(op: number): void {
     if (this.#closed) return;
     this.#flushSoon();
-    if (FRAME_REQUESTS[op]!.page) {
-      this.#pages--;
-      this.#run();
-    }
+    const { page = false } = FRAME_REQUESTS[op]!;
+    if (page) this.#pages--;
+    // Not for each reply: what is read together is answered together.
+    if (page || (this.#inbox.length > 0 && this.#unanswered <= this.limits.runningMax / 2)) this.#run();
   }
 
   #reply(id: number, op: number, result: unknown): void {
     const request = FRAME_REQUESTS[op]!;
-    const writer = this.#output();
+    const writer = this.output();
     const start = writer.length;
     try {
       this.#replyHead(writer, id, SHAPES[op]!.results);
@@ -356,19 +378,19 @@ export class Session implements ConnectionHandlers, FrameHost {
       return this.#fail(id, error);
     }
     request.done?.(this, result);
-    if (writer.length > REPLY_FLUSH_BYTES) this.#flush();
+    if (writer.length > REPLY_FLUSH_BYTES) this.flush();
   }
 
   #fail(id: number, error: unknown): void {
     this.#host.metrics.errors++;
     const failure = this.#asFailure(error);
-    const writer = this.#output();
+    const writer = this.output();
     writer.array(4);
     writer.uint(FRAME.error);
     writer.uint(id);
     writer.uint(ERRORS[failure.code].wire);
     writer.text(failure.message);
-    if (writer.length > REPLY_FLUSH_BYTES) this.#flush();
+    if (writer.length > REPLY_FLUSH_BYTES) this.flush();
   }
 
   /** What the client is told; to it, `PROTOCOL` means that the connection is over. */
@@ -401,95 +423,7 @@ export class Session implements ConnectionHandlers, FrameHost {
     }
   }
 
-  // --- events ---
-
-  /** Sends what a subscription has now, as far as its window and the outbound buffer allow. */
-  #pump(id: number, channel: Channel): void {
-    try {
-      for (let turns = 0;; turns++) {
-        if (!this.#deliver(id, channel)) return;
-        // A reader that takes megabytes at once lets others have theirs.
-        if (turns === PUMP_TURNS_MAX) return void this.#host.clock.after(0, channel.wake);
-        const events = channel.source.poll(channel.wake);
-        if (events?.length === 0) return;
-        if (events === undefined) break;
-        channel.events = events;
-        channel.sent = 0;
-      }
-    } catch (error) {
-      this.#host.onFailure(error);
-    }
-    this.#control(id, WORD.ended, channel.source.cursor);
-    this.unsubscribe(id);
-  }
-
-  /** Sends what was taken from the source; false when something of it is left, or the channel has ended. */
-  #deliver(id: number, channel: Channel): boolean {
-    const { events } = channel;
-    if (channel.sent === 0 && channel.credit > 0 && events.length > 0 && this.#stallTimer === undefined) {
-      const frames = this.#host.deliveries.frames(id, events);
-      if (frames !== undefined && frames.length <= channel.credit) {
-        channel.credit -= frames.length;
-        channel.sent = events.length;
-        this.#host.metrics.events += events.length;
-        this.#sendFrames(frames);
-      }
-    }
-    while (channel.sent < events.length && this.#channels.has(id)) {
-      const event = events[channel.sent]!;
-      // The events of a batch leave together: a client hands none out, and grants nothing, before it has them all.
-      const before = events[channel.sent - 1];
-      const inBatch = before !== undefined && "more" in before;
-      if (!inBatch && (channel.credit <= 0 || this.#stallTimer !== undefined)) return false;
-      channel.credit -= this.#send(id, event);
-      channel.sent++;
-      if (event.type === "resync") this.unsubscribe(id);
-    }
-    return this.#channels.has(id) && channel.credit > 0 && this.#stallTimer === undefined;
-  }
-
-  /** Sends frames of a channel, which stay the caller's. */
-  #sendFrames(frames: Uint8Array): void {
-    if (this.#writer === undefined && this.#channels.size === 1) return this.#transmit(frames);
-    const writer = this.#output();
-    const start = writer.length;
-    writer.raw(frames);
-    this.#sent(writer, start);
-  }
-
-  /** Writes an event and returns the length of its frame. */
-  #send(channel: number, event: EngineEvent): number {
-    if ("cursor" in event) return this.#control(channel, WORD[event.type], event.cursor);
-    this.#host.metrics.events++;
-    const writer = this.#output();
-    const start = writer.length;
-    writeChange(writer, channel, event);
-    return this.#sent(writer, start);
-  }
-
-  #control(channel: number, word: number, cursor: string): number {
-    const writer = this.#output();
-    const start = writer.length;
-    writer.array(4);
-    writer.uint(FRAME.control);
-    writer.uint(channel);
-    writer.uint(word);
-    writer.text(cursor);
-    return this.#sent(writer, start);
-  }
-
-  #sent(writer: CborWriter, start: number): number {
-    const length = writer.length - start;
-    if (writer.length > REPLY_FLUSH_BYTES) this.#flush();
-    else this.#flushSoon();
-    return length;
-  }
-
   // --- output ---
-
-  #output(): CborWriter {
-    return this.#writer ??= this.#host.writers.pop() ?? new CborWriter();
-  }
 
   /** Sends what this tick writes, in one message. */
   #flushSoon(): void {
@@ -501,10 +435,10 @@ export class Session implements ConnectionHandlers, FrameHost {
 
   readonly #flushNow = (): void => {
     this.#flushing = false;
-    this.#flush();
+    this.flush();
   };
 
-  #flush(): void {
+  flush(): void {
     const writer = this.#writer;
     if (writer !== undefined) {
       this.#writer = undefined;
@@ -517,15 +451,25 @@ export class Session implements ConnectionHandlers, FrameHost {
   }
 
   #transmit(bytes: Uint8Array): void {
-    const { metrics, clock } = this.#host;
-    const { outboundBytesMax, outboundMs } = this.limits;
+    const { metrics, clock, outbound } = this.#host;
+    const { outboundBytesMax, outboundHardBytesMax, outboundTotalBytesMax, outboundMs } = this.limits;
     metrics.messagesOut++;
     metrics.bytesOut += bytes.length;
     const taken = this.#connection.send(bytes);
     if (this.#closed) return;
-    const waiting = this.#connection.bufferedBytes();
-    if (!taken || waiting > outboundBytesMax * OUTBOUND_FACTOR_MAX) return this.#dropReader();
-    if (waiting > outboundBytesMax) this.#stallTimer ??= clock.after(outboundMs, () => this.#dropReader());
+    const waiting = this.#weigh();
+    if (!taken || waiting > outboundHardBytesMax) return this.#dropReader();
+    if (waiting <= outboundBytesMax) return;
+    if (outbound.bytes > outboundTotalBytesMax) return this.#dropReader();
+    this.#stallTimer ??= clock.after(outboundMs, () => this.#dropReader());
+  }
+
+  /** Brings the sum of all connections up to date; what waits on this one. */
+  #weigh(): number {
+    const waiting = this.#closed ? 0 : this.#connection.bufferedBytes();
+    this.#host.outbound.bytes += waiting - this.#waitingBytes;
+    this.#waitingBytes = waiting;
+    return waiting;
   }
 
   #dropReader(): void {
@@ -538,19 +482,19 @@ export class Session implements ConnectionHandlers, FrameHost {
     if (this.#closed) return;
     if (!(error instanceof FirkinError)) this.#host.onFailure(error);
     this.#host.metrics.protocolErrors++;
-    const writer = this.#output();
+    const writer = this.output();
     writer.array(4);
     writer.uint(FRAME.error);
     writer.uint(0);
     writer.uint(ERRORS.PROTOCOL.wire);
     writer.text(messageOf(error));
-    this.#flush();
+    this.flush();
     this.#close(CLOSE.protocolError, "protocol error");
   }
 
   #close(code: number, reason: string): void {
     // Sending the last replies may find that the reader fell behind, and close.
-    this.#flush();
+    this.flush();
     if (this.#closed) return;
     this.#release();
     this.#connection.close(code, reason);
@@ -561,10 +505,11 @@ export class Session implements ConnectionHandlers, FrameHost {
     this.#closed = true;
     this.#helloTimer?.cancel();
     this.#stallTimer?.cancel();
-    for (const channel of this.#channels.keys()) this.unsubscribe(channel);
+    this.#channels?.closeAll();
     this.#inbox = [];
     this.#host.metrics.connections--;
-    this.#flush();
+    this.#weigh();
+    this.flush();
     this.#onClosed();
     this.#ending?.();
   }

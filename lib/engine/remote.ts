@@ -22,6 +22,7 @@ import {
   readAtomicResult,
   readEntry,
   readPage,
+  readUintOrNull,
   readValue,
   readWriteResult,
   WINDOW_BYTES,
@@ -263,6 +264,17 @@ export class RemoteEngine implements Engine {
 
   compact(): Promise<void> {
     return this.#link.request(OP.compact, writeNothing, readNothing, Infinity);
+  }
+
+  /**
+   * Becomes who `token` stands for, on this connection alone; a later one says the token it was made with.
+   * Subscriptions that are no longer allowed end.
+   *
+   * @returns When it expires, in epoch milliseconds; undefined: never
+   * @throws {FirkinError} UNAUTHORIZED — nobody, and the connection is lost; UNAVAILABLE
+   */
+  authenticate(token: string): Promise<number | undefined> {
+    return this.#link.request(OP.auth, (writer) => writer.text(token), readUintOrNull);
   }
 
   close(): Promise<void> {

@@ -62,12 +62,15 @@ export interface Socket {
  */
 export type OpenSocket = (url: string, protocols: string[]) => Socket;
 
+/** Credentials, or who gets fresh ones. */
+export type Token = string | (() => string | Promise<string>);
+
 /** Options of a link, and of `connectEngine`. */
 export interface LinkOptions {
   readonly openSocket: OpenSocket;
   readonly clock: Clock;
-  /** Said to the server in `hello`. */
-  readonly token?: string;
+  /** Said to the server in `hello`; a function is asked for one at each connection, and has 5 s. */
+  readonly token?: Token;
   /** A request, or a connection, that has no answer after this long fails; 30 s when absent. */
   readonly timeoutMs?: number;
 }
@@ -87,7 +90,7 @@ export interface LinkHandlers {
 }
 
 /** Operations that mean something on one connection only. */
-const BOUND: ReadonlySet<number> = new Set([OP.subscribe, OP.unsubscribe, OP.more]);
+const BOUND: ReadonlySet<number> = new Set([OP.subscribe, OP.unsubscribe, OP.more, OP.auth]);
 
 /** One WebSocket that comes back, and the requests on it. */
 export class Link {
@@ -96,7 +99,7 @@ export class Link {
   readonly #url: string;
   readonly #openSocket: OpenSocket;
   readonly #clock: Clock;
-  readonly #token: string | undefined;
+  readonly #token: Token | undefined;
   readonly #timeoutMs: number;
   readonly #handlers: LinkHandlers;
   readonly #reader: CborReader = new CborReader();
@@ -376,12 +379,24 @@ export class Link {
   }
 
   #greet(socket: Socket): void {
+    const token = this.#token;
+    if (typeof token !== "function") return this.#sayHello(socket, token);
+    // Should it take too long, the connection's own timer ends it.
+    Promise.resolve().then(token).then((fresh) => this.#sayHello(socket, fresh), (error: unknown) => {
+      if (socket !== this.#socket) return;
+      const state = `there is no token for it: ${messageOf(error)}`;
+      this.#told = new FirkinError("UNAUTHORIZED", `Cannot use ${this.#url}: ${state}`, { cause: error });
+      this.#drop(socket);
+    });
+  }
+
+  #sayHello(socket: Socket, token: string | undefined): void {
     if (socket !== this.#socket) return;
     const hello = this.#requests.add();
     this.#head(hello.op = OP.hello, hello.id);
     this.#writer.uint(VERSION);
-    if (this.#token === undefined) this.#writer.null();
-    else this.#writer.text(this.#token);
+    if (token === undefined) this.#writer.null();
+    else this.#writer.text(token);
     hello.bytes = this.#writer.length;
     hello.expiresAt = Infinity;
     hello.read = (reader) => this.#greeted(reader);
@@ -488,6 +503,8 @@ export class Link {
 
   #lost(socket: Socket, code: number, reason: string): void {
     if (socket !== this.#socket) return;
+    // Credentials that were good and are no longer: there may be fresh ones.
+    const renewable = code === CLOSE.unauthorized && this.#ready && typeof this.#token === "function";
     this.#socket = undefined;
     this.#ready = false;
     this.#connectTimer?.cancel();
@@ -500,9 +517,9 @@ export class Link {
       if (request.frame === undefined || BOUND.has(request.op)) this.#fail(request, this.#unavailable(state));
     }
     if (this.#end !== undefined) this.#finish(this.#end);
-    else if (code === CLOSE.unauthorized) {
+    else if (code === CLOSE.unauthorized && !renewable) {
       this.#finish(new FirkinError("UNAUTHORIZED", `Cannot use ${this.#url}: ${reason}`));
-    } else if (CLOSE_FINAL.has(code)) {
+    } else if (CLOSE_FINAL.has(code) && !renewable) {
       this.#finish(told ?? new FirkinError("PROTOCOL", `Cannot use ${this.#url}: ${state}`));
     } else if (!this.#wasReady) this.#finish(told ?? this.#unavailable(state));
     else this.#retry();

@@ -53,6 +53,7 @@ export const OP = {
   has: 16,
   atomic: 17,
   setMany: 18,
+  auth: 19,
 } as const;
 
 /** The name of an operation. */
@@ -85,6 +86,7 @@ export const SHAPES: readonly Shape[] = [
   { args: 2, results: 1 }, // has
   { args: 1, results: 2 }, // atomic
   { args: 2, results: 0 }, // setMany
+  { args: 1, results: 1 }, // auth
 ];
 
 /** Kinds of operation in a batch: the first item of each. On the wire: never change a number. */

@@ -9,12 +9,14 @@
  */
 import { handshakeOf, isUpgrade, textResponse } from "./http.ts";
 import {
+  type Accepted,
   type Connection,
   type ConnectionHandlers,
   GOING_AWAY,
   type Listener,
   listenError,
   type ListenOptions,
+  readTls,
   type Transport,
   type TransportHandlers,
 } from "./transport.ts";
@@ -41,6 +43,7 @@ interface BunServeOptions {
   readonly reusePort: boolean;
   readonly development: boolean;
   readonly maxRequestBodySize: number;
+  readonly tls?: { readonly cert: string; readonly key: string };
   fetch(request: Request, server: BunServer): Promise<Response> | Response | undefined;
   readonly websocket: {
     readonly maxPayloadLength: number;
@@ -90,6 +93,7 @@ function serve(
   handlers: TransportHandlers,
   connections: Set<BunConnection>,
 ): BunServer {
+  const tls = options.tls && readTls(options.tls);
   try {
     return runtime.serve({
       hostname: options.hostname,
@@ -97,9 +101,12 @@ function serve(
       reusePort: false,
       development: false,
       maxRequestBodySize: options.bodyBytesMax,
+      ...(tls && { tls }),
       fetch: (request, server) => {
         if (!URL.canParse(request.url)) return textResponse(400, "The request is malformed");
-        return isUpgrade(request.headers) ? decide(request, server, handlers) : handlers.fetch(request);
+        const remoteAddress = server.requestIP(request)?.address ?? "";
+        if (!isUpgrade(request.headers)) return handlers.fetch(request, remoteAddress);
+        return decide(request, remoteAddress, server, handlers);
       },
       websocket: {
         maxPayloadLength: options.messageBytesMax,
@@ -109,7 +116,7 @@ function serve(
         perMessageDeflate: false,
         open: (socket) => {
           connections.add(socket.data);
-          socket.data.begin(socket, handlers);
+          socket.data.begin(socket);
         },
         message: (socket, message) => socket.data.message(message),
         drain: (socket) => socket.data.drain(),
@@ -125,14 +132,18 @@ function serve(
 }
 
 /** Refuses a handshake with the answer that it returns, or lets it in and returns nothing. */
-function decide(request: Request, server: BunServer, handlers: TransportHandlers): Response | undefined {
+function decide(
+  request: Request,
+  remoteAddress: string,
+  server: BunServer,
+  handlers: TransportHandlers,
+): Response | undefined {
   const { pathname, search } = new URL(request.url);
-  const remoteAddress = server.requestIP(request)?.address ?? "";
   const decision = handlers.upgrade(handshakeOf(pathname + search, request.headers, remoteAddress));
   if ("status" in decision) return textResponse(decision.status, decision.body);
   const headers: Record<string, string> = {};
   if (decision.protocol !== "") headers["sec-websocket-protocol"] = decision.protocol;
-  const upgraded = server.upgrade(request, { headers, data: new BunConnection(remoteAddress) });
+  const upgraded = server.upgrade(request, { headers, data: new BunConnection(remoteAddress, decision) });
   return upgraded ? undefined : textResponse(400, "The handshake is malformed");
 }
 
@@ -142,16 +153,20 @@ class BunConnection implements Connection {
   readonly remoteAddress: string;
   #socket: BunSocket | undefined;
   #handlers: ConnectionHandlers | undefined;
+  /** Until it is open. */
+  #accepted: Accepted | undefined;
   #code = 0;
 
-  constructor(remoteAddress: string) {
+  constructor(remoteAddress: string, accepted: Accepted) {
     this.remoteAddress = remoteAddress;
+    this.#accepted = accepted;
   }
 
-  begin(socket: BunSocket, handlers: TransportHandlers): void {
+  begin(socket: BunSocket): void {
     this.#socket = socket;
-    this.#handlers = handlers.open(this);
-    if (this.#socket === undefined) this.#handlers.closed(this.#code); // closed while it was being opened
+    this.#handlers = this.#accepted?.open(this);
+    this.#accepted = undefined;
+    if (this.#socket === undefined) this.#handlers?.closed(this.#code); // closed while it was being opened
   }
 
   message(message: string | Uint8Array): void {

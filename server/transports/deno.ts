@@ -17,6 +17,7 @@ import {
   type Listener,
   listenError,
   type ListenOptions,
+  readTls,
   type Transport,
   type TransportHandlers,
 } from "./transport.ts";
@@ -46,7 +47,7 @@ interface DenoRequestInfo {
 
 interface DenoRuntime {
   serve(
-    options: { hostname: string; port: number; signal: AbortSignal; onListen(): void },
+    options: { hostname: string; port: number; signal: AbortSignal; cert?: string; key?: string; onListen(): void },
     handler: (request: Request, info: DenoRequestInfo) => Promise<Response> | Response,
   ): DenoServer;
   upgradeWebSocket(
@@ -74,8 +75,9 @@ async function listen(options: ListenOptions, handlers: TransportHandlers): Prom
   const abort = new AbortController();
   const server = serve(runtime, { ...options, signal: abort.signal }, (request, info) => {
     if (!URL.canParse(request.url)) return textResponse(400, "The request is malformed");
-    if (!isUpgrade(request.headers)) return answerLimited(request, options.bodyBytesMax, handlers);
-    return decide(runtime, request, info.remoteAddr.hostname, options, handlers, connections);
+    const remoteAddress = info.remoteAddr.hostname;
+    if (!isUpgrade(request.headers)) return answerLimited(request, remoteAddress, options.bodyBytesMax, handlers);
+    return decide(runtime, request, remoteAddress, options, handlers, connections);
   });
   return {
     hostname: options.hostname,
@@ -102,15 +104,21 @@ function serve(
   handler: (request: Request, info: DenoRequestInfo) => Promise<Response> | Response,
 ): DenoServer {
   const { hostname, port, signal } = options;
+  const tls = options.tls && readTls(options.tls);
   try {
-    return runtime.serve({ hostname, port, signal, onListen: () => {} }, handler);
+    return runtime.serve({ hostname, port, signal, ...tls, onListen: () => {} }, handler);
   } catch (error) {
     throw listenError(options, error);
   }
 }
 
-async function answerLimited(request: Request, bytesMax: number, handlers: TransportHandlers): Promise<Response> {
-  if (request.body === null) return await handlers.fetch(request);
+async function answerLimited(
+  request: Request,
+  remoteAddress: string,
+  bytesMax: number,
+  handlers: TransportHandlers,
+): Promise<Response> {
+  if (request.body === null) return await handlers.fetch(request, remoteAddress);
   const { url, method, headers } = request;
   let body: Uint8Array<ArrayBuffer> | undefined;
   try {
@@ -119,7 +127,13 @@ async function answerLimited(request: Request, bytesMax: number, handlers: Trans
     return textResponse(400, "The body is incomplete"); // the peer has left; nobody reads this
   }
   if (body === undefined) return textResponse(413, "The body is too large");
-  return await handlers.fetch(new Request(url, { method, headers, body }));
+  let whole: Request;
+  try {
+    whole = new Request(url, { method, headers, body });
+  } catch {
+    return textResponse(400, "The request is malformed"); // a method that web requests do not have
+  }
+  return await handlers.fetch(whole, remoteAddress);
 }
 
 /** Lets a handshake in or refuses it; either way the answer is a response. */
@@ -142,7 +156,7 @@ function decide(
     socket.onopen = () => {
       connections.add(connection);
       void connection.released.then(() => connections.delete(connection));
-      connection.begin(handlers.open(connection), options.messageBytesMax);
+      connection.begin(decision.open(connection), options.messageBytesMax);
     };
     return response;
   } catch {

@@ -19,6 +19,8 @@ export interface RequestHead {
   /** As it stood on the request line. */
   readonly target: string;
   readonly headers: Headers;
+  /** The peer's IP address, "" when the runtime does not tell. */
+  readonly remoteAddress: string;
 }
 
 // --- any runtime ---
@@ -74,7 +76,9 @@ export async function answer(
 ): Promise<Response> {
   if (body === undefined) return textResponse(413, "The body is too large");
   const request = requestOf(head, body);
-  return request === undefined ? textResponse(400, "The request is malformed") : await handlers.fetch(request);
+  return request === undefined
+    ? textResponse(400, "The request is malformed")
+    : await handlers.fetch(request, head.remoteAddress);
 }
 
 /** True for an answer that carries no body whatever it holds. */
@@ -118,7 +122,12 @@ export async function serveNodeRequest(
   handlers: TransportHandlers,
 ): Promise<void> {
   try {
-    const head = { method: incoming.method ?? "GET", target: incoming.url ?? "", headers: headersOf(incoming) };
+    const head = {
+      method: incoming.method ?? "GET",
+      target: incoming.url ?? "",
+      headers: headersOf(incoming),
+      remoteAddress: incoming.socket.remoteAddress ?? "",
+    };
     const body = await readBody(incoming.iterator({ destroyOnReturn: false }), options.bodyBytesMax);
     // What follows a body that is too large is read and dropped: a peer that is still sending would not see the answer.
     incoming.resume();

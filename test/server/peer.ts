@@ -9,8 +9,10 @@ import { type ErrorCode, errorCodeOf } from "../../lib/base/errors.ts";
 import type { Engine } from "../../lib/engine/engine.ts";
 import { CborReader, CborWriter } from "../../lib/wire/cbor.ts";
 import { OP, type OpName } from "../../lib/wire/protocol.ts";
+import { EVERYONE, type Guest } from "../../server/auth.ts";
 import { Session, type SessionHost } from "../../server/session.ts";
 import { bytesOf } from "../suites/engine_subject.ts";
+import { guestOf } from "../wire/loopback.ts";
 
 /** An item of a frame, as a test writes it; what is read has no objects. */
 export type Item = number | string | boolean | null | Uint8Array | Item[];
@@ -64,20 +66,24 @@ export class Peer {
   stalled = false;
   buffered = 0;
 
-  constructor(host: SessionHost) {
-    this.session = new Session({
-      remoteAddress: "127.0.0.1",
-      send: (bytes) => {
-        this.messages.push(bytes.slice());
-        if (this.stalled) this.buffered += bytes.length;
-        return true;
+  constructor(host: SessionHost, guest: Guest = guestOf(EVERYONE)) {
+    this.session = new Session(
+      {
+        remoteAddress: "127.0.0.1",
+        send: (bytes) => {
+          this.messages.push(bytes.slice());
+          if (this.stalled) this.buffered += bytes.length;
+          return true;
+        },
+        bufferedBytes: () => this.buffered,
+        close: (code) => {
+          this.closedWith ??= code;
+          this.session.closed();
+        },
       },
-      bufferedBytes: () => this.buffered,
-      close: (code) => {
-        this.closedWith ??= code;
-        this.session.closed();
-      },
-    }, host);
+      host,
+      guest,
+    );
   }
 
   send(...frames: Item[][]): void {
@@ -131,6 +137,7 @@ export const REQUESTS: Readonly<Record<OpName, Item[]>> = {
   more: [1, 10],
   take: ["b", bytesOf("x")],
   has: ["b", bytesOf("k")],
+  auth: ["token"],
   atomic: [[
     [0, "b", bytesOf("x"), 0],
     [1, "b", bytesOf("k"), CONTENT.text, bytesOf("value"), null, null, false],

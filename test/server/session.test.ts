@@ -5,10 +5,11 @@ import { type ErrorCode, errorCodeOf } from "../../lib/base/errors.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
 import type { Engine } from "../../lib/engine/engine.ts";
 import { OP, type OpName, SHAPES } from "../../lib/wire/protocol.ts";
-import { EVERYONE, type Principal } from "../../server/auth.ts";
-import { SERVER_LIMITS, type ServerLimits, Session, type SessionHost } from "../../server/session.ts";
+import { EVERYONE } from "../../server/auth.ts";
+import { SERVER_LIMITS, type ServerLimits } from "../../server/limits.ts";
+import { Session, type SessionHost } from "../../server/session.ts";
 import { bytesOf } from "../suites/engine_subject.ts";
-import { hostOf, openMemoryEngine, settled } from "../wire/loopback.ts";
+import { guestOf, hostOf, openMemoryEngine, settled } from "../wire/loopback.ts";
 import { engineOf, type Item, message, mutated, Peer, REQUESTS } from "./peer.ts";
 
 describe("Session", () => {
@@ -253,14 +254,31 @@ describe("Session", () => {
       expect(peer.closedWith).toBe(1003);
     });
 
-    test("Session closes 4429 over too many unanswered requests", async () => {
-      const peer = connect({ requestsMax: 10 });
+    test("Session runs no more than runningMax requests at once, and answers all in order", async () => {
+      let running = 0;
+      let most = 0;
+      host = hostOn({
+        ...engineOf(engine),
+        set: async (...args) => {
+          most = Math.max(most, ++running);
+          const result = await engine.set(...args);
+          running--;
+          return result;
+        },
+      });
+      const peer = connect({ runningMax: 10 });
       const set = (id: number): Item[] => [OP.set, id, "b", bytesOf("k"), 0, bytesOf("v"), null, null, null, false];
-      peer.send(...Array.from({ length: 10 }, (_, index) => set(index + 1)));
-      await settled();
-      expect(peer.closedWith).toBeUndefined();
-      peer.send(...Array.from({ length: 11 }, (_, index) => set(index + 1)));
-      expect(peer.closedWith).toBe(4429);
+      peer.send(...Array.from({ length: 35 }, (_, index) => set(index + 1)));
+      peer.send(...Array.from({ length: 35 }, (_, index) => set(index + 36)));
+      const frames: Item[][] = [];
+      while (frames.length < 70) {
+        await settled();
+        frames.push(...peer.frames());
+      }
+      expect(most).toBe(10);
+      expect(frames.map(([, id]) => id)).toEqual(Array.from({ length: 70 }, (_, index) => index + 1));
+      const revisions = frames.map(([, , revision]) => revision as number);
+      expect(revisions).toEqual([...revisions].sort((left, right) => left - right));
     });
 
     test("Session answers IO, not more, when the engine fails unexpectedly", async () => {
@@ -500,43 +518,35 @@ describe("Session", () => {
 
     test("Session closes 4408 when a message was dropped", () => {
       const peer = new Peer(host);
-      const dropping = new Session({
-        remoteAddress: "",
-        send: () => false,
-        bufferedBytes: () => 0,
-        close: (code) => peer.closedWith = code,
-      }, host);
+      const dropping = new Session(
+        {
+          remoteAddress: "",
+          send: () => false,
+          bufferedBytes: () => 0,
+          close: (code) => peer.closedWith = code,
+        },
+        host,
+        guestOf(EVERYONE),
+      );
       dropping.message(message([OP.hello, 1, 1, null]));
       expect(peer.closedWith).toBe(4408);
     });
   });
 
-  test("Session asks with the principal that it has when a request comes", async () => {
-    const nobody: Principal = { name: "nobody", allows: () => false };
-    host = { ...host, principal: nobody };
-    const peer = connect();
-    for (const name of Object.keys(OP) as OpName[]) {
-      if (["hello", "ping", "more", "unsubscribe"].includes(name)) continue;
-      peer.send([OP[name], 7, ...REQUESTS[name]]);
-      expect([name, peer.errorCode()]).toEqual([name, "FORBIDDEN"]);
-    }
-    peer.session.principal = EVERYONE;
-    peer.send([OP.get, 1, "b", bytesOf("k")], [OP.sync, 2]);
-    peer.session.principal = nobody;
-    await settled();
-    expect(peer.frames()).toEqual([[0, 1, null], [0, 2]]);
-  });
-
   test("Session times requests until the replies that are there at once are handed over", () => {
-    const slow = new Session({
-      remoteAddress: "",
-      send: () => {
-        clock.advance(5);
-        return true;
+    const slow = new Session(
+      {
+        remoteAddress: "",
+        send: () => {
+          clock.advance(5);
+          return true;
+        },
+        bufferedBytes: () => 0,
+        close: () => {},
       },
-      bufferedBytes: () => 0,
-      close: () => {},
-    }, host);
+      host,
+      guestOf(EVERYONE),
+    );
     slow.message(message([OP.hello, 1, 1, null], [OP.get, 2, "b", bytesOf("k")], [OP.get, 3, "b", bytesOf("k")]));
     expect(host.metrics.count("get", "answered")).toBe(2);
     expect(host.metrics.latency("get").quantile(0)).toBeGreaterThanOrEqual(5_000);
