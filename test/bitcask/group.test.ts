@@ -264,7 +264,7 @@ describe("GroupCommit, when a sync fails", () => {
     await cask.set("a", "1");
     cask.disk.crash();
     const [name] = cask.disk.segments();
-    const torn = Uint8Array.of(...cask.disk.bytes(name!), 1, 2, 3);
+    const torn = Uint8Array.of(...cask.disk.records(name!), 1, 2, 3);
     cask.disk.put(name!, torn);
     cask.disk.before = failing("IO", (call) => call.action === "truncate");
     expect(await errorCode(() => cask.open())).toBe("IO");
