@@ -46,6 +46,12 @@ const AHEAD_BYTES_MIN = 4 * 1024;
 const AHEAD_BYTES_MAX = 64 * 1024;
 const AHEAD_GROUPS_MIN = 4;
 
+/**
+ * Under `interval` and `os`, a sync that nobody waits for begins when so much is not on stable storage: a full segment is
+ * synced under every policy before the next one begins, and all that is written then waits for it.
+ */
+const UNSYNCED_BYTES_MAX = 4 * 1024 * 1024;
+
 /** What disks and systems write as a whole. */
 const PAGE_BYTES = 4 * 1024;
 
@@ -97,6 +103,7 @@ export class GroupCommit<Note> {
   /** The group that waits for the disk. */
   #flushing: Group<Note> | undefined;
   #syncTimer: Timer | undefined;
+  #syncingBehind = false;
   /**
    * A group of this life is on stable storage. The first one is synced under every policy: behind the clean mark of the
    * last close, the loss of everything written since would look like a clean end, and the epoch would stay.
@@ -350,6 +357,7 @@ export class GroupCommit<Note> {
     } catch (error) {
       return error;
     }
+    this.#syncBehind(segment);
     this.#syncLater();
     return undefined;
   }
@@ -478,6 +486,14 @@ export class GroupCommit<Note> {
       // A failure has poisoned the log and been reported: nobody waits for this sync.
       this.#syncFile(active, active.file).catch(() => {});
     });
+  }
+
+  #syncBehind(segment: Segment): void {
+    if (this.#syncingBehind || segment.written - segment.durable < UNSYNCED_BYTES_MAX) return;
+    this.#syncingBehind = true;
+    const done = (): void => void (this.#syncingBehind = false);
+    // As with the timer's.
+    this.#syncFile(segment, segment.file!).then(done, done);
   }
 
   async #syncFile(segment: Segment, file: File): Promise<void> {
