@@ -116,6 +116,7 @@ export class Link {
   #resolveOpened: () => void = () => {};
   #rejectOpened: (error: FirkinError) => void = () => {};
   #limits: WireLimits = WIRE_LIMITS;
+  #epoch = "";
   #socket: Socket | undefined;
   #ready = false;
   #wasReady = false;
@@ -156,6 +157,11 @@ export class Link {
   /** What the server said in its last reply to `hello`. */
   get limits(): WireLimits {
     return this.#limits;
+  }
+
+  /** The epoch of the server's store, as its last reply to `hello` has it; empty before the first. */
+  get epoch(): string {
+    return this.#epoch;
   }
 
   /** True while requests can be sent. */
@@ -409,6 +415,7 @@ export class Link {
   #greeted(reader: CborReader): void {
     reader.text();
     this.#limits = readLimits(reader);
+    this.#epoch = reader.text();
     this.#connectTimer?.cancel();
     this.#attempts = 0;
     this.#ready = true;
