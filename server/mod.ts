@@ -124,6 +124,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
     clock,
     metrics,
     writers: [],
+    readers: [],
     deliveries: new Deliveries(),
     outbound: { bytes: 0 },
     onFailure,

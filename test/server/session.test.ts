@@ -302,6 +302,30 @@ describe("Session", () => {
       expect(peer.closedWith).toBeUndefined();
     });
 
+    test("Session runs a long message a part at a time, and answers all of it in order", async () => {
+      // Every look takes a millisecond.
+      class BusyClock extends ManualClock {
+        looks = 0;
+        override monotonic(): number {
+          return super.monotonic() + this.looks++;
+        }
+      }
+      const busy = new BusyClock();
+      const peer = new Peer({ ...hostOf(engine, {}, busy), clock: busy });
+      peer.hello();
+      peer.send(...Array.from({ length: 1_000 }, (_, index) => [OP.ping, index + 1]));
+      peer.send([OP.ping, 1_001]);
+      const ids = peer.frames().map(([, id]) => id);
+      expect(ids.length).toBeGreaterThan(16);
+      expect(ids.length).toBeLessThan(500);
+      for (let turn = 0; turn < 20; turn++) {
+        busy.advance(0);
+        await settled();
+        ids.push(...peer.frames().map(([, id]) => id));
+      }
+      expect(ids).toEqual(Array.from({ length: 1_001 }, (_, index) => index + 1));
+    });
+
     test("Session gives the same replies wherever messages are cut between frames", async () => {
       for (const key of ["k", "l", "m"]) {
         await engine.set("b", bytesOf(key), bytesOf("value"), { content: CONTENT.text });

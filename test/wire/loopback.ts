@@ -153,6 +153,7 @@ export function hostOf(
     clock,
     metrics,
     writers: [],
+    readers: [],
     deliveries: new Deliveries(),
     outbound: { bytes: 0 },
     onFailure,
