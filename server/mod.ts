@@ -125,6 +125,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
     metrics,
     writers: [],
     readers: [],
+    unsent: [],
     deliveries: new Deliveries(),
     outbound: { bytes: 0 },
     onFailure,

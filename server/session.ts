@@ -54,6 +54,8 @@ export interface SessionHost {
   /** Writers and readers that no session is using: ten thousand idle connections need none. */
   readonly writers: CborWriter[];
   readonly readers: CborReader[];
+  /** Sessions that have written something in this tick. */
+  readonly unsent: Session[];
   readonly deliveries: Deliveries;
   readonly outbound: Outbound;
   /** Told of a failure that is the server's own fault. */
@@ -461,14 +463,15 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
   #flushSoon(): void {
     if (this.#flushing) return;
     this.#flushing = true;
-    // As queueMicrotask, which costs twice as much in Node.
-    void SETTLED.then(this.#flushNow);
+    const { unsent } = this.#host;
+    // One task for all sessions. (queueMicrotask costs twice as much in Node.)
+    if (unsent.push(this) === 1) void SETTLED.then(() => unsent.splice(0).forEach((session) => session.#flushNow()));
   }
 
-  readonly #flushNow = (): void => {
+  #flushNow(): void {
     this.#flushing = false;
     this.flush();
-  };
+  }
 
   flush(): void {
     const writer = this.#writer;

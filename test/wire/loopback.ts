@@ -154,6 +154,7 @@ export function hostOf(
     metrics,
     writers: [],
     readers: [],
+    unsent: [],
     deliveries: new Deliveries(),
     outbound: { bytes: 0 },
     onFailure,
