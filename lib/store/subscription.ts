@@ -134,6 +134,28 @@ export class Subscription<Value = unknown> implements AsyncIterable<Subscription
     }
   }
 
+  /**
+   * Calls `listener` for each event, one after another, also where it returns a promise; resolves when the subscription
+   * is closed. Rejects with what `listener` throws, which closes it.
+   *
+   * @example Events by callback
+   * ```ts
+   * import { open } from "firkin";
+   *
+   * const store = await open(":memory:");
+   * const subscription = store.bucket("users").subscribe({ types: ["set"] });
+   * const done = subscription.forEach((event) => {
+   *   if ("key" in event) subscription.close();
+   * });
+   * await store.bucket("users").set("ada", 1);
+   * await done;
+   * await store.close();
+   * ```
+   */
+  async forEach(listener: (event: SubscriptionEvent<Value>) => void | Promise<void>): Promise<void> {
+    for await (const event of this) await listener(event);
+  }
+
   #behind(event: EngineEvent): string {
     if ("cursor" in event) {
       this.#inSnapshot = false;
