@@ -124,6 +124,8 @@ export async function serve(options: ServeOptions): Promise<Server> {
     clock,
     metrics,
     writers: [],
+    readers: [],
+    unsent: [],
     deliveries: new Deliveries(),
     outbound: { bytes: 0 },
     onFailure,
