@@ -47,8 +47,8 @@ const AHEAD_BYTES_MAX = 64 * 1024;
 const AHEAD_GROUPS_MIN = 4;
 
 /**
- * Under `interval` and `os`, a sync that nobody waits for begins when so much is not on stable storage: a full segment is
- * synced under every policy before the next one begins, and all that is written then waits for it.
+ * Under `interval` and `os`, a sync that nobody waits for begins when so much is not on stable storage: a full segment
+ * is synced under every policy before the next one begins, and all that is written then waits for it.
  */
 const UNSYNCED_BYTES_MAX = 4 * 1024 * 1024;
 
