@@ -3,11 +3,12 @@
  *
  * Bun speaks web requests, limits bodies and messages, pings, and reports backpressure itself. What it would do
  * otherwise: hand out Buffers (whose `slice` does not copy), drop what is over its backpressure limit, choose the first
- * subprotocol offered, and make requests without a full URL when their Host is no host.
+ * subprotocol offered, make requests without a full URL when their Host is no host, and leave a connection open whose
+ * body has failed while its peer did not read. It resolves `..` in a path before anyone sees it.
  *
  * @module
  */
-import { handshakeOf, isUpgrade, textResponse } from "./http.ts";
+import { handshakeOf, isPlainTarget, isStream, isUpgrade, relay, targetOf, textResponse } from "./http.ts";
 import {
   type Connection,
   type ConnectionHandlers,
@@ -31,6 +32,8 @@ interface BunSocket {
 interface BunServer {
   readonly port: number;
   upgrade(request: Request, options: { headers: Record<string, string>; data: BunConnection }): boolean;
+  /** Closes the request's connection after as many seconds without a byte. */
+  timeout(request: Request, seconds: number): void;
   requestIP(request: Request): { readonly address: string } | null;
   stop(closeActive: boolean): Promise<void>;
 }
@@ -61,8 +64,9 @@ interface BunRuntime {
 
 /** What `send` returns for a message that it dropped; -1 is one that waits. */
 const DROPPED = 0;
-/** Bun takes 8 to 960. */
+/** Bun takes 8 to 960 for a WebSocket, and up to 255 for a request, where it would say 10 itself. */
 const IDLE_SECONDS_MAX = 960;
+const STREAM_IDLE_SECONDS_MAX = 255;
 
 // --- listen ---
 
@@ -98,8 +102,12 @@ function serve(
       development: false,
       maxRequestBodySize: options.bodyBytesMax,
       fetch: (request, server) => {
-        if (!URL.canParse(request.url)) return textResponse(400, "The request is malformed");
-        return isUpgrade(request.headers) ? decide(request, server, handlers) : handlers.fetch(request);
+        if (!URL.canParse(request.url) || !isPlainTarget(targetOf(request.url))) {
+          return textResponse(400, "The request is malformed");
+        }
+        return isUpgrade(request.headers)
+          ? decide(request, server, handlers)
+          : reply(request, server, options, handlers);
       },
       websocket: {
         maxPayloadLength: options.messageBytesMax,
@@ -122,6 +130,43 @@ function serve(
   } catch (error) {
     throw listenError(options, error);
   }
+}
+
+async function reply(
+  request: Request,
+  server: BunServer,
+  options: ListenOptions,
+  handlers: TransportHandlers,
+): Promise<Response> {
+  const response = await handlers.fetch(request);
+  if (!isStream(response)) return response;
+  server.timeout(request, Math.min(options.idleSeconds, STREAM_IDLE_SECONDS_MAX));
+  return stream(request, server, response);
+}
+
+/** Hands a body to Bun and watches it: Bun sees a failure only when it asks for more. */
+function stream(request: Request, server: BunServer, response: Response): Response {
+  let leave = (): void => {};
+  const gone = new Promise<void>((resolve) => leave = resolve);
+  let next = (): void => {};
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      void relay(response.body!, {
+        gone,
+        write(chunk) {
+          controller.enqueue(chunk);
+          return new Promise((resolve) => next = resolve);
+        },
+        end: () => controller.close(),
+        // In some four seconds: Bun's clock for these is that coarse. Failing the body, Bun would print the failure, and
+        // wait for a peer that does not read.
+        cut: () => server.timeout(request, 1),
+      });
+    },
+    pull: () => next(),
+    cancel: leave,
+  }, { highWaterMark: 0 });
+  return new Response(body, response);
 }
 
 /** Refuses a handshake with the answer that it returns, or lets it in and returns nothing. */

@@ -8,7 +8,7 @@
  * @module
  */
 import { systemClock } from "../../lib/base/clock.ts";
-import { handshakeOf, isUpgrade, readBody, textResponse } from "./http.ts";
+import { handshakeOf, isPlainTarget, isUpgrade, readBody, targetOf, textResponse } from "./http.ts";
 import {
   CLOSE_GRACE_MS,
   type Connection,
@@ -73,7 +73,9 @@ async function listen(options: ListenOptions, handlers: TransportHandlers): Prom
   const connections = new Set<DenoConnection>();
   const abort = new AbortController();
   const server = serve(runtime, { ...options, signal: abort.signal }, (request, info) => {
-    if (!URL.canParse(request.url)) return textResponse(400, "The request is malformed");
+    if (!URL.canParse(request.url) || !isPlainTarget(targetOf(request.url))) {
+      return textResponse(400, "The request is malformed");
+    }
     if (!isUpgrade(request.headers)) return answerLimited(request, options.bodyBytesMax, handlers);
     return decide(runtime, request, info.remoteAddr.hostname, options, handlers, connections);
   });

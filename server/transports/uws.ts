@@ -10,12 +10,23 @@
  * 4. A message over `maxBackpressure` is dropped, so that limit is out of reach: sessions have their own.
  * 5. Ports are shared between servers unless one asks for its own.
  * 6. A body is as long as the peer likes, and one is sent in answer to HEAD: both are seen to here.
+ * 7. Outside its own callbacks, what is written is only sent at once when it is corked.
  *
  * @module
  */
 import { STATUS_CODES } from "node:http";
 import type { HttpRequest, HttpResponse, us_listen_socket, us_socket_context_t, WebSocket } from "uWebSockets.js";
-import { answer, handshakeOf, isBodiless, joinBytes, type RequestHead, textResponse } from "./http.ts";
+import {
+  answer,
+  handshakeOf,
+  isBodiless,
+  isStream,
+  joinBytes,
+  type Outlet,
+  relay,
+  type RequestHead,
+  textResponse,
+} from "./http.ts";
 import {
   type Connection,
   type ConnectionHandlers,
@@ -205,12 +216,15 @@ function serveRequest(
   let length = 0;
   let aborted = false;
   let answered = false;
+  let leave = (): void => {};
+  const gone = new Promise<void>((resolve) => leave = resolve);
   const reply = async (body: Uint8Array<ArrayBuffer> | undefined): Promise<void> => {
     answered = true;
     try {
       const result = head === undefined
         ? textResponse(400, "The request is malformed")
         : await answer(head, body, handlers);
+      if (isStream(result)) return aborted ? await result.body?.cancel() : await stream(response, result, gone);
       const bytes = new Uint8Array(await result.arrayBuffer());
       // A request that was not read to its end, or not understood, leaves the connection in no state to go on.
       const closing = result.status === 400 || body === undefined;
@@ -221,6 +235,7 @@ function serveRequest(
   };
   response.onAborted(() => {
     aborted = true;
+    leave();
   });
   response.onData((chunk, isLast) => {
     if (answered) return;
@@ -242,6 +257,30 @@ function write(response: HttpResponse, method: string, result: Response, bytes: 
   // Told the length, `endWithoutBody` would wait for that many bytes, and the connection would take no other request.
   if (method === "HEAD") response.writeHeader("content-length", String(bytes.byteLength));
   response.endWithoutBody();
+}
+
+/** Sends a body as it comes. */
+function stream(response: HttpResponse, result: Response, gone: Promise<void>): Promise<void> {
+  let drained = (): void => {};
+  response.onWritable(() => {
+    drained();
+    return true;
+  });
+  response.cork(() => {
+    response.writeStatus(statusLine(result.status));
+    for (const [name, value] of result.headers) response.writeHeader(name, value);
+  });
+  const outlet: Outlet = {
+    gone,
+    write(chunk) {
+      let taken = false;
+      response.cork(() => taken = response.write(chunk));
+      return taken ? undefined : new Promise((resolve) => drained = resolve);
+    },
+    end: () => void response.cork(() => response.end()),
+    cut: () => void response.close(),
+  };
+  return relay(result.body!, outlet);
 }
 
 function statusLine(status: number): string {
