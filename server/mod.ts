@@ -1,8 +1,8 @@
 /**
- * `serve`: a store on a port, for WebSocket clients and browsers.
+ * `serve`: a store on a port, for WebSocket clients, browsers and whoever speaks HTTP.
  *
- * Assembles the rest of `server/`: the runtime's transport, who may connect, a session per WebSocket, and the
- * dashboard for plain requests. The server has no authentication yet, so it listens on loopback and nowhere else.
+ * Assembles the rest of `server/`: the runtime's transport, who may connect, a session per WebSocket, and what answers
+ * plain requests (`web.ts`). The server has no authentication yet, so it listens on loopback and nowhere else.
  *
  * @module
  */
@@ -17,10 +17,10 @@ import type { Store, StoreStats } from "../lib/store/store.ts";
 import { CLOSE, OPERATION_BYTES_MAX, SUBPROTOCOL } from "../lib/wire/protocol.ts";
 import { admit, type AdmitOptions, EVERYONE } from "./auth.ts";
 import { Commands } from "./commands.ts";
-import { dashboardResponse } from "./dashboard.ts";
 import { Metrics } from "./metrics.ts";
 import { SERVER_LIMITS, type ServerLimits, Session, type SessionHost } from "./session.ts";
 import type { Connection, Handshake, Transport, TransportHandlers, TransportName } from "./transports/transport.ts";
+import { Web } from "./web.ts";
 
 export type { Clock, Timer } from "../lib/base/clock.ts";
 export type { WireLimits } from "../lib/wire/protocol.ts";
@@ -32,11 +32,11 @@ export type { TransportName } from "./transports/transport.ts";
 const PORT = 7480;
 /** What a frame holds beside its key and value. */
 const FRAME_BYTES_MAX = 1_024;
-/** No plain request has a body. */
-const BODY_BYTES_MAX = 64 * 1_024;
 const IDLE_SECONDS = 60;
 /** How long a closing server waits for requests that run. */
 const GRACE_MS = 2_000;
+/** Why connections are closed when the server stops. */
+const RESTART = "the server is shutting down";
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 
 /** What a server tells about itself. */
@@ -52,6 +52,8 @@ export interface ServeOptions extends Partial<AdmitOptions> {
   readonly hostname?: string;
   /** 7480 when absent; 0 lets the system choose. */
   readonly port?: number;
+  /** False switches REST off; on when absent. */
+  readonly rest?: boolean;
   /** The runtime's own when absent. */
   readonly transport?: TransportName;
   /** Time and timers; the system's when absent. */
@@ -74,7 +76,10 @@ export interface Server {
   readonly transport: TransportName;
   /** The server's counts, as the `stats` operation tells them beside the engine's. */
   stats(): StoreStats;
-  /** Takes no more requests, answers those that run, closes every connection with 1001. */
+  /**
+   * Takes no more requests, answers those that run, ends event streams at their cursors, closes every connection with
+   * 1012.
+   */
   close(): Promise<void>;
 }
 
@@ -97,24 +102,16 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const transport = await pickTransport(options.transport, onEvent);
   const metrics = new Metrics(clock);
   const onFailure = (error: unknown): void => onEvent({ type: "failure", error });
-  const host: SessionHost = {
-    commands: new Commands({ engine, limits, clock, metrics, onFailure }),
-    principal: EVERYONE,
-    limits,
-    clock,
-    metrics,
-    writers: [],
-    onFailure,
-  };
-  const front = new Front(host, {
-    allowedHosts: options.allowedHosts ?? [],
-    allowedOrigins: options.allowedOrigins ?? [],
-  });
+  const commands = new Commands({ engine, limits, clock, metrics, onFailure });
+  const host = { commands, limits, clock, metrics, onFailure };
+  const names = { allowedHosts: options.allowedHosts ?? [], allowedOrigins: options.allowedOrigins ?? [] };
+  const web = new Web({ ...host, ...names, engine, rest: options.rest ?? true, authenticate: () => EVERYONE });
+  const front = new Front({ ...host, principal: EVERYONE, writers: [] }, web, names);
   const listener = await transport.listen({
     hostname,
     port,
     messageBytesMax: limits.messageBytesMax,
-    bodyBytesMax: BODY_BYTES_MAX,
+    bodyBytesMax: limits.messageBytesMax,
     idleSeconds: IDLE_SECONDS,
   }, front);
   return {
@@ -133,25 +130,19 @@ export async function serve(options: ServeOptions): Promise<Server> {
 /** What the transport calls: decides who comes in, and seats each connection. */
 class Front implements TransportHandlers {
   readonly #host: SessionHost;
+  readonly #web: Web;
   readonly #admit: AdmitOptions;
   readonly #sessions: Set<Session> = new Set();
   #ending = false;
 
-  constructor(host: SessionHost, admitOptions: AdmitOptions) {
+  constructor(host: SessionHost, web: Web, admitOptions: AdmitOptions) {
     this.#host = host;
+    this.#web = web;
     this.#admit = admitOptions;
   }
 
-  async fetch(request: Request): Promise<Response> {
-    try {
-      const refusal = admit(request.headers, this.#admit);
-      if (refusal !== undefined) return new Response(refusal.body, { status: refusal.status });
-      if (new URL(request.url).pathname === "/livez") return new Response("ok");
-      return await dashboardResponse(request);
-    } catch (error) {
-      this.#host.onFailure(error);
-      return new Response("The server failed", { status: 500 });
-    }
+  fetch(request: Request): Promise<Response> {
+    return this.#web.respond(request);
   }
 
   upgrade(handshake: Handshake): { readonly protocol: string } | { readonly status: number; readonly body: string } {
@@ -165,14 +156,15 @@ class Front implements TransportHandlers {
   open(connection: Connection): Session {
     const session: Session = new Session(connection, this.#host, () => this.#sessions.delete(session));
     this.#sessions.add(session);
-    if (this.#ending) connection.close(CLOSE.goingAway, "the server is shutting down");
+    if (this.#ending) connection.close(CLOSE.restart, RESTART);
     return session;
   }
 
-  /** Lets requests that run be answered, for a while. */
+  /** Lets requests that run be answered, for a while, and closes what is open. */
   async end(): Promise<void> {
     this.#ending = true;
-    const answered = Promise.all([...this.#sessions].map((session) => session.end()));
+    const sessions = [...this.#sessions].map((session) => session.end(CLOSE.restart, RESTART));
+    const answered = Promise.all([this.#web.end(), ...sessions]);
     await new Promise<void>((resolve) => {
       const timer = this.#host.clock.after(GRACE_MS, resolve);
       void answered.then(() => {

@@ -50,8 +50,10 @@ export interface ServerLimits extends WireLimits {
   readonly helloMs: number;
   /** Bytes waiting to be sent on one connection, beyond which nothing more is read for it. */
   readonly outboundBytesMax: number;
-  /** A connection that is over `outboundBytesMax` for this long is closed. */
+  /** A connection that is over `outboundBytesMax` for this long is closed; so is an event stream that is not read. */
   readonly outboundMs: number;
+  /** Event streams that are open at once. */
+  readonly streamsMax: number;
 }
 
 /** What a server's limits are when nobody says otherwise. */
@@ -60,6 +62,7 @@ export const SERVER_LIMITS: ServerLimits = {
   helloMs: 5_000,
   outboundBytesMax: 4 * 1_024 * 1_024,
   outboundMs: 10_000,
+  streamsMax: 1_000,
 };
 
 /** What the sessions of one server share. */
@@ -81,6 +84,8 @@ interface Channel {
   readonly source: EngineSubscription;
   /** Bytes of frames that the client still takes. */
   credit: number;
+  /** What comes are changes, not entries that are older. */
+  live: boolean;
   /** Resolves the wait for credit, for the outbound buffer, or for the end. */
   wake: (() => void) | undefined;
 }
@@ -161,12 +166,13 @@ export class Session implements ConnectionHandlers, FrameHost {
     this.#release();
   }
 
-  /** Takes no more requests; resolves when those that run have been answered and their replies handed over. */
-  end(): Promise<void> {
-    return new Promise((resolve) => {
-      if (this.#closed || this.#unanswered === 0) return resolve();
+  /** Takes no more requests; closes, and resolves, when those that run have been answered. */
+  async end(code: number, reason: string): Promise<void> {
+    await new Promise<void>((resolve) => {
       this.#ending = resolve;
+      if (this.#closed || this.#unanswered === 0) resolve();
     });
+    this.#close(code, reason);
   }
 
   // --- what requests ask ---
@@ -190,7 +196,7 @@ export class Session implements ConnectionHandlers, FrameHost {
     }
     const source = this.commands.subscribe(this.principal, query);
     const channel = ++this.#lastChannel;
-    this.#channels.set(channel, { source, credit: window, wake: undefined });
+    this.#channels.set(channel, { source, credit: window, live: query.snapshot !== true, wake: undefined });
     this.#host.metrics.subscriptions++;
     return source.ready.then(() => ({ channel, cursor: source.cursor }), (error: unknown) => {
       this.unsubscribe(channel);
@@ -363,6 +369,8 @@ export class Session implements ConnectionHandlers, FrameHost {
       for (;;) {
         const events = await source.next();
         if (events === undefined) break;
+        if (channel.live) this.#host.metrics.lagged(events, this.#host.clock.wall());
+        else channel.live = events.some(({ type }) => type === "synced");
         // The events of a batch leave together: a client hands none out, and grants nothing, before it has them all.
         let inBatch = false;
         for (const event of events) {
@@ -385,7 +393,10 @@ export class Session implements ConnectionHandlers, FrameHost {
 
   /** Writes an event and returns the length of its frame. */
   #send(channel: number, event: EngineEvent): number {
-    if ("cursor" in event) return this.#control(channel, WORD[event.type], event.cursor);
+    if ("cursor" in event) {
+      if (event.type === "resync") this.#host.metrics.resyncs++;
+      return this.#control(channel, WORD[event.type], event.cursor);
+    }
     this.#host.metrics.events++;
     const writer = this.#output();
     const start = writer.length;

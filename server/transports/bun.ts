@@ -158,8 +158,8 @@ function stream(request: Request, server: BunServer, response: Response): Respon
           return new Promise((resolve) => next = resolve);
         },
         end: () => controller.close(),
-        // In some four seconds: Bun's clock for these is that coarse. Failing the body, Bun would print the failure, and
-        // wait for a peer that does not read.
+        // In some four seconds: Bun's clock for these is that coarse. If the body failed, Bun would print it, and wait
+        // for a peer that does not read.
         cut: () => server.timeout(request, 1),
       });
     },

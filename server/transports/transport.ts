@@ -59,10 +59,10 @@ export interface TransportHandlers {
    * Answers a plain HTTP request. Never rejects. The request's body is limited by the transport to `bodyBytesMax`; the
    * response's is read whole before it is sent, and left out when the method is HEAD.
    *
-   * A response of the type `text/event-stream`, which has no end to wait for, is sent as it comes: its body is asked for
-   * the next chunk when the system has taken the one before (some runtimes ask for a few ahead), so that a peer that
-   * does not read holds up its own body and nothing else. When the peer leaves, or the listener closes, the body is
-   * cancelled. When the body fails, the connection is cut; Deno cuts it when the peer next reads.
+   * A response of the type `text/event-stream`, which has no end to wait for, is sent as it comes: its body is asked
+   * for the next chunk when the system has taken the one before (some runtimes ask for a few ahead), so that a peer
+   * that does not read holds up its own body and nothing else. When the peer leaves, or the listener closes, the body
+   * is cancelled. When the body fails, the connection is cut; Deno cuts it when the peer next reads.
    */
   fetch(request: Request): Promise<Response>;
   /** Decides a handshake: the subprotocol to accept it with, or the response to refuse it with. */
