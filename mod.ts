@@ -18,7 +18,7 @@ export { MemoryFileSystem } from "./lib/fs/memory.ts";
 export { NodeFileSystem } from "./lib/fs/node.ts";
 export type { Hours } from "./lib/bitcask/candidates.ts";
 export type { ReserveEvent } from "./lib/bitcask/reserve.ts";
-export type { CompactionEvent, LogEvent, PoisonedEvent, SyncPolicy, TornEvent } from "./lib/bitcask/log.ts";
+export type { CompactionEvent, LogEvent, OpenEvent, PoisonedEvent, SyncPolicy, TornEvent } from "./lib/bitcask/log.ts";
 export type { Repair, Uncertain, UncertainKey } from "./lib/bitcask/repair.ts";
 export type {
   Damage,

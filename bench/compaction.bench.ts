@@ -1,26 +1,40 @@
 /**
  * Compaction: what it gives back and writes, and what reads and the event loop notice of it meanwhile.
  *
- * 200,000 keys with values of 1,000 bytes; then every second one again, so that half of the first 200 MB is dead. One
- * store is compacted while nothing else happens: that is the rate. Another is read meanwhile: bursts of `getSync` of
- * keys drawn with equal chance, and between two bursts a timer of 0 ms. How long that takes to come back is the turn
- * that others had. The same reading of the store at rest is the yardstick.
+ * 200,000 keys with values of 1,000 bytes; then half of them, drawn with equal chance, again: of the first 200 MB some
+ * 80 are dead. Three stores so filled, each of its own:
+ *
+ * 1. One is compacted while nothing else happens: that is the rate.
+ * 2. One is read meanwhile: bursts of `getSync` of keys drawn with equal chance, and between two bursts a timer of 0
+ *    ms. How long that takes to come back is the turn that others had, and what a request that arrives meanwhile waits
+ *    for: no part of the time of `getSync`, so both are told. The same reading of the store at rest is the yardstick.
+ * 3. One goes on: with compaction as it is by default, as many random overwrites as there are keys, three times, in
+ *    groups, and then nothing until compaction rests. What was written for that, by the count of the system where it
+ *    has one (`/proc/self/io`: hints and manifests included), is divided by the bytes of the keys and values set. The
+ *    longer compaction waits, the more has died and the less it writes: so the largest size of the log is told beside.
+ *
+ * Values are verified outside the timed part: both ends of each, and every byte of a sample at the end.
  *
  * This is no mitata benchmark, since a run happens once. Printed is text, or with `--json` one line of JSON.
  *
  * @module
  */
+import { existsSync, readFileSync } from "node:fs";
 import process from "node:process";
-import { type Bucket, open, type Store } from "../mod.ts";
+import { setImmediate } from "node:timers";
+import { type Bucket, open, type OpenOptions, type Store, type StoreStats } from "../mod.ts";
 import { runtime, temporaryFolder } from "./harness.ts";
-import { createRandom } from "./workload.ts";
+import { ends, GROUP, KEY_BYTES, load, setAll, Workload } from "./workload.ts";
 
 const KEYS = 200_000;
 const VALUE_BYTES = 1_000;
-const GROUP = 1_000;
 const BURST = 16;
 const IDLE_MS = 3_000;
+const PASSES = 3;
 const MIB = 1024 * 1024;
+/** The most that `getSync` may take at its 99th percentile meanwhile, in units of what it takes at rest. */
+const P99_MOST = 2;
+const IO_COUNTS = "/proc/self/io";
 
 /** What a reader noticed of one while: `getSync` in microseconds, turns of others in milliseconds. */
 interface Noticed {
@@ -32,47 +46,56 @@ interface Noticed {
   readonly turnMaxMs: number;
 }
 
-const pool = Uint8Array.from({ length: 65_536 }, ((random) => () => random(256))(createRandom(1)));
-
-function keyOf(index: number): string {
-  return `user:${String(index).padStart(16, "0")}`;
+/** A store whose every second key, on average, was written twice. */
+interface Loaded {
+  readonly store: Store;
+  readonly users: Bucket<Uint8Array>;
+  readonly workload: Workload;
 }
 
-/** Bytes without a pattern, which begin with the key's number and the round. */
-function valueOf(index: number, round: number): Uint8Array {
-  const start = (index * 7_919 + round) % (pool.length - VALUE_BYTES);
-  const value = pool.slice(start, start + VALUE_BYTES);
-  new Uint32Array(value.buffer, 0, 2).set([index, round]);
-  return value;
-}
-
-/** A store whose every second key was written twice. */
-async function openLoaded(): Promise<{ store: Store; users: Bucket<Uint8Array> }> {
-  const store = await open({ path: temporaryFolder(), sync: "os", compaction: false, compression: false });
+async function openLoaded(options: Pick<OpenOptions, "compaction">): Promise<Loaded> {
+  const store = await open({ path: temporaryFolder(), sync: "os", compression: false, ...options });
   const users = store.bucket<Uint8Array>("users", { codec: "bytes" });
-  for (const round of [0, 1]) {
-    for (let first = 0; first < KEYS; first += GROUP) {
-      const indexes = Array.from({ length: GROUP >> round }, (_, index) => first + (index << round));
-      await Promise.all(indexes.map((index) => users.set(keyOf(index), valueOf(index, round))));
-    }
-  }
-  return { store, users };
+  const workload = new Workload(KEYS, VALUE_BYTES);
+  await load(workload, users);
+  for (let count = 0; count < KEYS / 2; count += GROUP) await setAll(users, workload.overwrites());
+  return { store, users, workload };
 }
 
-/** Reads, and verifies each value outside the timed part. */
-async function read(users: Bucket<Uint8Array>, goesOn: () => boolean): Promise<Noticed> {
-  const random = createRandom(3);
+async function close({ store, users, workload }: Loaded): Promise<StoreStats> {
+  await workload.verify((key) => users.getSync(key));
+  const stats = await store.stats();
+  await store.close();
+  return stats;
+}
+
+// --- the rate ---
+
+async function measureRate(): Promise<{ readMibPerSecond: number; reclaimedMibPerSecond: number }> {
+  const loaded = await openLoaded({ compaction: false });
+  const started = performance.now();
+  await loaded.store.compact();
+  const seconds = (performance.now() - started) / 1_000;
+  const stats = await close(loaded);
+  return {
+    readMibPerSecond: stats["compaction.readBytes"]! / MIB / seconds,
+    reclaimedMibPerSecond: stats["compaction.reclaimedBytes"]! / MIB / seconds,
+  };
+}
+
+// --- reads meanwhile ---
+
+async function read({ users, workload }: Loaded, goesOn: () => boolean): Promise<Noticed> {
   const times: number[] = [];
   const turns: number[] = [];
   while (goesOn()) {
     for (let count = 0; count < BURST; count++) {
-      const index = random(KEYS);
-      const key = keyOf(index);
+      const index = workload.uniform();
+      const key = workload.key(index);
       const from = performance.now();
-      const value = users.getSync(key);
+      const seen = ends(users.getSync(key));
       times.push(performance.now() - from);
-      const [number, round] = new Uint32Array((value ?? new Uint8Array(8)).slice(0, 8).buffer);
-      if (number !== index || round !== 1 - index % 2) throw new Error(`Cannot trust the figures: ${key} is wrong`);
+      if (seen !== workload.endsOf(index)) throw new Error(`Cannot trust the figures: ${key} has another value`);
     }
     const ended = performance.now();
     await new Promise<void>((resolve) => setTimeout(resolve, 0));
@@ -99,46 +122,89 @@ function soon(): () => boolean {
   return () => performance.now() < end;
 }
 
-async function measureRate(): Promise<{ readMibPerSecond: number; reclaimedMibPerSecond: number; written: number }> {
-  const { store } = await openLoaded();
-  const started = performance.now();
-  await store.compact();
-  const seconds = (performance.now() - started) / 1_000;
-  const stats = await store.stats();
-  const reclaimed = stats["compaction.reclaimedBytes"]!;
-  await store.close();
+async function measureReads(): Promise<{ idle: Noticed; busy: Noticed; p99Ratio: number }> {
+  const loaded = await openLoaded({ compaction: false });
+  // The runtime compiles what the reader calls, and the cache takes its blocks.
+  await read(loaded, soon());
+  const idle = await read(loaded, soon());
+  let done = false;
+  const compaction = loaded.store.compact().finally(() => void (done = true));
+  const busy = await read(loaded, () => !done);
+  await compaction;
+  await close(loaded);
+  return { idle, busy, p99Ratio: busy.p99Us / idle.p99Us };
+}
+
+// --- what is written for a write ---
+
+/** Bytes that this process has written to files; undefined where nobody counts. */
+function writtenBytes(): number | undefined {
+  if (!existsSync(IO_COUNTS)) return undefined;
+  return Number(/^wchar: (\d+)$/m.exec(readFileSync(IO_COUNTS, "utf8"))?.[1]);
+}
+
+async function measureWrites(): Promise<{ writeAmplification: number; logMost: number; logAtLast: number }> {
+  const loaded = await openLoaded({});
+  const before = await settled(loaded.store);
+  const counted = writtenBytes();
+  const sets = PASSES * KEYS;
+  let logBytesMost = 0;
+  for (let count = 0; count < sets; count += GROUP) {
+    await setAll(loaded.users, loaded.workload.overwrites());
+    // Compaction works between turns, as it would beside a program that serves somebody.
+    await new Promise<void>((resolve) => void setImmediate(resolve));
+    logBytesMost = Math.max(logBytesMost, (await loaded.store.stats())["log.bytes"]!);
+  }
+  const after = await settled(loaded.store);
+  const all = writtenBytes();
+  const users = sets * (KEY_BYTES + VALUE_BYTES);
+  const compacted = after["compaction.writtenBytes"]! - before["compaction.writtenBytes"]!;
+  const written = all === undefined || counted === undefined ? users + compacted : all - counted;
+  const stats = await close(loaded);
+  const live = KEYS * (KEY_BYTES + VALUE_BYTES);
   return {
-    readMibPerSecond: stats["compaction.readBytes"]! / MIB / seconds,
-    reclaimedMibPerSecond: reclaimed / MIB / seconds,
-    written: stats["compaction.writtenBytes"]! / reclaimed,
+    writeAmplification: written / users,
+    logMost: logBytesMost / live,
+    logAtLast: stats["log.bytes"]! / live,
   };
 }
 
-async function measureReads(): Promise<{ idle: Noticed; busy: Noticed }> {
-  const { store, users } = await openLoaded();
-  // The runtime compiles what the reader calls, and the cache takes its blocks.
-  await read(users, soon());
-  const idle = await read(users, soon());
-  let done = false;
-  const compaction = store.compact().finally(() => void (done = true));
-  const busy = await read(users, () => !done);
-  await compaction;
-  await store.close();
-  return { idle, busy };
+/** The store's figures once compaction rests. */
+async function settled(store: Store): Promise<StoreStats> {
+  for (let quiet = 0;;) {
+    const stats = await store.stats();
+    quiet = stats["compaction.running"] === 0 ? quiet + 1 : 0;
+    if (quiet === 3) return stats;
+    await new Promise<void>((resolve) => setTimeout(resolve, 50));
+  }
 }
 
 const { name, version } = runtime();
-const figures = { subject: "compaction", runtime: name, version, ...await measureRate(), ...await measureReads() };
+const reads = await measureReads();
+const figures = {
+  subject: "compaction",
+  runtime: name,
+  version,
+  ...await measureRate(),
+  ...reads,
+  ...await measureWrites(),
+};
 if (process.argv.includes("--json")) {
   console.log(JSON.stringify(figures));
 } else {
-  const { readMibPerSecond, reclaimedMibPerSecond, written } = figures;
-  const rate = `reads ${readMibPerSecond.toFixed(0)} MiB/s, gives back ${reclaimedMibPerSecond.toFixed(0)} MiB/s`;
-  console.log(`${name} ${version}: ${rate}, writes ${written.toFixed(2)} bytes for each byte given back`);
+  const { readMibPerSecond, reclaimedMibPerSecond, p99Ratio, writeAmplification, logMost, logAtLast } = figures;
+  console.log(`${name} ${version}`);
+  console.log(`  reads ${readMibPerSecond.toFixed(0)} MiB/s, gives back ${reclaimedMibPerSecond.toFixed(0)} MiB/s`);
   for (const [when, noticed] of [["at rest", figures.idle], ["meanwhile", figures.busy]] as const) {
     const { reads, p50Us, p99Us, turnP50Ms, turnP99Ms, turnMaxMs } = noticed;
     const turns = [turnP50Ms, turnP99Ms, turnMaxMs].map((milliseconds) => milliseconds.toFixed(1)).join(", ");
     const times = `p50 ${p50Us.toFixed(1)} us, p99 ${p99Us.toFixed(1)} us`;
     console.log(`  ${when}: getSync ${times} (${reads} reads); turns of others p50, p99, longest: ${turns} ms`);
   }
+  const verdict = p99Ratio <= P99_MOST ? "hit" : "missed";
+  console.log(`  p99 of getSync, meanwhile / at rest: ${p99Ratio.toFixed(2)} (<= ${P99_MOST}: ${verdict})`);
+  console.log(
+    `  overwritten ${PASSES} times: ${writeAmplification.toFixed(2)} bytes are written for each byte that is set`,
+  );
+  console.log(`  the log is at most ${logMost.toFixed(2)} and at last ${logAtLast.toFixed(2)} times what lives in it`);
 }

@@ -1,186 +1,239 @@
 /**
- * The store in this process, on a folder: reads, writes under each policy, listings, subscriptions; a Map beside them
- * as the yardstick.
+ * The store in this process against the stores that a JavaScript developer would take instead, and against two
+ * limits: a Map, and a bare file.
  *
- * 100,000 keys and values of 100 bytes. Unless a name says otherwise, reads find everything in the active segment, in
- * memory.
+ * A million keys with values of 100 bytes, and 200,000 with 1,024; three rounds. What each contender is and by which
+ * options it was opened is in `contenders.ts` and `rivals.ts`, what is timed in `phases.ts`, how rounds make a figure
+ * in `contest.ts`. Printed are Markdown tables: medians with their range, and the ratios that count, with their
+ * targets; or with `--json` one line per figure of each round.
+ *
+ * `--keys N`, `--rounds N`, `--only load,get` (phases that begin so), `--quick` (50,000 keys and short phases: to see
+ * that it runs, no figures to keep).
  *
  * @module
  */
-import { do_not_optimize } from "mitata";
-import { type Bucket, open, type OpenOptions, type Store, type SyncPolicy } from "../mod.ts";
-import { measure, report, type Subject, temporaryFolder } from "./harness.ts";
-import { createRandom, ends, GROUP, KEYS, load, setAll, Workload, type Write } from "./workload.ts";
+import process from "node:process";
+import { FILE, FIRKIN, type Kind, MAP, type Purpose } from "./contenders.ts";
+import { type ContestOptions, contestOptions, digits, Field, spread, table } from "./contest.ts";
+import { runtime } from "./harness.ts";
+import type { Figure } from "./phases.ts";
+import { CONTENDERS } from "./rivals.ts";
 
-const COUNTERS = 1_000;
-const PAGE = 100;
-
-/** A store with every key of its workload. */
-interface Loaded {
-  readonly store: Store;
-  readonly users: Bucket<Uint8Array>;
-  readonly workload: Workload;
+/** A ratio or a figure of firkin that must not be exceeded. */
+interface Target {
+  readonly phase: string;
+  /** Whose figure it is a ratio to; absent for a figure as it stands. */
+  readonly rival?: string;
+  readonly most: number | Readonly<Record<ReturnType<typeof runtime>["name"], number>>;
 }
 
-async function openLoaded(options: Omit<OpenOptions, "path">): Promise<Loaded> {
-  const store = await open({ path: temporaryFolder(), ...options });
-  const users = store.bucket<Uint8Array>("users", { codec: "bytes" });
-  const workload = new Workload();
-  await load(workload, users);
-  return { store, users, workload };
+/** Keys, bytes of a value, and what they are measured for. */
+interface Setup {
+  readonly keys: number;
+  readonly valueBytes: number;
+  readonly purposes: readonly Purpose[];
 }
 
-/** Measures calls on a loaded store, which is verified and closed afterwards. */
-function measureLoaded<Input>(
-  name: string,
-  operations: number,
-  options: Omit<OpenOptions, "path">,
-  start: (loaded: Loaded) => Subject<Input>,
-): void {
-  measure(name, operations, async () => {
-    const loaded = await openLoaded(options);
-    const { prepare, call, finish } = start(loaded);
-    return {
-      prepare,
-      call,
-      async finish() {
-        await finish?.();
-        await loaded.workload.verify((key) => loaded.users.getSync(key));
-        await loaded.store.close();
-      },
-    };
+const SETUPS: readonly Setup[] = [
+  { keys: 1_000_000, valueBytes: 100, purposes: ["resident", "lean", "durable", "plain"] },
+  { keys: 200_000, valueBytes: 1_024, purposes: ["resident", "lean"] },
+];
+const QUICK_KEYS = 50_000;
+
+/** Time that a phase may take, other than a load. */
+const PHASE_MS = 1_000;
+const QUICK_PHASE_MS = 150;
+
+/** How the phases of each purpose begin: a purpose of which nothing is asked is not run. */
+const PHASES: Readonly<Record<Purpose, readonly string[]>> = {
+  resident: [
+    "load",
+    "setMany",
+    "memory, RSS",
+    "disk",
+    "open",
+    "get uniform",
+    "get hot",
+    "get missing",
+    "overwrite",
+    "zipf",
+  ],
+  lean: ["memory beside values", "get, not in memory"],
+  durable: ["durable"],
+  plain: ["longest pause"],
+};
+
+/** What the project sets itself, for values of 100 bytes. */
+const TARGETS: readonly Target[] = [
+  { phase: "get uniform", rival: "lmdb tuned", most: { node: 0.35, bun: 0.45, deno: 0.35 } },
+  { phase: "get uniform", rival: "Map", most: { node: 0.8, bun: 1.3, deno: 0.8 } },
+  { phase: "get missing", rival: "Map", most: { node: 0.5, bun: 1, deno: 0.5 } },
+  { phase: "load", rival: "lmdb tuned", most: 0.3 },
+  { phase: "zipf 95/5", rival: "lmdb tuned", most: { node: 0.4, bun: 0.45, deno: 0.4 } },
+  { phase: "get, not in memory", rival: "file", most: 1.6 },
+  { phase: "durable, 1,024 outstanding", rival: "file", most: 1.5 },
+  { phase: "disk", most: 121 + 28 },
+  { phase: "memory beside values", most: 24 },
+  { phase: "memory beside values, reopened", most: 24 },
+  { phase: "longest pause", most: 2 },
+  { phase: "open", most: 200 },
+];
+const TARGETS_VALUE_BYTES = 100;
+
+/** What a figure counts, by how its phase begins; nanoseconds per operation otherwise. */
+const UNITS: readonly (readonly [phase: string, unit: string])[] = [
+  ["memory", "B per key"],
+  ["disk", "B per record"],
+  ["open", "ns per key"],
+  ["longest pause", "ms"],
+];
+
+function unitOf(phase: string): string {
+  return UNITS.find(([beginning]) => phase.startsWith(beginning))?.[1] ?? "ns";
+}
+
+/** A round: firkin stands beside those that its targets name, so that little changes between the two. */
+const ORDER: readonly Kind[] = [FILE, MAP, ...CONTENDERS.filter((kind) => kind !== MAP && kind !== FILE)];
+
+/** Lets everybody through, round by round; those that do not load are left out. */
+async function compete({ keys, valueBytes, purposes }: Setup, options: ContestOptions): Promise<Field> {
+  const field = new Field(keys, valueBytes);
+  const { only, rounds } = options;
+  const wanted = purposes.filter((purpose) => {
+    return only.length === 0 || PHASES[purpose].some((phase) => only.some((word) => phase.startsWith(word)));
   });
-}
-
-function measureReads(): void {
-  measureLoaded("getSync", 1, { sync: "os" }, ({ users, workload }) => ({
-    prepare: workload.present,
-    call: (key: string) => do_not_optimize(ends(users.getSync(key))),
-  }));
-  // Four segments, three of them sealed: read through the cache, with their checksums.
-  measureLoaded("getSync, sealed segments in the cache", 1, { sync: "os", segmentBytesMax: 2 ** 22 }, (loaded) => ({
-    prepare: loaded.workload.present,
-    call: (key: string) => do_not_optimize(ends(loaded.users.getSync(key))),
-  }));
-  measureLoaded("getSync, missing key", 1, { sync: "os" }, ({ users, workload }) => ({
-    prepare: workload.missing,
-    call: (key: string) => do_not_optimize(users.getSync(key)),
-  }));
-  measureLoaded("get, awaited", 1, { sync: "os" }, ({ users, workload }) => ({
-    prepare: workload.present,
-    call: async (key: string) => do_not_optimize(ends(await users.get(key))),
-  }));
-  measureLoaded(`list, page of ${PAGE}`, 1, { sync: "os" }, ({ users, workload }) => ({
-    prepare: workload.present,
-    async call(start: string) {
-      let sum = 0;
-      for await (const { value } of users.list({ start, limit: PAGE })) sum += ends(value);
-      do_not_optimize(sum);
-    },
-    finish: () => verifyListing(users),
-  }));
-}
-
-/** All keys, once and in order. @throws {Error} they are not */
-async function verifyListing(users: Bucket<Uint8Array>): Promise<void> {
-  let last = "";
-  let count = 0;
-  for await (const { key } of users.list()) {
-    if (key <= last) throw new Error(`Cannot trust the figures: ${String(key)} is listed after ${last}`);
-    last = String(key);
-    count++;
+  const absent = new Set<Kind>();
+  for (let round = 1; round <= rounds; round++) {
+    for (const purpose of wanted) {
+      const started = performance.now();
+      for (const kind of ORDER.filter(({ purposes }) => purposes.includes(purpose))) {
+        if (absent.has(kind)) continue;
+        const figures = await field.run(kind, purpose, { phaseMs: options.quick ? QUICK_PHASE_MS : PHASE_MS, only });
+        if (figures === undefined) absent.add(kind);
+        else if (options.json) printLines(field, kind, purpose, round, figures);
+      }
+      const seconds = ((performance.now() - started) / 1_000).toFixed(0);
+      if (!options.json) {
+        console.error(`round ${round} of ${rounds}, values of ${valueBytes} B, ${purpose}: ${seconds} s`);
+      }
+    }
   }
-  if (count !== KEYS) throw new Error(`Cannot trust the figures: ${count} of ${KEYS} keys are listed`);
+  return field;
 }
 
-function measureWrites(sync: SyncPolicy): void {
-  measureLoaded(`set, ${sync}, awaited one by one`, 1, { sync }, ({ users, workload }) => ({
-    prepare: workload.overwrite,
-    call: async ({ key, value }: Write) => do_not_optimize(await users.set(key, value)),
-  }));
-  measureLoaded(`set, ${sync}, group of ${GROUP}`, GROUP, { sync }, ({ users, workload }) => ({
-    prepare: workload.overwrites,
-    call: (group: Write[]) => setAll(users, group),
-  }));
+function policyOf(kind: Kind, purpose: Purpose): string {
+  return purpose === "durable" ? kind.durablePolicy ?? kind.policy : kind.policy;
 }
 
-function measureIncrements(sync: SyncPolicy): void {
-  measureLoaded(`increment, ${sync}, awaited one by one`, 1, { sync }, ({ store }) => {
-    const counters = store.bucket<number>("counters");
-    const names = Array.from({ length: COUNTERS }, (_, index) => `counter:${index}`);
-    const random = createRandom(2);
-    let calls = 0;
-    return {
-      prepare: () => (calls++, names[random(COUNTERS)]!),
-      call: async (key: string) => do_not_optimize(await counters.increment(key)),
-      async finish() {
-        let sum = 0;
-        for await (const { value } of counters.list()) sum += value;
-        if (sum !== calls) throw new Error(`Cannot trust the figures: ${calls} increments make ${sum}`);
-      },
-    };
-  });
+function printLines(field: Field, kind: Kind, purpose: Purpose, round: number, figures: readonly Figure[]): void {
+  const { keys, valueBytes } = field;
+  const { name: runtimeName, version } = runtime();
+  for (const { phase, figure, cpu } of figures) {
+    console.log(JSON.stringify({
+      subject: "embedded",
+      runtime: runtimeName,
+      version,
+      keys,
+      valueBytes,
+      round,
+      contender: kind.name,
+      policy: policyOf(kind, purpose),
+      name: phase,
+      unit: unitOf(phase),
+      figure,
+      cpu,
+    }));
+  }
 }
 
-function measureSubscription(sync: SyncPolicy): void {
-  measureLoaded(`set to event, ${sync}, group of ${GROUP}`, GROUP, { sync }, ({ users, workload }) => {
-    const subscription = users.subscribe();
-    const events = subscription[Symbol.asyncIterator]();
-    return {
-      prepare: workload.overwrites,
-      async call(group: Write[]) {
-        await subscription.ready;
-        const written = setAll(users, group);
-        for (let left = group.length; left > 0;) {
-          const { value: event } = await events.next();
-          if (event?.type !== "set") continue;
-          if (event.key !== group[group.length - left]!.key) {
-            throw new Error("Cannot trust the figures: events are out of order");
-          }
-          do_not_optimize(ends(event.value));
-          left--;
-        }
-        await written;
-      },
-      finish: () => subscription.close(),
-    };
-  });
+// --- tables ---
+
+function withRange(numbers: readonly number[]): string {
+  if (numbers.length === 0) return "";
+  const { median, min, max } = spread(numbers);
+  return numbers.length === 1 ? digits(median) : `${digits(median)} (${digits(min)}-${digits(max)})`;
 }
 
-function measureMap(): void {
-  const start = (): { readonly map: Map<string, Uint8Array>; readonly workload: Workload } => {
-    const workload = new Workload();
-    const map = new Map([...workload.load()].flat().map(({ key, value }) => [key, value]));
-    if (map.size !== KEYS) throw new Error("Cannot trust the figures: two keys are equal");
-    return { map, workload };
-  };
-  measure("Map, get", 1, () => {
-    const { map, workload } = start();
-    return {
-      prepare: workload.present,
-      call: (key: string) => do_not_optimize(ends(map.get(key))),
-      finish: () => workload.verify((key) => map.get(key)),
-    };
-  });
-  measure("Map, get, missing key", 1, () => {
-    const { map, workload } = start();
-    return { prepare: workload.missing, call: (key: string) => do_not_optimize(map.get(key)) };
-  });
-  measure("Map, set", 1, () => {
-    const { map, workload } = start();
-    return {
-      prepare: workload.overwrite,
-      call: ({ key, value }: Write) => do_not_optimize(map.set(key, value)),
-      finish: () => workload.verify((key) => map.get(key)),
-    };
-  });
+/** A column for each contender that has a figure in one of the phases. */
+function figuresTable(field: Field, phases: readonly string[], durable: boolean): string {
+  const kinds = CONTENDERS.filter(({ name }) => phases.some((phase) => field.figures(phase, name).length > 0));
+  const head = kinds.map((kind) => `${kind.name}: ${policyOf(kind, durable ? "durable" : "resident")}`);
+  return table([
+    ["median (range)", ...head],
+    ...phases.map((phase) => [
+      `${phase}, ${unitOf(phase)}`,
+      ...kinds.map(({ name }) => withRange(field.figures(phase, name).map(({ figure }) => figure))),
+    ]),
+  ]);
 }
 
-measureMap();
-measureReads();
-measureWrites("os");
-measureIncrements("os");
-measureSubscription("os");
-measureWrites("always");
+function ratiosTable(field: Field, phases: readonly string[]): string {
+  const rivals = CONTENDERS.filter((kind) => {
+    return kind !== FIRKIN && phases.some((phase) => field.ratios(phase, FIRKIN.name, kind.name).length > 0);
+  });
+  return table([
+    ["firkin's figure / that of", ...rivals.map(({ name }) => name)],
+    ...phases.map((phase) => [phase, ...rivals.map(({ name }) => withRange(field.ratios(phase, FIRKIN.name, name)))]),
+  ]);
+}
 
-await report("embedded");
+function targetsTable(field: Field): string {
+  const rows = TARGETS.flatMap(({ phase, rival, most }) => {
+    const found = rival === undefined
+      ? field.figures(phase, FIRKIN.name).map(({ figure }) => figure)
+      : field.ratios(phase, FIRKIN.name, rival);
+    if (found.length === 0) return [];
+    const limit = typeof most === "number" ? most : most[runtime().name];
+    const what = rival === undefined ? `${phase}, ${unitOf(phase)}` : `${phase} / ${rival}`;
+    return [[what, withRange(found), `<= ${limit}`, spread(found).median <= limit ? "hit" : "missed"]];
+  });
+  return rows.length === 0 ? "" : table([["target", "found", "wanted", ""], ...rows]);
+}
+
+/** The phases of which there are figures, in the order of {@link PHASES}. */
+function phasesOf(field: Field): string[] {
+  const beginnings = Object.values(PHASES).flat();
+  const place = (phase: string): number => beginnings.findIndex((beginning) => phase.startsWith(beginning));
+  return field.phases.sort((left, right) => place(left) - place(right));
+}
+
+function printTables(field: Field, rounds: number): void {
+  const { name, version } = runtime();
+  const { keys, valueBytes } = field;
+  const phases = phasesOf(field);
+  const isDurable = (phase: string): boolean => phase.startsWith("durable");
+  console.log(
+    `#### ${name} ${version}: ${keys.toLocaleString("en")} keys, values of ${valueBytes} B, ${rounds} rounds\n`,
+  );
+  for (const durable of [false, true]) {
+    const some = phases.filter((phase) => isDurable(phase) === durable);
+    if (some.length === 0) continue;
+    console.log(`${figuresTable(field, some, durable)}\n`);
+    const shared = some.filter((phase) => {
+      return CONTENDERS.some((kind) => kind !== FIRKIN && field.ratios(phase, FIRKIN.name, kind.name).length > 0);
+    });
+    if (shared.length > 0) console.log(`${ratiosTable(field, shared)}\n`);
+  }
+  if (valueBytes === TARGETS_VALUE_BYTES) console.log(`${targetsTable(field)}\n`);
+}
+
+/** @throws {Error} a word is the beginning of no phase */
+function checkPhases(words: readonly string[]): void {
+  const phases = Object.values(PHASES).flat();
+  const unknown = words.filter((word) => !phases.some((phase) => phase.startsWith(word)));
+  if (unknown.length > 0) throw new Error(`There is no phase ${unknown.join(", ")}; there are ${phases.join("; ")}`);
+}
+
+const options = contestOptions();
+const setups = options.quick ? SETUPS.slice(0, 1) : SETUPS;
+try {
+  checkPhases(options.only);
+  for (const setup of setups) {
+    const keys = options.keys ?? (options.quick ? QUICK_KEYS : setup.keys);
+    const field = await compete({ ...setup, keys }, options);
+    if (!options.json) printTables(field, options.rounds);
+  }
+} catch (error) {
+  console.error(`embedded: ${error instanceof Error ? error.message : String(error)}`);
+  process.exit(1);
+}

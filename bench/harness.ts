@@ -76,6 +76,13 @@ export function temporaryFolder(): string {
   return join(temporary, String(folders++));
 }
 
+/** Collects garbage, where the runtime was told to let us. */
+export function collectGarbage(): void {
+  const { gc, Bun } = globalThis as { gc?: () => void; Bun?: { gc(force: boolean): void } };
+  if (Bun !== undefined) Bun.gc(true);
+  else gc?.();
+}
+
 /** The runtime's name and version. */
 export function runtime(): { readonly name: "bun" | "deno" | "node"; readonly version: string } {
   const versions: Readonly<Record<string, string | undefined>> = process.versions;

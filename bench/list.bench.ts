@@ -17,20 +17,14 @@ import { join } from "node:path";
 import process from "node:process";
 import { type Bucket, open, type Store } from "../mod.ts";
 import { runtime, temporaryFolder } from "./harness.ts";
-import { createRandom } from "./workload.ts";
+import { createRandom, GROUP, Workload } from "./workload.ts";
 
 const KEYS = 1_000_000;
-const GROUP = 1_000;
 const PAGE = 100;
 const PAGES = 300;
 
 const random = createRandom(7);
-const value = Uint8Array.from({ length: 100 }, () => random(256));
-
-function keyOf(index: number): string {
-  const bits = (Math.imul(index, 0x9e3779b1) >>> 0).toString(16).padStart(8, "0");
-  return `user:${bits}${String(index).padStart(8, "0")}`;
-}
+const workload = new Workload(KEYS);
 
 function tell(name: string, figures: Readonly<Record<string, number>>): void {
   const { name: runtimeName, version } = runtime();
@@ -102,7 +96,10 @@ async function write(store: Store, indexes: readonly number[]): Promise<void> {
   const users = usersOf(store);
   for (let from = 0; from < indexes.length; from += GROUP) {
     const group = indexes.slice(from, from + GROUP);
-    await Promise.all(group.map((index) => users.set(keyOf(index), value, index % 100 === 0 ? { ttl: "7d" } : {})));
+    await Promise.all(group.map((index) => {
+      const { key, value } = workload.write(index);
+      return users.set(key, value, index % 100 === 0 ? { ttl: "7d" } : {});
+    }));
     await new Promise((resolve) => setTimeout(resolve, 0));
   }
 }
@@ -135,4 +132,5 @@ await pages(usersOf(store), "page of 100, after that");
 const overwriting = await timed(() => write(store, Array.from({ length: KEYS / 10 }, () => random(KEYS))));
 tell("overwrite a tenth", { milliseconds: overwriting.milliseconds, turn: overwriting.turn });
 await pages(usersOf(store), "page of 100, after that");
+await workload.verify((key) => usersOf(store).getSync(key));
 await store.close();

@@ -1,5 +1,5 @@
 /**
- * The parts that a get, a set and a request are made of, each by itself: records, checksum, keydir, frames.
+ * The parts that a get, a set and a request are made of, each by itself: records, checksum, keydir, cache, frames.
  *
  * @module
  */
@@ -7,6 +7,7 @@ import { do_not_optimize } from "mitata";
 import { encodeKey, hashKey } from "../lib/base/bytes.ts";
 import { crc32 } from "../lib/base/checksum.ts";
 import { CONTENT } from "../lib/base/codec.ts";
+import { FRAME_BYTES, FrameCache, type FrameTable } from "../lib/bitcask/frames.ts";
 import { Keydir } from "../lib/bitcask/keydir.ts";
 import { checkRecord, encodeRecord, isKeyAt, KIND, recordBytes, type RecordFields } from "../lib/bitcask/record.ts";
 import type { Entry } from "../lib/engine/engine.ts";
@@ -126,6 +127,34 @@ function measureKeydir(): void {
   });
 }
 
+/** What a miss costs beside its read: the block goes in, and another, mostly one that nobody asked for again, out. */
+function measureCache(): void {
+  const blocks = 1_024;
+  const reach = 1_000_000;
+  measure("cache, a block in and another out", 1, () => {
+    const cache = new FrameCache(blocks * FRAME_BYTES);
+    const table: FrameTable = { frames: new Int32Array(reach) };
+    const random = createRandom(8);
+    let next = 0;
+    const hit = (): void => {
+      const frame = table.frames[Math.max(next - 1 - random(blocks), 0) % reach]!;
+      if (frame !== 0) cache.visit(frame - 1);
+    };
+    return {
+      prepare: () => (hit(), next++ % reach),
+      call: (block: number) => {
+        const frame = cache.take();
+        cache.put(frame, table, block);
+        do_not_optimize(cache.startOf(frame));
+      },
+      finish: () => {
+        expectEqual(cache.bytes, blocks * FRAME_BYTES);
+        expectEqual(table.frames.reduce((count, frame) => count + (frame === 0 ? 0 : 1), 0), blocks);
+      },
+    };
+  });
+}
+
 // --- frames, in messages of GROUP: what is written has to be taken somewhere ---
 
 function writeRequests(writer: CborWriter, keys: readonly Uint8Array[]): Uint8Array {
@@ -194,6 +223,7 @@ function measureFrames(): void {
 
 measureRecords();
 measureKeydir();
+measureCache();
 measureFrames();
 
 await report("parts");

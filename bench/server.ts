@@ -6,13 +6,9 @@
  *
  * @module
  */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import process from "node:process";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import type { SyncPolicy } from "../mod.ts";
-import { runtime, temporaryFolder } from "./harness.ts";
+import { startChild } from "./child.ts";
+import { temporaryFolder } from "./harness.ts";
 
 /** A server that runs. */
 export interface Server {
@@ -23,32 +19,25 @@ export interface Server {
 
 /** Starts a server and resolves when it listens. @throws {Error} it ended instead */
 export async function startServer(sync: SyncPolicy): Promise<Server> {
-  // On Node both files are compiled.
-  const command = fileURLToPath(
-    new URL(import.meta.url.endsWith(".ts") ? "../server/cli.ts" : "../server/cli.js", import.meta.url),
-  );
-  const options = runtime().name === "deno" ? ["run", "-A", "--no-check"] : [];
   const flags = ["serve", "--data-dir", temporaryFolder(), "--listen", "127.0.0.1:0", "--sync", sync];
-  const child = spawn(process.execPath, [...options, command, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
-  const kill = (): void => void child.kill("SIGKILL");
-  process.prependListener("exit", kill);
-  const reader = createInterface(child.stderr);
-  const ended = Promise.all([once(child, "close"), once(reader, "close")]);
+  const child = startChild("../server/cli.ts", flags, "stderr");
   const lines: string[] = [];
   const url = await new Promise<string>((resolve, reject) => {
-    reader.on("line", (line) => {
+    child.lines.on("line", (line) => {
       lines.push(line);
       const address = / on (ws:\/\/\S+) /.exec(line)?.[1];
       if (address !== undefined) resolve(address);
     });
-    ended.then(() => reject(new Error(`Cannot start a server: it ended\n${lines.join("\n")}`)), reject);
+    child.ended.then(
+      () => reject(new Error(`Cannot start a server: it ended\n${lines.join("\n")}`)),
+      reject,
+    );
   });
   return {
     url,
     async stop() {
-      child.kill("SIGTERM");
-      await ended;
-      process.off("exit", kill);
+      child.process.kill("SIGTERM");
+      await child.ended;
       // Its last word, because Deno reports a signal that was handled as the way the process ended.
       if (lines.at(-1)?.includes("closed") !== true) {
         throw new Error(`Cannot trust the figures: the server did not close its store\n${lines.join("\n")}`);

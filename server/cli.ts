@@ -231,6 +231,11 @@ function missing(bucket: string, key: string): number {
 /** What to tell of an event; nothing of what goes as it should. */
 function describe(event: LogEvent | ServerEvent): string | undefined {
   switch (event.type) {
+    case "open": {
+      const { segments, totalSegments, records, totalRecords, milliseconds } = event;
+      return `opening: ${segments} of ${totalSegments} segments, ${records} of ${totalRecords} records, ` +
+        `${(milliseconds / 1_000).toFixed(1)} s`;
+    }
     case "torn": {
       const { bytes, kept, segment, offset } = event;
       return `cut ${bytes} bytes of an unfinished write from segment ${segment} at ${offset}, kept ${kept} aside`;

@@ -135,16 +135,7 @@ export class Session implements ConnectionHandlers, FrameHost {
     if (this.#closed || this.#ending) return;
     this.#host.metrics.messagesIn++;
     this.#host.metrics.bytesIn += bytes.length;
-    this.#host.metrics.begin();
-    try {
-      if (bytes.length === 0) throw new FirkinError("PROTOCOL", "Cannot read a message: it is empty");
-      if (this.#inbox.length > 0) this.#keep(bytes);
-      else this.#read(bytes, false);
-    } catch (error) {
-      this.#refuse(error);
-    }
-    this.#flush();
-    this.#host.metrics.end();
+    this.#run(bytes);
   }
 
   /** Refuses a text message. */
@@ -157,7 +148,7 @@ export class Session implements ConnectionHandlers, FrameHost {
     if (this.#stallTimer === undefined || this.#connection.bufferedBytes() > this.limits.outboundBytesMax / 2) return;
     this.#stallTimer.cancel();
     this.#stallTimer = undefined;
-    this.#resume();
+    this.#run();
     for (const channel of this.#channels.values()) channel.wake?.();
   }
 
@@ -228,6 +219,22 @@ export class Session implements ConnectionHandlers, FrameHost {
 
   // --- requests ---
 
+  /** Runs what has come, or what was kept, as far as it may, and sends the replies that are there then. */
+  #run(bytes?: Uint8Array): void {
+    this.#host.metrics.begin();
+    try {
+      if (bytes === undefined) this.#readKept();
+      else if (bytes.length === 0) throw new FirkinError("PROTOCOL", "Cannot read a message: it is empty");
+      else if (this.#inbox.length > 0) this.#keep(bytes);
+      else this.#read(bytes, false);
+    } catch (error) {
+      this.#refuse(error);
+    } finally {
+      this.#flush();
+      this.#host.metrics.end();
+    }
+  }
+
   /** Runs the frames of a message until it ends or the session has to wait. `owned`: the bytes may be kept. */
   #read(bytes: Uint8Array, owned: boolean): void {
     const reader = this.#reader.reset(bytes);
@@ -289,7 +296,7 @@ export class Session implements ConnectionHandlers, FrameHost {
     this.#flushSoon();
     if (FRAME_REQUESTS[op]!.page) {
       this.#pages--;
-      this.#resume();
+      this.#run();
     }
   }
 
@@ -344,20 +351,12 @@ export class Session implements ConnectionHandlers, FrameHost {
     this.#inbox.unshift(owned ? rest : rest.slice());
   }
 
-  /** Runs what was kept. */
-  #resume(): void {
-    this.#host.metrics.begin();
-    try {
-      while (this.#inbox.length > 0 && !this.#paused) {
-        const bytes = this.#inbox.shift()!;
-        this.#inboxBytes -= bytes.length;
-        this.#read(bytes, true);
-      }
-    } catch (error) {
-      this.#refuse(error);
+  #readKept(): void {
+    while (this.#inbox.length > 0 && !this.#paused) {
+      const bytes = this.#inbox.shift()!;
+      this.#inboxBytes -= bytes.length;
+      this.#read(bytes, true);
     }
-    this.#flush();
-    this.#host.metrics.end();
   }
 
   // --- events ---

@@ -39,9 +39,8 @@ export type Key = string | Uint8Array;
 const utf8Encoder = new TextEncoder();
 const utf8Decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Longest string that {@link KeyBuffer} encodes by itself. */
-const SHORT_MAX = 256;
-const EMPTY_KEY = new Uint8Array(0);
+/** Longest key that {@link KeyBuffer} lends. */
+const LENT_MAX = 256;
 
 /** Below this a loop over character codes beats the runtime's encoder and decoder. */
 const SHORT = 48;
@@ -81,42 +80,33 @@ export function decodeText(bytes: Uint8Array): string | undefined {
   }
 }
 
-/**
- * Memory that keys are encoded into, one after another, for calls that need a key no longer than they last: a lookup
- * then makes no object.
- */
-export class KeyBuffer {
-  /** The key, from 0 to `length`; a key that is bytes already stands here itself. */
-  bytes: Uint8Array = EMPTY_KEY;
-  length = 0;
-  readonly #memory = new Uint8Array(SHORT_MAX);
-
-  /** Encodes a key, in the place of the one before. @throws {TypeError} not a key, or a lone surrogate */
-  encode(key: Key): void {
-    if (typeof key === "string" && key.length <= SHORT_MAX) {
-      const memory = this.#memory;
-      let index = 0;
-      for (; index < key.length; index++) {
-        const code = key.charCodeAt(index);
-        if (code > 0x7f) break;
-        memory[index] = code;
-      }
-      if (index === key.length) {
-        this.bytes = memory;
-        this.length = index;
-        return;
-      }
-    }
-    this.bytes = encodeKey(key);
-    this.length = this.bytes.length;
-  }
-}
-
 /** A key's bytes: `key` itself when it is bytes already. @throws {TypeError} not a key, or a lone surrogate */
 export function encodeKey(key: Key): Uint8Array {
   if (typeof key === "string") return encodeText(key);
   if (key instanceof Uint8Array) return key;
   throw new TypeError(`Cannot use a ${typeof key} as a key: expected a string or a Uint8Array`);
+}
+
+/**
+ * Keys as bytes in memory of its own, for who passes them on at once: what `encode` returns is overwritten by the next
+ * call. A new array for each key costs half as much as all else that is done with it, on Deno several times as much.
+ */
+export class KeyBuffer {
+  readonly #bytes = new Uint8Array(LENT_MAX);
+  /** The beginnings of `#bytes` by their length, made when they are first needed. */
+  readonly #views: Uint8Array[] = [];
+
+  /** As {@link encodeKey}, but for short keys of ASCII the bytes are lent. */
+  encode(key: Key): Uint8Array {
+    if (typeof key !== "string" || key.length > LENT_MAX) return encodeKey(key);
+    const bytes = this.#bytes;
+    for (let index = 0; index < key.length; index++) {
+      const code = key.charCodeAt(index);
+      if (code > 0x7f) return encodeKey(key);
+      bytes[index] = code;
+    }
+    return this.#views[key.length] ??= bytes.subarray(0, key.length);
+  }
 }
 
 /** A key as users get it: a string when its bytes are well-formed UTF-8, else a copy of the bytes. */

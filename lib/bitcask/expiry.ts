@@ -61,6 +61,11 @@ export class Expiry {
     return this.#count > Math.max(this.#stale, 0);
   }
 
+  /** The soonest deadline, stale ones counted; Infinity when there is none. */
+  get soonest(): number {
+    return this.#count === 0 ? Infinity : this.#deadlines[0]!;
+  }
+
   /** Bytes of the heap. */
   get bytes(): number {
     return this.#deadlines.byteLength + this.#addresses.byteLength;

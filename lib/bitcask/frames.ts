@@ -1,7 +1,7 @@
 /**
  * Pieces of sealed segments in memory, under one budget: what a read of the log costs no system call for.
  *
- * Memory comes in slabs of 32 MiB, cut into frames of 4 KiB; a frame holds one block of one segment. What there is to
+ * Memory comes in slabs of 4 MiB, cut into frames of 4 KiB; a frame holds one block of one segment. What there is to
  * know of a frame stands in typed arrays, so a million of them is nothing to the garbage collector, and a lookup is
  * two array reads. A segment that is sealed while there is room hands over the memory it was written in: its frames lie
  * side by side and need neither be read nor checked again.
@@ -23,9 +23,11 @@ import type { File } from "../fs/fs.ts";
 export const FRAME_BYTES = 4_096;
 export const FRAME_SHIFT = 12;
 
-const SLAB_BYTES = 32 * 1024 * 1024;
-const SLAB_SHIFT = 13;
-const FRAMES_PER_SLAB = SLAB_BYTES >>> FRAME_SHIFT;
+const SLAB_SHIFT = 10;
+const FRAMES_PER_SLAB = 2 ** SLAB_SHIFT;
+
+/** The first slab begins with so many frames and grows fourfold, so that a small store stays small. */
+const FIRST_FRAMES = 64;
 
 /** A record is 27 bytes at least, so no two begin in the same 16: a bit for each such place says "checked". */
 const PLACE_SHIFT = 4;
@@ -49,8 +51,10 @@ export class FrameCache {
   readonly slabs: Uint8Array[] = [];
   readonly #framesMax: number;
   /** Frames whose memory is there, and those of them that no block is in. */
-  #count = 0;
+  #made = 0;
   #free: number[] = [];
+  /** Numbers given to frames, and to places behind a slab that did not become full. */
+  #numbers = 0;
   #used = 0;
   #state: Uint8Array = new Uint8Array(0);
   #checked: Uint32Array = new Uint32Array(0);
@@ -121,7 +125,7 @@ export class FrameCache {
 
   /** A frame for its caller to fill, and then to `put` or `giveBack`; another block may have to go. */
   take(): number {
-    return this.#free.pop() ?? (this.#count < this.#framesMax ? this.#grow() : this.#evict());
+    return this.#free.pop() ?? (this.#made < this.#framesMax ? this.#grow() : this.#evict());
   }
 
   /** The frame holds this block from here on. */
@@ -137,15 +141,17 @@ export class FrameCache {
 
   /** Takes over the memory of a segment that was written in it, `length` bytes; false when there is no room for it. */
   adopt(table: FrameTable, memory: Uint8Array, length: number): boolean {
-    const room = this.#framesMax - this.#count;
-    // A slab that was begun and is not full cannot be followed by another.
-    if (memory.length !== SLAB_BYTES || room < FRAMES_PER_SLAB || this.#count % FRAMES_PER_SLAB !== 0) return false;
-    const first = this.#count;
-    this.slabs.push(memory);
-    this.#extend(FRAMES_PER_SLAB);
+    const frames = memory.length / FRAME_BYTES;
+    // A little memory is not worth the numbers that are left out before it.
+    if (frames < FRAMES_PER_SLAB || !Number.isInteger(frames) || frames > this.#framesMax - this.#made) return false;
+    this.#numbers = this.slabs.length * FRAMES_PER_SLAB;
+    const first = this.#numbers;
+    // Each of its slabs reaches to the end: what lies side by side is read as one.
+    for (let slab = 0; slab < frames; slab += FRAMES_PER_SLAB) this.slabs.push(memory.subarray(slab * FRAME_BYTES));
+    this.#extend(frames);
     const blocks = Math.ceil(length / FRAME_BYTES);
     for (let block = 0; block < blocks; block++) this.#put(first + block, table, block, WRITTEN);
-    for (let frame = this.#count - 1; frame >= first + blocks; frame--) this.#free.push(frame);
+    for (let frame = this.#numbers - 1; frame >= first + blocks; frame--) this.#free.push(frame);
     return true;
   }
 
@@ -174,23 +180,30 @@ export class FrameCache {
     table.frames[block] = frame + 1;
   }
 
-  /** One more slab, or as much of one as the budget has left; returns one of its frames. */
+  /** More frames, as far as the budget goes: one slab alone grows, others come whole. Returns one of the frames. */
   #grow(): number {
-    const first = this.#count;
-    const frames = Math.min(this.#framesMax - first, FRAMES_PER_SLAB);
-    this.slabs.push(new Uint8Array(frames * FRAME_BYTES));
+    const grows = this.slabs.length === 1 && this.#numbers < FRAMES_PER_SLAB;
+    if (!grows) this.#numbers = this.slabs.length * FRAMES_PER_SLAB;
+    const first = this.#numbers;
+    const begun = grows ? first : 0;
+    const wanted = this.slabs.length === 0 ? FIRST_FRAMES : grows ? begun * 3 : FRAMES_PER_SLAB;
+    const frames = Math.min(wanted, FRAMES_PER_SLAB - begun, this.#framesMax - this.#made);
+    const memory = new Uint8Array((begun + frames) * FRAME_BYTES);
+    if (grows) memory.set(this.slabs.pop()!);
+    this.slabs.push(memory);
     this.#extend(frames);
-    for (let frame = this.#count - 1; frame > first; frame--) this.#free.push(frame);
+    for (let frame = this.#numbers - 1; frame > first; frame--) this.#free.push(frame);
     return first;
   }
 
   #extend(frames: number): void {
-    this.#count += frames;
-    this.#state = grown(this.#state, new Uint8Array(this.#count));
-    this.#checked = grown(this.#checked, new Uint32Array(this.#count * WORDS_PER_FRAME));
-    this.#blocks = grown(this.#blocks, new Int32Array(this.#count));
-    this.#newer = grown(this.#newer, new Int32Array(this.#count));
-    this.#older = grown(this.#older, new Int32Array(this.#count));
+    this.#made += frames;
+    this.#numbers += frames;
+    this.#state = grown(this.#state, new Uint8Array(this.#numbers));
+    this.#checked = grown(this.#checked, new Uint32Array(this.#numbers * WORDS_PER_FRAME));
+    this.#blocks = grown(this.#blocks, new Int32Array(this.#numbers));
+    this.#newer = grown(this.#newer, new Int32Array(this.#numbers));
+    this.#older = grown(this.#older, new Int32Array(this.#numbers));
   }
 
   #evict(): number {

@@ -20,15 +20,15 @@
  *     96  u32      CRC-32 of the 96 bytes before
  *
  *     block   u32 checksum, then entries
- *     entry   u32 hash, u32 offset, u8 kind, u8 flags, u16 bucket, u16 key length, [u48 deadline], key
  *     index   per block u32 where its item stands in the index; then the items:
- *             u32 where the block begins, u16 bucket, u16 length, separator
+ *             u32 where the block begins, u32 length, separator
  *
- * A separator is the shortest beginning of the block's first key that sorts behind the last key before the block, so
- * that long keys do not make a long index: the index is what stays in memory.
+ * Entries are in `entry.ts`. A separator is the shortest beginning of the block's first sort key that sorts behind the
+ * last one before the block, so that long keys do not make a long index: the index is what stays in memory.
  *
  * Nothing here is ever needed: a hint that is missing, torn, damaged or of other bytes than the segment's fails a check
- * and is made anew from the segment. So it is written without a sync.
+ * and is made anew from the segment. So it is written without a sync. Header and index are checked when it is opened,
+ * each block when it is read.
  *
  * @module
  */
@@ -38,35 +38,37 @@ import { FirkinError } from "../base/errors.ts";
 import type { File } from "../fs/fs.ts";
 import type { Block, BlockCache } from "./cache.ts";
 import {
-  bucketAt,
-  checksum,
-  EMPTY,
-  expiresAtAt,
-  FLAG,
-  flagsAt,
-  keyBytesAt,
-  keyStartAt,
-  type Kind,
-  kindAt,
-  readU16,
-  readU32,
-  readU48,
-  writeU16,
-  writeU32,
-  writeU48,
-} from "./record.ts";
+  compareEntryWith,
+  entryBucketAt,
+  EntryBuffer,
+  entryEndAt,
+  entryHashAt,
+  entryKeyAt,
+  entryKindAt,
+  entryOffsetAt,
+  sortKeyEndAt,
+  sortKeyOf,
+  sortKeyStartAt,
+} from "./entry.ts";
+import { checksum, EMPTY, KIND, readU32, readU48, writeU16, writeU32, writeU48 } from "./record.ts";
 
 /** On disk: never change. Bytes before the first block. */
 export const HINT_HEADER_BYTES = 100;
 
 /** The version in the header; a hint with another one is made anew. */
-const HINT_VERSION = 1;
+const HINT_VERSION = 2;
 
 /** Magic, version and what the hint is bound to. */
 const BINDING_BYTES = 38;
 
-/** Bytes of an entry beside its deadline and key. */
-const ENTRY_BYTES = 14;
+/** Bytes of the checksum that a block begins with. */
+export const BLOCK_HEADER_BYTES = 4;
+
+/** Bytes of an item of the index before its separator. */
+const ITEM_BYTES = 8;
+
+/** Room for a block's checksum and its item, as a rule. */
+const BLOCK_ROOM_BYTES = 64;
 
 /** A block is closed when it has this many bytes: enough entries for a page, and one read of the page cache. */
 const BLOCK_BYTES_MIN = 4_000;
@@ -93,15 +95,20 @@ export interface HintFigures {
   readonly time: number;
 }
 
-/** A hint that holds. */
-export interface HintContents {
-  readonly bytes: Uint8Array;
-  readonly figures: HintFigures;
-  /** Number of entries. */
-  readonly count: number;
-  readonly blocks: number;
-  /** Where the blocks end and the index begins. */
-  readonly end: number;
+/** Where the bytes of a hint are: a file, or memory when there is no room for a file. */
+export type HintBytes = Pick<File, "read" | "size" | "close">;
+
+/** The bytes of a hint that is in memory alone. */
+function hintInMemory(bytes: Uint8Array): HintBytes {
+  return {
+    read(target, position) {
+      const part = bytes.subarray(position, position + target.length);
+      target.set(part);
+      return part.length;
+    },
+    size: () => bytes.length,
+    close: () => {},
+  };
 }
 
 /** The first bytes of the hint that fits a segment: its header, its length and the checksum of its seal. */
@@ -115,187 +122,152 @@ export function hintBinding(segmentHeader: Uint8Array, length: number, sealCheck
   return binding;
 }
 
-/** Checks every byte of a hint; undefined when it does not hold or is not the one that is meant. */
-export function checkHint(bytes: Uint8Array, binding: Uint8Array): HintContents | undefined {
-  if (bytes.length < HINT_HEADER_BYTES || !binding.every((byte, index) => bytes[index] === byte)) return undefined;
-  if (readU32(bytes, 96) !== crc32(bytes.subarray(0, 96))) return undefined;
-  const blocks = readU32(bytes, 84);
-  const end = readU32(bytes, 88);
-  const index = bytes.subarray(end);
-  const seed = crc32(binding);
-  if (end > bytes.length || readU32(bytes, 92) !== crc32(index, seed)) return undefined;
-  for (let number = 0; number < blocks; number++) {
-    const start = blockStart(index, number);
-    const next = number + 1 < blocks ? blockStart(index, number + 1) : end;
-    if (checksum(bytes, start, next, seed, start) !== readU32(bytes, start)) return undefined;
-  }
-  const figures: HintFigures = {
-    deadBytes: readU48(bytes, 38),
-    markBytes: readU48(bytes, 44),
-    tombstoneBytes: readU48(bytes, 50),
-    tombstoneTime: readU48(bytes, 56),
-    firstRevision: readU48(bytes, 62),
-    lastRevision: readU48(bytes, 68),
-    time: readU48(bytes, 74),
-  };
-  return { bytes, figures, count: readU32(bytes, 80), blocks, end };
-}
-
-// --- entries ---
-
-/** The hash of the key of the entry at `at`. */
-export function entryHashAt(bytes: Uint8Array, at: number): number {
-  return readU32(bytes, at);
-}
-
-/** Where its record stands in the segment. */
-export function entryOffsetAt(bytes: Uint8Array, at: number): number {
-  return readU32(bytes, at + 4);
-}
-
-/** The kind of its record: a set or a tombstone. */
-export function entryKindAt(bytes: Uint8Array, at: number): Kind {
-  return bytes[at + 8] as Kind;
-}
-
-/** Its deadline, undefined when there is none. */
-export function entryDeadlineAt(bytes: Uint8Array, at: number): number | undefined {
-  return (bytes[at + 9]! & FLAG.deadline) === 0 ? undefined : readU48(bytes, at + ENTRY_BYTES);
-}
-
-/** Its bucket's number. */
-export function entryBucketAt(bytes: Uint8Array, at: number): number {
-  return readU16(bytes, at + 10);
-}
-
-/** Its key, as a view. */
-export function entryKeyAt(bytes: Uint8Array, at: number): Uint8Array {
-  const start = entryKeyStartAt(bytes, at);
-  return bytes.subarray(start, start + readU16(bytes, at + 12));
-}
-
-/** Where its key begins. */
-export function entryKeyStartAt(bytes: Uint8Array, at: number): number {
-  return at + ENTRY_BYTES + ((bytes[at + 9]! & FLAG.deadline) === 0 ? 0 : 6);
-}
-
-/** Where it ends. */
-export function entryEndAt(bytes: Uint8Array, at: number): number {
-  return entryKeyStartAt(bytes, at) + readU16(bytes, at + 12);
-}
-
-/** Goes through all entries in order; an entry is a place in the bytes, not an object. */
-export class HintReader {
-  /** Where the entry stands. */
-  at = 0;
-  readonly #hint: HintContents;
-  readonly #index: Uint8Array;
-  #block = -1;
-  #next = 0;
-  #blockEnd = 0;
-
-  /** Stands before the first entry. */
-  constructor(hint: HintContents) {
-    this.#hint = hint;
-    this.#index = hint.bytes.subarray(hint.end);
-  }
-
-  /** Moves to the next entry; false when there is none. */
-  next(): boolean {
-    while (this.#next === this.#blockEnd) {
-      const { blocks, end } = this.#hint;
-      if (++this.#block >= blocks) return false;
-      this.#next = blockStart(this.#index, this.#block) + 4;
-      this.#blockEnd = this.#block + 1 < blocks ? blockStart(this.#index, this.#block + 1) : end;
-    }
-    this.at = this.#next;
-    this.#next = entryEndAt(this.#hint.bytes, this.at);
-    return true;
-  }
-}
-
 // --- the sparse index ---
 
-function blockStart(index: Uint8Array, number: number): number {
-  return readU32(index, readU32(index, 4 * number));
-}
-
-/** A hint whose blocks are read when a listing wants them. */
+/** A hint whose header and index hold, and whose blocks are read when somebody wants them. */
 export class Hint {
   /** A block failed its check: the segment's order has to come from elsewhere. */
   damaged = false;
-  readonly #file: File;
+  readonly figures: HintFigures;
+  /** Number of entries, and of blocks. */
+  readonly entries: number;
+  readonly blocks: number;
+  readonly #bytes: HintBytes;
   readonly #cache: BlockCache;
   readonly #seed: number;
   readonly #index: Uint8Array;
-  readonly #count: number;
   readonly #end: number;
-  readonly #blocks: (Block | undefined)[] = [];
+  readonly #cached: (Block | undefined)[] = [];
 
-  /** Keeps the index of what `file` holds, and the file. */
-  constructor(file: File, cache: BlockCache, { bytes, blocks, end }: HintContents) {
-    this.#file = file;
+  /** For {@link openHint}. */
+  constructor(bytes: HintBytes, cache: BlockCache, header: Uint8Array, index: Uint8Array) {
+    this.#bytes = bytes;
     this.#cache = cache;
-    this.#seed = crc32(bytes.subarray(0, BINDING_BYTES));
-    this.#index = bytes.slice(end);
-    this.#count = blocks;
-    this.#end = end;
+    this.#seed = crc32(header.subarray(0, BINDING_BYTES));
+    this.#index = index;
+    this.#end = readU32(header, 88);
+    this.entries = readU32(header, 80);
+    this.blocks = readU32(header, 84);
+    this.figures = {
+      deadBytes: readU48(header, 38),
+      markBytes: readU48(header, 44),
+      tombstoneBytes: readU48(header, 50),
+      tombstoneTime: readU48(header, 56),
+      firstRevision: readU48(header, 62),
+      lastRevision: readU48(header, 68),
+      time: readU48(header, 74),
+    };
   }
 
   /** Bytes of the index. */
-  get bytes(): number {
+  get orderBytes(): number {
     return this.#index.length;
   }
 
-  /** Number of blocks. */
-  get count(): number {
-    return this.#count;
+  /** Where a block begins, or the last one ends. */
+  start(block: number): number {
+    return block === this.blocks ? this.#end : readU32(this.#index, readU32(this.#index, 4 * block));
   }
 
-  /** The block that holds the first entry not below this key, or the last entry below it. */
-  blockOf(bucket: number, key: Uint8Array): number {
-    const index = this.#index;
+  /** What the entries of a block do not sort before, and those before it do. */
+  separator(block: number): Uint8Array {
+    const item = readU32(this.#index, 4 * block);
+    return this.#index.subarray(item + ITEM_BYTES, item + ITEM_BYTES + readU32(this.#index, item + 4));
+  }
+
+  /** How many blocks have a separator that sorts before `sortKey`, or with it. */
+  blocksUpTo(sortKey: Uint8Array): number {
     let low = 0;
-    let high = this.#count;
+    let high = this.blocks;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const item = readU32(index, 4 * middle);
-      const separator = index.subarray(item + 8, item + 8 + readU16(index, item + 6));
-      if ((readU16(index, item + 4) - bucket || compareBytes(separator, key)) <= 0) low = middle + 1;
+      if (compareBytes(this.separator(middle), sortKey) <= 0) low = middle + 1;
       else high = middle;
     }
-    return Math.max(low - 1, 0);
+    return low;
   }
 
   /** A block: a checksum, then entries. @throws {FirkinError} CORRUPT — it cannot be read or fails its check */
   block(number: number): Uint8Array {
-    const cached = this.#blocks[number];
+    const cached = this.#cached[number];
     if (cached !== undefined) {
       cached.visited = true;
       return cached.bytes;
     }
-    const start = blockStart(this.#index, number);
-    const end = number + 1 < this.#count ? blockStart(this.#index, number + 1) : this.#end;
-    const bytes = new Uint8Array(end - start);
+    const bytes = new Uint8Array(this.start(number + 1) - this.start(number));
+    this.read(number, number + 1, bytes, 0);
+    this.#cache.add(this.#cached, number, bytes);
+    return bytes;
+  }
+
+  /**
+   * Reads the blocks from number `first` to before `last` into `target` at `at`, past the cache.
+   * @throws {FirkinError} CORRUPT — they cannot be read, or one fails its check
+   */
+  read(first: number, last: number, target: Uint8Array, at: number): void {
+    const base = this.start(first);
     let cause: unknown;
     try {
-      this.#file.read(bytes, start);
+      this.#bytes.read(target.subarray(at, at + this.start(last) - base), base);
     } catch (error) {
       cause = error;
     }
-    if (cause !== undefined || checksum(bytes, 0, bytes.length, this.#seed, start) !== readU32(bytes, 0)) {
-      this.damaged = true;
-      throw new FirkinError("CORRUPT", `Cannot read a hint at offset ${start}: the block fails its check`, { cause });
+    for (let number = first, start = base; number < last; number++) {
+      const end = this.start(number + 1);
+      const place = at + start - base;
+      if (
+        cause !== undefined ||
+        checksum(target, place, at + end - base, this.#seed, start) !== readU32(target, place)
+      ) {
+        this.damaged = true;
+        throw new FirkinError("CORRUPT", `Cannot read a hint at offset ${start}: the block fails its check`, { cause });
+      }
+      start = end;
     }
-    this.#cache.add(this.#blocks, number, bytes);
-    return bytes;
+  }
+
+  /** True when every block holds. */
+  isSound(): boolean {
+    try {
+      for (let number = 0; number < this.blocks; number++) {
+        this.read(number, number + 1, new Uint8Array(this.start(number + 1) - this.start(number)), 0);
+      }
+      return true;
+    } catch (error) {
+      if (!(error instanceof FirkinError)) throw error;
+      return false;
+    }
   }
 
   /** Closes the file and leaves the cache. */
   close(): void {
-    this.#cache.drop(this.#blocks);
-    this.#file.close();
+    this.#cache.drop(this.#cached);
+    this.#bytes.close();
   }
+}
+
+/**
+ * The hint with this binding, undefined when header or index do not hold or are not of the one that is meant. It keeps
+ * `bytes`, and closes them when it is closed.
+ */
+export function openHint(bytes: HintBytes, binding: Uint8Array, cache: BlockCache): Hint | undefined {
+  const length = bytes.size();
+  const header = new Uint8Array(HINT_HEADER_BYTES);
+  bytes.read(header, 0);
+  if (!binding.every((byte, index) => header[index] === byte)) return undefined;
+  if (readU32(header, 96) !== crc32(header.subarray(0, 96))) return undefined;
+  const end = readU32(header, 88);
+  if (end > length) return undefined;
+  const index = new Uint8Array(length - end);
+  bytes.read(index, end);
+  const seed = crc32(binding);
+  return readU32(header, 92) === crc32(index, seed) ? new Hint(bytes, cache, header, index) : undefined;
+}
+
+/** A hint that has just been made of `bytes`, and is read from the file that it was written to, if it was. */
+export function madeHint(bytes: Uint8Array, file: HintBytes | undefined, cache: BlockCache): Hint {
+  const header = bytes.slice(0, HINT_HEADER_BYTES);
+  return new Hint(file ?? hintInMemory(bytes), cache, header, bytes.slice(readU32(header, 88)));
 }
 
 /** True when the entry of this key leads to `offset`. @throws {FirkinError} CORRUPT */
@@ -346,10 +318,17 @@ export class HintCursor {
 
   /** Moves to the first entry that is not below this key. @throws {FirkinError} CORRUPT */
   seek(bucket: number, key: Uint8Array): void {
-    if (this.#hint.count === 0) return;
-    this.#load(this.#hint.blockOf(bucket, key));
-    this.#place = 0;
-    while (this.valid && (this.bucket - bucket || compareBytes(this.key, key)) < 0) this.#place++;
+    if (this.#hint.blocks === 0) return;
+    const sortKey = sortKeyOf(bucket, key);
+    this.#load(Math.max(this.#hint.blocksUpTo(sortKey) - 1, 0));
+    let low = 0;
+    let high = this.#places.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (compareEntryWith(this.#bytes, this.#places[middle]!, sortKey) < 0) low = middle + 1;
+      else high = middle;
+    }
+    this.#place = low;
     if (!this.valid) this.#forward();
   }
 
@@ -369,7 +348,7 @@ export class HintCursor {
 
   /** From behind the last entry of a block to the first of the next. */
   #forward(): void {
-    if (this.#number + 1 >= this.#hint.count) return;
+    if (this.#number + 1 >= this.#hint.blocks) return;
     this.#load(this.#number + 1);
     this.#place = 0;
   }
@@ -378,146 +357,111 @@ export class HintCursor {
     this.#bytes = this.#hint.block(number);
     this.#number = number;
     this.#places = [];
-    for (let at = 4; at < this.#bytes.length; at = entryEndAt(this.#bytes, at)) this.#places.push(at);
+    const { length } = this.#bytes;
+    for (let at = BLOCK_HEADER_BYTES; at < length; at = entryEndAt(this.#bytes, at)) this.#places.push(at);
   }
+}
+
+/** Offsets of the set records, in order of their keys. @throws {FirkinError} CORRUPT */
+export function setsOf(hint: Hint): Uint32Array {
+  const offsets: number[] = [];
+  for (let number = 0; number < hint.blocks; number++) {
+    const bytes = new Uint8Array(hint.start(number + 1) - hint.start(number));
+    hint.read(number, number + 1, bytes, 0);
+    for (let at = BLOCK_HEADER_BYTES; at < bytes.length; at = entryEndAt(bytes, at)) {
+      if (entryKindAt(bytes, at) === KIND.set) offsets.push(entryOffsetAt(bytes, at));
+    }
+  }
+  return Uint32Array.from(offsets);
 }
 
 // --- encode ---
-
-/** Bytes of the entry of the record at `offset`. */
-export function entryBytesOf(bytes: Uint8Array, offset: number): number {
-  return ENTRY_BYTES + ((flagsAt(bytes, offset) & FLAG.deadline) === 0 ? 0 : 6) + keyBytesAt(bytes, offset);
-}
-
-/** Writes the entry of the record at `offset` in a segment's `bytes`; returns its end. */
-export function encodeEntry(target: Uint8Array, at: number, bytes: Uint8Array, offset: number, hash: number): number {
-  const keyBytes = keyBytesAt(bytes, offset);
-  const keyStart = keyStartAt(bytes, offset);
-  const deadline = expiresAtAt(bytes, offset);
-  writeU32(target, at, hash);
-  writeU32(target, at + 4, offset);
-  target[at + 8] = kindAt(bytes, offset);
-  target[at + 9] = deadline === undefined ? 0 : FLAG.deadline;
-  writeU16(target, at + 10, bucketAt(bytes, offset));
-  writeU16(target, at + 12, keyBytes);
-  const start = deadline === undefined ? at + ENTRY_BYTES : writeU48(target, at + ENTRY_BYTES, deadline);
-  copy(bytes, keyStart, keyStart + keyBytes, target, start);
-  return start + keyBytes;
-}
-
-/** Copies some tens of bytes: a loop beats `set` and the view that it needs. */
-function copy(source: Uint8Array, start: number, end: number, target: Uint8Array, at: number): void {
-  for (let from = start; from < end; from++) target[at++] = source[from]!;
-}
-
-/** Copies the entry at `at`; returns the end of the copy. */
-export function copyEntry(target: Uint8Array, targetAt: number, bytes: Uint8Array, at: number): number {
-  const end = entryEndAt(bytes, at);
-  copy(bytes, at, end, target, targetAt);
-  return targetAt + end - at;
-}
-
-/** Sorts entries by bucket, then key. */
-export function compareEntries(bytes: Uint8Array, at: number, otherBytes: Uint8Array, otherAt: number): number {
-  const buckets = entryBucketAt(bytes, at) - entryBucketAt(otherBytes, otherAt);
-  if (buckets !== 0) return buckets;
-  const length = readU16(bytes, at + 12);
-  const otherLength = readU16(otherBytes, otherAt + 12);
-  const start = entryKeyStartAt(bytes, at);
-  const otherStart = entryKeyStartAt(otherBytes, otherAt);
-  for (let index = 0; index < length && index < otherLength; index++) {
-    const difference = bytes[start + index]! - otherBytes[otherStart + index]!;
-    if (difference !== 0) return difference;
-  }
-  return length - otherLength;
-}
 
 /** Makes the bytes of a hint from entries that come in order. */
 export class HintWriter {
   readonly #binding: Uint8Array;
   readonly #seed: number;
-  #bytes = new Uint8Array(1_024);
-  #tail = HINT_HEADER_BYTES;
+  readonly #blocks: EntryBuffer;
   #blockStart = -1;
   /** Where the last entry stands. */
   #last = -1;
   #count = 0;
-  /** The items of the index, and where each of them begins. */
-  #index = new Uint8Array(64);
-  #indexTail = 0;
-  readonly #items: number[] = [];
+  /** Where each block begins, and its separator. */
+  readonly #starts: number[] = [];
+  readonly #separators: Uint8Array[] = [];
 
-  /** A hint without entries. */
-  constructor(binding: Uint8Array) {
+  /** A hint without entries, with room for so many bytes of them. */
+  constructor(binding: Uint8Array, length: number) {
     this.#binding = binding;
     this.#seed = crc32(binding);
+    // With room for the index too, as long as separators are short: a copy of it all would be a long turn.
+    const blocks = Math.ceil(length / BLOCK_BYTES_MIN);
+    this.#blocks = new EntryBuffer(HINT_HEADER_BYTES + length + blocks * BLOCK_ROOM_BYTES);
+    this.#blocks.tail = HINT_HEADER_BYTES;
   }
 
   /** Adds the entry at `at`, which sorts behind all before it. */
-  add(bytes: Uint8Array, at: number): void {
-    if (this.#blockStart !== -1 && this.#tail - this.#blockStart >= BLOCK_BYTES_MIN) this.#closeBlock();
-    this.#bytes = roomFor(this.#bytes, this.#tail, 4 + entryEndAt(bytes, at) - at);
-    if (this.#blockStart === -1) this.#openBlock(bytes, at);
-    this.#last = this.#tail;
-    this.#tail = copyEntry(this.#bytes, this.#tail, bytes, at);
+  add(entries: EntryBuffer, at: number): void {
+    const blocks = this.#blocks;
+    const length = entryEndAt(entries.bytes, at) - at;
+    if (this.#blockStart !== -1 && blocks.tail - this.#blockStart >= BLOCK_BYTES_MIN) this.#closeBlock();
+    blocks.reserve(BLOCK_HEADER_BYTES + length);
+    if (this.#blockStart === -1) this.#openBlock(entries.bytes, at);
+    this.#last = blocks.tail;
+    blocks.tail += blocks.copy(entries, at, blocks.tail);
     this.#count++;
   }
 
   /** The whole hint. */
-  finish(figures: HintFigures): HintContents {
+  finish(figures: HintFigures): Uint8Array {
     if (this.#blockStart !== -1) this.#closeBlock();
-    const places = 4 * this.#items.length;
-    const end = this.#tail;
-    const bytes = new Uint8Array(end + places + this.#indexTail);
-    bytes.set(this.#bytes.subarray(0, end));
-    this.#items.forEach((item, number) => writeU32(bytes, end + 4 * number, places + item));
-    bytes.set(this.#index.subarray(0, this.#indexTail), end + places);
+    const blocks = this.#starts.length;
+    const end = this.#blocks.tail;
+    const items = this.#separators.reduce((length, separator) => length + ITEM_BYTES + separator.length, 0);
+    this.#blocks.reserve(4 * blocks + items);
+    const bytes = this.#blocks.bytes.subarray(0, end + 4 * blocks + items);
+    for (let number = 0, item = end + 4 * blocks; number < blocks; number++) {
+      const separator = this.#separators[number]!;
+      writeU32(bytes, end + 4 * number, item - end);
+      writeU32(bytes, item, this.#starts[number]!);
+      writeU32(bytes, item + 4, separator.length);
+      bytes.set(separator, item + ITEM_BYTES);
+      item += ITEM_BYTES + separator.length;
+    }
     bytes.set(this.#binding);
     const { deadBytes, markBytes, tombstoneBytes, tombstoneTime, firstRevision, lastRevision, time } = figures;
     let at = BINDING_BYTES;
     for (const figure of [deadBytes, markBytes, tombstoneBytes, tombstoneTime, firstRevision, lastRevision, time]) {
       at = writeU48(bytes, at, figure);
     }
-    for (const figure of [this.#count, this.#items.length, end, crc32(bytes.subarray(end), this.#seed)]) {
+    for (const figure of [this.#count, blocks, end, crc32(bytes.subarray(end), this.#seed)]) {
       at = writeU32(bytes, at, figure);
     }
     writeU32(bytes, at, crc32(bytes.subarray(0, at)));
-    return { bytes, figures, count: this.#count, blocks: this.#items.length, end };
+    return bytes;
   }
 
   #openBlock(bytes: Uint8Array, at: number): void {
-    const separator = this.#separator(entryBucketAt(bytes, at), entryKeyAt(bytes, at));
-    this.#index = roomFor(this.#index, this.#indexTail, 8 + separator.length);
-    this.#items.push(this.#indexTail);
-    writeU32(this.#index, this.#indexTail, this.#tail);
-    writeU16(this.#index, this.#indexTail + 4, entryBucketAt(bytes, at));
-    writeU16(this.#index, this.#indexTail + 6, separator.length);
-    this.#index.set(separator, this.#indexTail + 8);
-    this.#indexTail += 8 + separator.length;
-    this.#blockStart = this.#tail;
-    this.#tail += 4;
+    this.#separators.push(this.#separator(bytes.subarray(sortKeyStartAt(bytes, at), sortKeyEndAt(bytes, at))));
+    this.#blockStart = this.#blocks.tail;
+    this.#starts.push(this.#blockStart);
+    this.#blocks.tail += BLOCK_HEADER_BYTES;
   }
 
-  /** As much of a key as tells it from the entry before. */
-  #separator(bucket: number, key: Uint8Array): Uint8Array {
-    if (this.#last === -1 || entryBucketAt(this.#bytes, this.#last) !== bucket) return EMPTY;
-    const last = entryKeyAt(this.#bytes, this.#last);
+  /** As much of a sort key as tells it from the entry before. */
+  #separator(sortKey: Uint8Array): Uint8Array {
+    if (this.#last === -1) return EMPTY;
+    const { bytes } = this.#blocks;
+    const last = bytes.subarray(sortKeyStartAt(bytes, this.#last), sortKeyEndAt(bytes, this.#last));
     let same = 0;
-    while (same < last.length && last[same] === key[same]) same++;
-    return key.subarray(0, same + 1);
+    while (same < last.length && last[same] === sortKey[same]) same++;
+    return sortKey.slice(0, same + 1);
   }
 
   #closeBlock(): void {
+    const { bytes, tail } = this.#blocks;
     const start = this.#blockStart;
-    writeU32(this.#bytes, start, checksum(this.#bytes, start, this.#tail, this.#seed, start));
+    writeU32(bytes, start, checksum(bytes, start, tail, this.#seed, start));
     this.#blockStart = -1;
   }
-}
-
-/** `bytes`, or a copy of the first `tail` of them with room for `more`. */
-export function roomFor(bytes: Uint8Array<ArrayBuffer>, tail: number, more: number): Uint8Array<ArrayBuffer> {
-  if (tail + more <= bytes.length) return bytes;
-  const grown = new Uint8Array(Math.max(bytes.length * 2, tail + more));
-  grown.set(bytes.subarray(0, tail));
-  return grown;
 }

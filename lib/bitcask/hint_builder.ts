@@ -1,41 +1,27 @@
 /**
  * Making hints, in slices between which others have their turn.
  *
- * 1. Walk through the records of a sealed segment; sort the offsets of its changes chunk by chunk, newest per key only.
- * 2. Merge the chunks, newest per key again, into the bytes of the hint.
- * 3. Write them under a name of their own, and rename: nothing is synced, since a torn hint fails its check.
+ * 1. Walk through the records of a sealed segment and write an entry for each change, one behind the other.
+ * 2. Copy them into parts of a few thousand neighbours in key order (`sort.ts`): entries of a part are close to one
+ *    another, while records of neighbouring keys lie all over the segment. Reading those took three times as long.
+ * 3. Sort part by part, and copy the newest entry of each key into the bytes of the hint.
+ * 4. Write them under a name of their own, and rename: nothing is synced, since a torn hint fails its check.
  *
  * The bytes of the hint follow from those of the segment alone, so a hint made while the store runs, at an open or by
  * a compaction is the same.
  *
- * A hint that cannot be written is given up: listings go on with what the owner has, and the next open tries again.
+ * A hint that cannot be written is given up: it stays in memory while an open needs it, listings get the order of its
+ * entries, and the next open tries again.
  *
  * @module
  */
 import type { Clock, Timer } from "../base/clock.ts";
 import { FirkinError } from "../base/errors.ts";
-import {
-  compareEntries,
-  copyEntry,
-  encodeEntry,
-  entryBucketAt,
-  entryBytesOf,
-  entryEndAt,
-  entryKeyStartAt,
-  entryKindAt,
-  entryOffsetAt,
-  Hint,
-  hintBinding,
-  type HintContents,
-  type HintFigures,
-  hintName,
-  HintWriter,
-  roomFor,
-} from "./hint.ts";
+import { EntryBuffer, entryKindAt, entryRecordBytesAt, isSameKey } from "./entry.ts";
+import { hintBinding, type HintBytes, type HintFigures, hintName, HintWriter } from "./hint.ts";
 import type { Log } from "./log.ts";
 import {
   bucketAt,
-  HEADER_BYTES,
   isTombstone,
   keyBytesAt,
   keyStartAt,
@@ -47,13 +33,13 @@ import {
   timeAt,
 } from "./record.ts";
 import { SEAL_BYTES, type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
-import { CHUNK_MAX, KeySort } from "./sort.ts";
+import { CHUNK_MAX, chunksOf, EntrySort, sharedBytes, Split } from "./sort.ts";
 
-/** Entries merged in one step: about a millisecond, as the sorting of a chunk takes. */
-const ENTRIES_PER_STEP = 2_048;
+/** Records walked through in one step: less than a millisecond's work, as the others are. */
+const RECORDS_PER_STEP = 4_096;
 
 /** Bytes written in one step. */
-const WRITE_BYTES = 1024 * 1024;
+const WRITE_BYTES = 512 * 1024;
 
 /** A close makes the hints of segments that wait up to this many bytes of them; the next open makes the others. */
 const CLOSE_BYTES_MAX = 64 * 1024 * 1024;
@@ -62,248 +48,158 @@ const CLOSE_BYTES_MAX = 64 * 1024 * 1024;
 export type HashOfBytes = (bucket: number, bytes: Uint8Array, start: number, end: number) => number;
 
 /** Makes a sealed segment's hint from the segment's bytes, which are sound; yields after each step. */
-export function* makeHint(bytes: Uint8Array, hash: HashOfBytes): Generator<void, HintContents> {
-  const sealAt = bytes.length - SEAL_BYTES;
-  const header = bytes.subarray(0, SEGMENT_HEADER_BYTES);
-  const writer = new HintWriter(hintBinding(header, bytes.length, readU32(bytes, sealAt)));
-  const { chunks, shared, liveBytes, figures } = yield* sortChunks(bytes, sealAt, hash);
-  const heads = new ChunkHeap(chunks, shared);
+export function* makeHint(bytes: Uint8Array, hash: HashOfBytes): Generator<void, Uint8Array> {
+  const walk = new Walk(bytes, hash);
+  while (walk.step()) yield;
+  const seal = readU32(bytes, bytes.length - SEAL_BYTES);
+  const binding = hintBinding(bytes.subarray(0, SEGMENT_HEADER_BYTES), bytes.length, seal);
+  const writer = new HintWriter(binding, walk.entries.tail);
   let superseded = 0;
-  for (let steps = 1; heads.size > 0; steps++) {
-    const { chunk, at } = heads;
-    heads.advance();
-    // Records of one key come in order of their offsets.
-    const isOld = heads.size > 0 && compareEntries(chunk, at, heads.chunk, heads.at) === 0;
-    if (!isOld) writer.add(chunk, at);
-    else if (entryKindAt(chunk, at) === KIND.set) superseded += recordBytesAt(bytes, entryOffsetAt(chunk, at));
-    if (steps % ENTRIES_PER_STEP === 0) yield;
-  }
-  const deadBytes = sealAt - SEGMENT_HEADER_BYTES - figures.tombstoneBytes - liveBytes + superseded;
-  return writer.finish({ ...figures, deadBytes });
-}
-
-/** What the walk through a segment has found. */
-interface Walk {
-  /** Entries in order, the newest of each key in the chunk. */
-  readonly chunks: readonly Uint8Array[];
-  /** How many bytes all keys begin with; 0 when there are several buckets. */
-  readonly shared: number;
-  /** Bytes of the set records among the entries. */
-  readonly liveBytes: number;
-  readonly figures: Omit<HintFigures, "deadBytes">;
-}
-
-function* sortChunks(bytes: Uint8Array, end: number, hash: HashOfBytes): Generator<void, Walk> {
-  const chunks: Uint8Array[] = [];
-  let first = -1;
-  let shared = Infinity;
-  let liveBytes = 0;
-  let markBytes = 0;
-  let tombstoneBytes = 0;
-  let tombstoneTime = 0;
-  let firstRevision = 0;
-  let lastRevision = 0;
-  let time = timeAt(bytes, end);
-  const chunk = new Chunk(bytes, hash);
-  for (let at = SEGMENT_HEADER_BYTES; at < end;) {
-    const kind = kindAt(bytes, at);
-    const length = recordBytesAt(bytes, at);
-    time = Math.max(time, timeAt(bytes, at));
-    if (kind < KIND.mark) {
-      lastRevision = revisionAt(bytes, at);
-      if (first === -1) {
-        first = at;
-        firstRevision = lastRevision;
-      }
-      shared = sharedBytes(bytes, first, at, shared);
-      chunk.add(at, kind === KIND.set ? length : 0);
+  for (const { entries, places } of yield* partsOf(walk)) {
+    yield* new EntrySort(entries.bytes, places.length).sort(places, walk.shared);
+    for (const chunk of chunksOf(places)) {
+      superseded += addNewest(writer, entries, places, chunk);
+      yield;
     }
-    if (kind === KIND.mark) markBytes += length;
-    if (isTombstone(kind)) {
-      tombstoneBytes += length;
-      tombstoneTime = Math.max(tombstoneTime, timeAt(bytes, at));
-    }
-    at += length;
-    if (chunk.count < CHUNK_MAX && (at < end || chunk.count === 0)) continue;
-    chunks.push(chunk.sort());
-    liveBytes += chunk.liveBytes;
-    chunk.clear();
-    yield;
   }
-  const figures = { markBytes, tombstoneBytes, tombstoneTime, firstRevision, lastRevision, time };
-  return { chunks, shared, liveBytes, figures };
+  const { figures } = walk;
+  return writer.finish({ ...figures, deadBytes: figures.markBytes + superseded });
 }
 
-/**
- * Some neighbouring records as entries of a hint. The merge reads these, one behind the other, and not the records,
- * which lie all over the segment: that took three times as long.
- */
-class Chunk {
-  /** Bytes of the set records that are the newest of their keys, once it is sorted. */
-  liveBytes = 0;
+/** A walk through a sealed segment: an entry for each change. */
+class Walk {
+  readonly entries = new EntryBuffer(16 * 1024);
+  /** How many bytes all sort keys begin with. */
+  shared = Infinity;
   readonly #bytes: Uint8Array;
+  readonly #end: number;
   readonly #hash: HashOfBytes;
-  readonly #sort: KeySort;
-  #entries: Uint8Array<ArrayBuffer>;
-  readonly #starts: Uint32Array;
-  readonly #setBytes: Uint32Array;
+  #at = SEGMENT_HEADER_BYTES;
+  #places = new Uint32Array(1_024);
+  #count = 0;
+  #firstAt = 0;
+  #lastAt = 0;
+  #markBytes = 0;
+  #tombstoneBytes = 0;
+  #tombstoneTime = 0;
+  #time: number;
 
   constructor(bytes: Uint8Array, hash: HashOfBytes) {
     this.#bytes = bytes;
     this.#hash = hash;
-    const capacity = Math.min(CHUNK_MAX, Math.ceil(bytes.length / HEADER_BYTES));
-    this.#sort = new KeySort(capacity);
-    this.#entries = new Uint8Array(64 * capacity);
-    this.#starts = new Uint32Array(capacity + 1);
-    this.#setBytes = new Uint32Array(capacity);
+    this.#end = bytes.length - SEAL_BYTES;
+    this.#time = timeAt(bytes, this.#end);
   }
 
-  get count(): number {
-    return this.#sort.count;
+  /** Where each entry stands. */
+  get places(): Uint32Array {
+    return this.#places.subarray(0, this.#count);
   }
 
-  /** Adds the record at `at`, of which `setBytes` count while it is the newest of its key. */
-  add(at: number, setBytes: number): void {
+  get figures(): Omit<HintFigures, "deadBytes"> {
+    const revisionOf = (at: number): number => at === 0 ? 0 : revisionAt(this.#bytes, at);
+    return {
+      markBytes: this.#markBytes,
+      tombstoneBytes: this.#tombstoneBytes,
+      tombstoneTime: this.#tombstoneTime,
+      firstRevision: revisionOf(this.#firstAt),
+      lastRevision: revisionOf(this.#lastAt),
+      time: this.#time,
+    };
+  }
+
+  /** Goes on a little; false when that was the rest. */
+  step(): boolean {
     const bytes = this.#bytes;
-    const number = this.count;
-    const start = this.#starts[number]!;
-    const keyStart = keyStartAt(bytes, at);
-    const hash = this.#hash(bucketAt(bytes, at), bytes, keyStart, keyStart + keyBytesAt(bytes, at));
-    this.#entries = roomFor(this.#entries, start, entryBytesOf(bytes, at));
-    this.#starts[number + 1] = encodeEntry(this.#entries, start, bytes, at, hash);
-    this.#setBytes[number] = setBytes;
-    this.#sort.add(bytes, at);
-  }
-
-  /** The entries in order, the newest of each key. */
-  sort(): Uint8Array {
-    const order = this.#sort.sort();
-    const sorted = new Uint8Array(this.#starts[this.count]!);
-    let end = 0;
-    for (const number of order) {
-      end = copyEntry(sorted, end, this.#entries, this.#starts[number]!);
-      this.liveBytes += this.#setBytes[number]!;
+    for (let steps = 0; steps < RECORDS_PER_STEP; steps++) {
+      const at = this.#at;
+      if (at === this.#end) return false;
+      const kind = kindAt(bytes, at);
+      const length = recordBytesAt(bytes, at);
+      const time = timeAt(bytes, at);
+      if (time > this.#time) this.#time = time;
+      if (kind < KIND.mark) this.#add(at);
+      else this.#markBytes += length;
+      if (isTombstone(kind)) {
+        this.#tombstoneBytes += length;
+        this.#tombstoneTime = Math.max(this.#tombstoneTime, time);
+      }
+      this.#at += length;
     }
-    return sorted.slice(0, end);
+    // What is behind is like what is before: memory that grows is copied.
+    if (this.#firstAt !== 0) this.entries.reserve(Math.ceil(this.entries.tail * (this.#end / this.#at - 1) * 1.1));
+    return true;
   }
 
-  /** Makes room for the next ones. */
-  clear(): void {
-    this.liveBytes = 0;
-    this.#sort.clear();
+  #add(at: number): void {
+    const bytes = this.#bytes;
+    const place = this.entries.tail;
+    const start = keyStartAt(bytes, at);
+    this.entries.add(bytes, at, this.#hash(bucketAt(bytes, at), bytes, start, start + keyBytesAt(bytes, at)));
+    this.shared = sharedBytes(this.entries.bytes, 0, place, this.shared);
+    if (this.#count === this.#places.length) {
+      const grown = new Uint32Array(2 * this.#count);
+      grown.set(this.#places);
+      this.#places = grown;
+    }
+    this.#places[this.#count++] = place;
+    if (this.#firstAt === 0) this.#firstAt = at;
+    this.#lastAt = at;
   }
 }
 
-/** Sorted chunks being merged: the smallest key of all heads first; of equal keys the oldest. */
-class ChunkHeap {
-  readonly #chunks: readonly Uint8Array[];
-  /** Which chunks are in the heap. */
-  readonly #heap: Uint32Array;
-  #size = 0;
-  /** Where each chunk's head stands. */
-  readonly #places: Uint32Array;
-  /** Each head's bucket and four bytes of its key, behind what all keys share: most comparisons need no more. */
-  readonly #ranks: Float64Array;
-  readonly #shared: number;
-
-  constructor(chunks: readonly Uint8Array[], shared: number) {
-    this.#chunks = chunks;
-    this.#heap = new Uint32Array(chunks.length);
-    this.#places = new Uint32Array(chunks.length);
-    this.#ranks = new Float64Array(chunks.length);
-    this.#shared = shared;
-    for (let number = 0; number < chunks.length; number++) {
-      this.#rank(number);
-      this.#rise(this.#size++, number);
-    }
-  }
-
-  /** Number of chunks that are not at their end. */
-  get size(): number {
-    return this.#size;
-  }
-
-  /** The chunk with the smallest head, and where that stands. */
-  get chunk(): Uint8Array {
-    return this.#chunks[this.#heap[0]!]!;
-  }
-
-  get at(): number {
-    return this.#places[this.#heap[0]!]!;
-  }
-
-  /** Moves on behind the smallest head. */
-  advance(): void {
-    const number = this.#heap[0]!;
-    const chunk = this.#chunks[number]!;
-    this.#places[number] = entryEndAt(chunk, this.#places[number]!);
-    if (this.#places[number]! < chunk.length) {
-      this.#rank(number);
-      this.#sink(number);
-    } else if (--this.#size > 0) {
-      this.#sink(this.#heap[this.#size]!);
-    }
-  }
-
-  #rank(number: number): void {
-    const chunk = this.#chunks[number]!;
-    const at = this.#places[number]!;
-    let place = entryKeyStartAt(chunk, at) + this.#shared;
-    const end = entryEndAt(chunk, at);
-    let rank = entryBucketAt(chunk, at);
-    // Behind a key's end stand zeros: keys of equal rank are compared whole.
-    for (let digit = 0; digit < 4; digit++, place++) rank = rank * 256 + (place < end ? chunk[place]! : 0);
-    this.#ranks[number] = rank;
-  }
-
-  #before(left: number, right: number): boolean {
-    const ranks = this.#ranks[left]! - this.#ranks[right]!;
-    if (ranks !== 0) return ranks < 0;
-    const chunk = this.#chunks[left]!;
-    const other = this.#chunks[right]!;
-    return (compareEntries(chunk, this.#places[left]!, other, this.#places[right]!) || left - right) < 0;
-  }
-
-  #rise(index: number, number: number): void {
-    while (index > 0) {
-      const parent = (index - 1) >> 1;
-      if (!this.#before(number, this.#heap[parent]!)) break;
-      this.#heap[index] = this.#heap[parent]!;
-      index = parent;
-    }
-    this.#heap[index] = number;
-  }
-
-  /** Puts a chunk in the place of the first. */
-  #sink(number: number): void {
-    let index = 0;
-    for (;;) {
-      let child = 2 * index + 1;
-      if (child >= this.#size) break;
-      if (child + 1 < this.#size && this.#before(this.#heap[child + 1]!, this.#heap[child]!)) child++;
-      if (!this.#before(this.#heap[child]!, number)) break;
-      this.#heap[index] = this.#heap[child]!;
-      index = child;
-    }
-    this.#heap[index] = number;
-  }
+/** Some entries, and where they stand, in order of their records. */
+interface EntryPart {
+  readonly entries: EntryBuffer;
+  readonly places: Uint32Array;
 }
 
-/** How many of the first `most` bytes of two records' keys are equal; none when the buckets differ. */
-function sharedBytes(bytes: Uint8Array, at: number, other: number, most: number): number {
-  if (bucketAt(bytes, at) !== bucketAt(bytes, other)) return 0;
-  const end = Math.min(most, keyBytesAt(bytes, at), keyBytesAt(bytes, other));
-  const start = keyStartAt(bytes, at);
-  const otherStart = keyStartAt(bytes, other);
-  let shared = 0;
-  while (shared < end && bytes[start + shared] === bytes[otherStart + shared]) shared++;
-  return shared;
+/** The entries of a walk in parts that are in order. */
+function* partsOf({ entries, places, shared }: Walk): Generator<void, EntryPart[]> {
+  if (places.length <= CHUNK_MAX) return [{ entries, places }];
+  const chunks = chunksOf(places);
+  const split = new Split(entries.bytes, shared);
+  for (const chunk of chunks) {
+    for (const place of chunk) split.count(place);
+    yield;
+  }
+  split.plan();
+  const parts = split.parts.map(({ count, bytes }) => {
+    return { entries: new EntryBuffer(bytes), places: new Uint32Array(count), count: 0 };
+  });
+  yield;
+  for (const chunk of chunks) {
+    for (const place of chunk) {
+      const part = parts[split.partOf(place)]!;
+      part.places[part.count++] = part.entries.tail;
+      part.entries.tail += part.entries.copy(entries, place, part.entries.tail);
+    }
+    yield;
+  }
+  return parts;
+}
+
+/**
+ * Adds the entries at some of `places`, which are sorted, the newest of each key; returns the bytes of the set records
+ * of the others.
+ */
+function addNewest(writer: HintWriter, entries: EntryBuffer, places: Uint32Array, chunk: Uint32Array): number {
+  const { bytes } = entries;
+  let superseded = 0;
+  const first = (chunk.byteOffset - places.byteOffset) / places.BYTES_PER_ELEMENT;
+  for (let index = first; index < first + chunk.length; index++) {
+    const place = places[index]!;
+    const isOld = index + 1 < places.length && isSameKey(bytes, place, bytes, places[index + 1]!);
+    if (!isOld) writer.add(entries, place);
+    else if (entryKindAt(bytes, place) === KIND.set) superseded += entryRecordBytesAt(bytes, place);
+  }
+  return superseded;
 }
 
 // --- in the background ---
 
-/** Told what the hint says, and given the hint unless it could not be written. */
-export type HintDone = (contents: HintContents, hint: Hint | undefined) => void;
+/** Given the bytes of the hint, and the file that they were written to unless that could not be done. */
+export type HintDone = (bytes: Uint8Array, file: HintBytes | undefined) => void;
 
 /** A segment that waits for its hint, and its bytes until then. */
 interface Job {
@@ -363,17 +259,17 @@ export class HintBuilder {
     // Between two slices nothing else may be left to do: the process must not end there.
     const hold = this.#clock.hold();
     try {
-      const contents = await this.#index(segment, bytes);
-      if (contents === undefined) return;
-      const hint = await this.#write(segment, contents);
-      if (!this.#isOver(segment)) done(contents, hint);
+      const hint = await this.#index(segment, bytes);
+      if (hint === undefined) return;
+      const file = await this.#write(segment, hint);
+      if (!this.#isOver(segment)) done(hint, file);
     } finally {
       hold.cancel();
     }
   }
 
-  /** What the hint says; undefined when nobody needs it any more. */
-  async #index(segment: Segment, bytes: Uint8Array): Promise<HintContents | undefined> {
+  /** The bytes of the hint; undefined when nobody needs it any more. */
+  async #index(segment: Segment, bytes: Uint8Array): Promise<Uint8Array | undefined> {
     const steps = makeHint(bytes, this.#hash);
     for (let taken = 1;; taken++) {
       const step = steps.next();
@@ -384,16 +280,16 @@ export class HintBuilder {
     }
   }
 
-  /** Writes a hint and opens it; undefined when that cannot be done. */
-  async #write(segment: Segment, contents: HintContents): Promise<Hint | undefined> {
+  /** Writes a hint to its file; undefined when that cannot be done. */
+  async #write(segment: Segment, bytes: Uint8Array): Promise<HintBytes | undefined> {
     const name = hintName(segment.id);
-    const { fileSystem, cache } = this.#log;
+    const { fileSystem } = this.#log;
     try {
-      await this.#writeFile(`${name}.new`, contents.bytes);
+      await this.#writeFile(`${name}.new`, bytes);
       if (!this.#isOver(segment)) {
         this.#log.fence();
         fileSystem.rename(`${name}.new`, name);
-        return new Hint(this.#log.openFile(name), cache, contents);
+        return this.#log.openFile(name);
       }
     } catch (error) {
       if (!(error instanceof FirkinError)) throw error;

@@ -25,8 +25,8 @@ const EMPTY_WORDS = new Uint32Array(CAPACITY_MIN * WORDS);
 /** Addresses are this times the segment's slot, plus the offset. */
 export const ADDRESS_UNIT = 0x100000000;
 
-/** Tells whether the record at `slot` and `offset` is of the key that stands in `key` from 0 to `keyBytes`. */
-export type IsKey = (slot: number, offset: number, bucket: number, key: Uint8Array, keyBytes: number) => boolean;
+/** Tells whether the record at `slot` and `offset` is of this key. */
+export type IsKey = (slot: number, offset: number, bucket: number, key: Uint8Array) => boolean;
 
 /** Hash to address. */
 export class Keydir {
@@ -52,21 +52,21 @@ export class Keydir {
   }
 
   /** True when a key is there: `isKey` has said so of its record last. */
-  has(hash: number, bucket: number, key: Uint8Array, keyBytes: number = key.length): boolean {
-    return this.#find(this.#tables[hash >>> 24]!, hash, bucket, key, keyBytes) >= 0;
+  has(hash: number, bucket: number, key: Uint8Array): boolean {
+    return this.#find(this.#tables[hash >>> 24]!, hash, bucket, key) >= 0;
   }
 
   /** The address of a key, -1 when it is not there. */
   get(hash: number, bucket: number, key: Uint8Array): number {
     const words = this.#tables[hash >>> 24]!;
-    const at = this.#find(words, hash, bucket, key, key.length);
+    const at = this.#find(words, hash, bucket, key);
     return at < 0 ? -1 : addressAt(words, at);
   }
 
   /** Points a key at `address`; returns the address it had, -1 when it is new. */
   set(hash: number, bucket: number, key: Uint8Array, address: number): number {
     const words = this.#tables[hash >>> 24]!;
-    const at = this.#find(words, hash, bucket, key, key.length);
+    const at = this.#find(words, hash, bucket, key);
     if (at >= 0) {
       const before = addressAt(words, at);
       writeAddress(words, at, address);
@@ -88,6 +88,29 @@ export class Keydir {
     return true;
   }
 
+  /**
+   * Adds keys that are not there and differ from one another: nothing is compared. [hash, segment slot, offset] each,
+   * and of all hashes the upper 8 bits are the same, so that only one table is written to.
+   */
+  addDistinct(entries: Uint32Array): void {
+    if (entries.length === 0) return;
+    const table = entries[0]! >>> 24;
+    const count = this.#counts[table]! + entries.length / WORDS;
+    let words = this.#tables[table]!;
+    if (words === EMPTY_WORDS || count * 5 > words.length / WORDS * 4) {
+      this.#tables[table] = words = resized(words, Math.ceil(count * 1.45) + 1);
+    }
+    for (let index = 0; index < entries.length; index += WORDS) {
+      let at = homeOf(entries[index]!, words.length);
+      while (words[at + 1] !== 0) at = next(at, words.length);
+      words[at] = entries[index]!;
+      words[at + 1] = entries[index + 1]! + 1;
+      words[at + 2] = entries[index + 2]!;
+    }
+    this.#counts[table] = count;
+    this.#count += entries.length / WORDS;
+  }
+
   /** True when some key with this hash stands at `address`. */
   pointsAt(hash: number, address: number): boolean {
     return indexOfAddress(this.#tables[hash >>> 24]!, hash, address) !== -1;
@@ -97,7 +120,7 @@ export class Keydir {
   delete(hash: number, bucket: number, key: Uint8Array): number {
     const table = hash >>> 24;
     const words = this.#tables[table]!;
-    const at = this.#find(words, hash, bucket, key, key.length);
+    const at = this.#find(words, hash, bucket, key);
     if (at < 0) return -1;
     const before = addressAt(words, at);
     shiftBack(words, at);
@@ -131,11 +154,11 @@ export class Keydir {
   }
 
   /** Where the key stands in its table's words, or the complement of where it would go. */
-  #find(words: Uint32Array, hash: number, bucket: number, key: Uint8Array, keyBytes: number): number {
+  #find(words: Uint32Array, hash: number, bucket: number, key: Uint8Array): number {
     for (let at = homeOf(hash, words.length);; at = next(at, words.length)) {
       const slot = words[at + 1]!;
       if (slot === 0) return ~at;
-      if (words[at] === hash && this.#isKey(slot - 1, words[at + 2]!, bucket, key, keyBytes)) return at;
+      if (words[at] === hash && this.#isKey(slot - 1, words[at + 2]!, bucket, key)) return at;
     }
   }
 }

@@ -9,29 +9,19 @@
  */
 import { hashKey } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
-import {
-  entryBucketAt,
-  entryDeadlineAt,
-  entryHashAt,
-  entryKeyAt,
-  entryKindAt,
-  entryOffsetAt,
-  type Hint,
-  type HintContents,
-  hintHas,
-  HintReader,
-} from "./hint.ts";
+import { assert } from "../base/errors.ts";
+import { type Hint, type HintBytes, hintHas, madeHint, setsOf } from "./hint.ts";
 import { HintBuilder } from "./hint_builder.ts";
 import { ADDRESS_UNIT, Keydir } from "./keydir.ts";
-import type { Log, LogOwner } from "./log.ts";
+import type { Hinted, Log, LogOwner } from "./log.ts";
 import { type KeyRange, listInOrder, type Place, rangeAfter, SegmentOrder } from "./order.ts";
 import {
   bucketAt,
   expiresAtAt,
   FLAG,
   flagsAt,
+  HEADER_BYTES,
   isKeyAt,
-  isTombstone,
   keyAt,
   KIND,
   kindAt,
@@ -39,8 +29,10 @@ import {
   timeAt,
 } from "./record.ts";
 import { soundPart } from "./recovery.ts";
-import { type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
-import { recordsIn } from "./sort.ts";
+import { SEAL_BYTES, type Segment } from "./segment.ts";
+import { Replay } from "./replay.ts";
+import { CHUNK_MAX, recordsIn } from "./sort.ts";
+import { Turns } from "./turns.ts";
 
 /** A hash of a bucket's key. */
 export type KeyHash = (bucket: number, key: Uint8Array) => number;
@@ -58,6 +50,7 @@ export class LiveRecords implements LogOwner {
   readonly #seed: number;
   readonly #hash: KeyHash | undefined;
   readonly #log: Log;
+  readonly #clock: Clock;
   readonly #owner: LiveOwner;
   readonly #keydir: Keydir;
   readonly #hints: HintBuilder;
@@ -69,17 +62,21 @@ export class LiveRecords implements LogOwner {
   foundAt = 0;
   /** Why there is none, though the key is there. */
   #damage: unknown;
+  /** The segment that has the newest set record, and its order. */
+  #reaching: Segment | undefined;
+  #order: SegmentOrder | undefined;
+  /** Somebody has asked for a listing. */
+  #isListed = false;
 
   /** None yet. `hash` is replaced in tests that force false matches. */
   constructor(log: Log, clock: Clock, owner: LiveOwner, hash?: KeyHash) {
     this.#log = log;
+    this.#clock = clock;
     this.#owner = owner;
     this.#seed = log.hashSeed;
     this.#hash = hash;
     this.#hints = new HintBuilder(log, clock, (bucket, bytes, start, end) => this.hash(bucket, bytes, start, end));
-    this.#keydir = new Keydir((slot, offset, bucket, key, keyBytes) => {
-      return this.#isKey(slot, offset, bucket, key, keyBytes);
-    });
+    this.#keydir = new Keydir((slot, offset, bucket, key) => this.#isKey(slot, offset, bucket, key));
   }
 
   /** Number of keys. */
@@ -95,7 +92,7 @@ export class LiveRecords implements LogOwner {
   /** Bytes of the key order. */
   get orderBytes(): number {
     let bytes = 0;
-    for (const [, source] of this.#sources()) bytes += source.bytes;
+    for (const [, source] of this.#sources()) bytes += source.orderBytes;
     return bytes;
   }
 
@@ -106,11 +103,10 @@ export class LiveRecords implements LogOwner {
   }
 
   /**
-   * Finds a key's newest record, which then stands at `foundAt` in the window of `found`. The key is `key` from 0 to
-   * `keyBytes`. @throws {FirkinError} CORRUPT
+   * Finds a key's newest record, which then stands at `foundAt` in the window of `found`. @throws {FirkinError} CORRUPT
    */
-  locate(bucket: number, key: Uint8Array, keyBytes: number): boolean {
-    if (!this.#keydir.has(this.hash(bucket, key, 0, keyBytes), bucket, key, keyBytes)) return false;
+  locate(bucket: number, key: Uint8Array): boolean {
+    if (!this.#keydir.has(this.hash(bucket, key), bucket, key)) return false;
     if (this.found === undefined) throw this.#damage;
     return true;
   }
@@ -129,20 +125,24 @@ export class LiveRecords implements LogOwner {
     return this.#keydir.pointsAt(this.hash(bucketAt(segment.window, at), keyAt(segment.window, at)), address);
   }
 
-  /** The record at `offset`, a change of a key, has become visible. Returns the address it replaced or ended, or -1. */
-  apply(segment: Segment, offset: number): number {
+  /**
+   * The record at `offset`, a change of the key with this hash, has become visible. Returns the address it replaced or
+   * ended, or -1.
+   */
+  apply(segment: Segment, offset: number, hash: number): number {
     const at = segment.seek(offset);
     const { window } = segment;
-    const bucket = bucketAt(window, at);
-    const key = keyAt(window, at);
-    const hash = this.hash(bucket, key);
     this.#storing = true;
-    let before: number;
+    let before = -1;
     if (kindAt(window, at) === KIND.set) {
-      before = this.#keydir.set(hash, bucket, key, segment.slot * ADDRESS_UNIT + offset);
+      const address = segment.slot * ADDRESS_UNIT + offset;
+      // Of a new key nothing but the hash is needed.
+      if (!this.#keydir.add(hash, address)) {
+        before = this.#keydir.set(hash, bucketAt(window, at), keyAt(window, at), address);
+      }
       this.#addToOrder(segment, offset);
     } else {
-      before = this.#keydir.delete(hash, bucket, key);
+      before = this.#keydir.delete(hash, bucketAt(window, at), keyAt(window, at));
       const bytes = recordBytesAt(window, at);
       segment.countTombstone(bytes, timeAt(window, at));
       this.#owner.noteDead(bytes, false);
@@ -167,49 +167,69 @@ export class LiveRecords implements LogOwner {
 
   /** See {@link LogOwner.replay}. */
   replay(segment: Segment, offset: number): void {
-    this.apply(segment, offset);
     const at = segment.seek(offset);
+    const hash = this.hash(bucketAt(segment.window, at), keyAt(segment.window, at));
+    this.apply(segment, offset, hash);
     const deadline = expiresAtAt(segment.window, at);
     if (deadline !== undefined) this.#owner.schedule(deadline, segment.slot * ADDRESS_UNIT + offset);
   }
 
-  /** See {@link LogOwner.replayHint}. */
-  replayHint(segment: Segment, hint: HintContents): void {
-    const { time, ...figures } = hint.figures;
-    Object.assign(segment, figures);
-    this.#log.timeMax = Math.max(this.#log.timeMax, time);
-    this.#orders.set(segment, undefined);
-    this.#owner.noteDead(figures.deadBytes + figures.tombstoneBytes, false);
-    const { bytes } = hint;
-    const reader = new HintReader(hint);
-    this.#storing = true;
-    while (reader.next()) {
-      const { at } = reader;
-      const hash = entryHashAt(bytes, at);
-      const address = segment.slot * ADDRESS_UNIT + entryOffsetAt(bytes, at);
-      let before = -1;
-      if (isTombstone(entryKindAt(bytes, at))) {
-        before = this.#keydir.delete(hash, entryBucketAt(bytes, at), entryKeyAt(bytes, at));
-      } else {
-        if (!this.#keydir.add(hash, address)) {
-          before = this.#keydir.set(hash, entryBucketAt(bytes, at), entryKeyAt(bytes, at), address);
-        }
-        const deadline = entryDeadlineAt(bytes, at);
-        if (deadline !== undefined) this.#owner.schedule(deadline, address);
-      }
-      if (before !== -1) this.#bury(before);
-    }
-    this.#storing = false;
+  /** See {@link LogOwner.makeHint}. */
+  async makeHint(segment: Segment): Promise<Hint> {
+    let hint: Hint | undefined;
+    await this.#hints.make(segment, segment.bytes(0), (bytes, file) => {
+      this.#settle(segment, bytes, file);
+      hint = segment.hint ?? madeHint(bytes, undefined, this.#log.cache);
+    });
+    assert(hint !== undefined, "a segment stays while the log is opened");
+    return hint;
   }
 
-  /** See {@link LogOwner.replaySealed}. */
-  async replaySealed(segment: Segment): Promise<void> {
-    await this.#hints.make(segment, segment.bytes(0), (contents, hint) => {
-      this.replayHint(segment, contents);
-      if (hint === undefined) this.#orders.set(segment, new SegmentOrder(segment, setsOf(contents)));
-      else segment.hint = hint;
-    });
-    segment.release();
+  /** See {@link LogOwner.replayHints}. */
+  async replayHints(hinted: readonly Hinted[], turns: Turns, read: (entries: number) => void): Promise<void> {
+    let sources = hinted;
+    while (!await this.#replay(sources, turns, read)) sources = await this.#mend(sources, turns);
+  }
+
+  /** False when a hint is damaged: nothing has happened then. */
+  async #replay(hinted: readonly Hinted[], turns: Turns, read: (entries: number) => void): Promise<boolean> {
+    for (const { segment, hint } of hinted) {
+      const { time, ...figures } = hint.figures;
+      Object.assign(segment, figures);
+      // One whose hint could not be written has its order.
+      if (segment.hint !== undefined) this.#orders.set(segment, undefined);
+      this.#log.timeMax = Math.max(this.#log.timeMax, time);
+    }
+    const noteDead = (segment: Segment, bytes: number): void => void (segment.deadBytes += bytes);
+    const schedule = (deadline: number, address: number): void => this.#owner.schedule(deadline, address);
+    const replay = new Replay(hinted, { noteDead, schedule, read }, turns);
+    try {
+      await replay.read();
+    } catch (error) {
+      if (!hinted.some(({ hint }) => hint.damaged)) throw error;
+      return false;
+    }
+    for (const { segment } of hinted) this.#owner.noteDead(segment.deadBytes + segment.tombstoneBytes, false);
+    await replay.finish(this.#keydir);
+    return true;
+  }
+
+  /** Makes every damaged hint anew, from its segment, and keeps it in memory until it has been replayed. */
+  async #mend(hinted: readonly Hinted[], turns: Turns): Promise<Hinted[]> {
+    const mended: Hinted[] = [];
+    for (const { segment, hint } of hinted) {
+      if (!hint.damaged && hint.isSound()) {
+        mended.push({ segment, hint });
+      } else {
+        await this.#hints.make(segment, this.#readSound(segment), (bytes, file) => {
+          segment.dropHint();
+          this.#settle(segment, bytes, file);
+          mended.push({ segment, hint: madeHint(bytes, undefined, this.#log.cache) });
+        });
+      }
+      await turns.pause();
+    }
+    return mended;
   }
 
   // --- hints ---
@@ -227,14 +247,16 @@ export class LiveRecords implements LogOwner {
   /** Lists a segment from its bytes until it has a hint. */
   #index(segment: Segment, bytes: Uint8Array): void {
     this.#orders.get(segment)?.readThrough(recordsIn(bytes));
-    this.#hints.add(segment, bytes, (_, hint) => {
-      this.#orders.get(segment)?.readThrough(segment);
-      // Not before: the cache may use the memory for something else.
-      segment.release();
-      if (hint === undefined) return;
-      segment.hint = hint;
-      this.#orders.set(segment, undefined);
-    });
+    this.#hints.add(segment, bytes, (hint, file) => this.#settle(segment, hint, file));
+  }
+
+  /** A segment's hint has been made: lists the segment from it, or, when it has no file, from offsets in its order. */
+  #settle(segment: Segment, bytes: Uint8Array, file: HintBytes | undefined): void {
+    const hint = madeHint(bytes, file, this.#log.cache);
+    if (file !== undefined) segment.hint = hint;
+    this.#setOrder(segment, file === undefined ? new SegmentOrder(segment, setsOf(hint)) : undefined);
+    // Not before: the cache may use the memory for something else.
+    segment.release();
   }
 
   /** Puts an order made of the segment's bytes in the place of each damaged hint. False when no hint is. */
@@ -243,27 +265,58 @@ export class LiveRecords implements LogOwner {
     for (const segment of this.#orders.keys()) {
       if (segment.hint?.damaged !== true) continue;
       some = true;
-      const bytes = segment.read();
-      const { end } = soundPart(bytes, segment.seed);
-      if (end !== segment.tail) throw segment.corrupt(end);
+      const bytes = this.#readSound(segment);
       segment.dropHint();
       const order = new SegmentOrder(recordsIn(bytes));
-      for (let at = SEGMENT_HEADER_BYTES; at < end; at += recordBytesAt(bytes, at)) {
-        if (kindAt(bytes, at) === KIND.set) order.add(at);
-      }
-      this.#orders.set(segment, order);
+      // Its last record is the seal.
+      order.reach(segment.tail - SEAL_BYTES, Math.ceil(segment.tail / HEADER_BYTES));
+      this.#setOrder(segment, order);
       this.#index(segment, bytes);
     }
     return some;
   }
 
+  /** All bytes of a sealed segment, checked. @throws {FirkinError} CORRUPT */
+  #readSound(segment: Segment): Uint8Array {
+    const bytes = segment.read();
+    const { end } = soundPart(bytes, segment.seed);
+    if (end !== segment.tail) throw segment.corrupt(end);
+    return bytes;
+  }
+
+  #setOrder(segment: Segment, order: SegmentOrder | undefined): void {
+    this.#orders.set(segment, order);
+    if (this.#reaching === segment) this.#reaching = undefined;
+  }
+
   // --- listings ---
+
+  /** True when a listing would have to sort more than a page is worth: {@link LiveRecords.sort} first. */
+  get isUnsorted(): boolean {
+    for (const order of this.#orders.values()) if (order !== undefined && order.unsorted > CHUNK_MAX) return true;
+    return false;
+  }
+
+  /** Sorts what listings would have to, in slices. */
+  async sort(turns: Turns = new Turns(this.#clock)): Promise<void> {
+    try {
+      for (const [segment, order] of this.#orders) {
+        // One that a hint has replaced meanwhile has no records any more.
+        while (this.#orders.get(segment) === order && order?.sortSome()) {
+          if (turns.isOver(CHUNK_MAX)) await turns.pause();
+        }
+      }
+    } finally {
+      turns.end();
+    }
+  }
 
   /**
    * The live records of a range, in key order. The store must not change while this runs.
    * @throws {FirkinError} CORRUPT
    */
   *list(range: KeyRange): Generator<Place, void> {
+    this.#isListed = true;
     for (let rest: KeyRange | undefined = range; rest !== undefined;) {
       let last: Uint8Array | undefined;
       try {
@@ -308,14 +361,21 @@ export class LiveRecords implements LogOwner {
     this.#owner.noteDead(bytes, hadDeadline);
   }
 
+  /** The set record at `offset` is visible. */
   #addToOrder(segment: Segment, offset: number): void {
-    if (segment.hint !== undefined) return;
-    let order = this.#orders.get(segment);
-    if (order === undefined) this.#orders.set(segment, order = new SegmentOrder(segment));
-    order.add(offset);
+    if (segment !== this.#reaching) {
+      if (segment.hint !== undefined) return;
+      this.#order = this.#orders.get(segment) ?? new SegmentOrder(segment);
+      this.#orders.set(segment, this.#order);
+      this.#reaching = segment;
+    }
+    const order = this.#order!;
+    order.reach(offset, 1);
+    // A store that is never listed sorts nothing.
+    if (this.#isListed && order.unsorted >= CHUNK_MAX) order.sortSome();
   }
 
-  #isKey(slot: number, offset: number, bucket: number, key: Uint8Array, keyBytes: number): boolean {
+  #isKey(slot: number, offset: number, bucket: number, key: Uint8Array): boolean {
     const segment = this.#log.segmentIn(slot)!;
     let at: number;
     try {
@@ -323,11 +383,11 @@ export class LiveRecords implements LogOwner {
     } catch (error) {
       this.found = undefined;
       this.#damage = error;
-      return this.#isKeyOfDamaged(segment, offset, bucket, key.subarray(0, keyBytes), error);
+      return this.#isKeyOfDamaged(segment, offset, bucket, key, error);
     }
     this.found = segment;
     this.foundAt = at;
-    return isKeyAt(segment.window, at, bucket, key, keyBytes);
+    return isKeyAt(segment.window, at, bucket, key);
   }
 
   /** Whose record it was that cannot be read: the segment's hint knows. */
@@ -342,14 +402,4 @@ export class LiveRecords implements LogOwner {
     if (this.#storing) return true;
     throw error;
   }
-}
-
-/** The set records of a hint, in order of their keys. */
-function setsOf(contents: HintContents): Uint32Array {
-  const offsets: number[] = [];
-  const reader = new HintReader(contents);
-  while (reader.next()) {
-    if (entryKindAt(contents.bytes, reader.at) === KIND.set) offsets.push(entryOffsetAt(contents.bytes, reader.at));
-  }
-  return Uint32Array.from(offsets);
 }

@@ -17,12 +17,13 @@ import type { File, FileSystem, Lock } from "../fs/fs.ts";
 import { FilePool } from "../fs/pool.ts";
 import { BlockCache } from "./cache.ts";
 import { FrameCache, ReadWindow } from "./frames.ts";
-import { type HintContents, hintName } from "./hint.ts";
+import { type Hint, hintName } from "./hint.ts";
 import { ADDRESS_UNIT } from "./keydir.ts";
 import { type Manifest, writeManifest } from "./manifest.ts";
 import { readU32 } from "./record.ts";
 import { Reserve, type ReserveEvent } from "./reserve.ts";
 import { MARK_BYTES, SEAL_BYTES, Segment, SEGMENT_HEADER_BYTES, type SegmentHome, segmentName } from "./segment.ts";
+import type { Turns } from "./turns.ts";
 
 /** When an acknowledged write is on stable storage: before the answer, within an interval, or when the system likes. */
 export type SyncPolicy = "always" | "interval" | "os";
@@ -73,8 +74,27 @@ export interface PoisonedEvent {
   readonly revision: number;
 }
 
+/** How far an open is. Told about every second by one that takes longer, and at its end. */
+export interface OpenEvent {
+  /** What the event is about. */
+  readonly type: "open";
+  /** What is read: the ends of each segment, or all of it where it has no hint; then hints; then the last segment. */
+  readonly phase: "segments" | "hints" | "log" | "done";
+  /** Segments that have been looked at. */
+  readonly segments: number;
+  /** How many there are. */
+  readonly totalSegments: number;
+  /** Records whose keys have been read: those that hints tell of and those of the last segment. */
+  readonly records: number;
+  /** How many there are, as far as is known. */
+  readonly totalRecords: number;
+  /** Time since the open began. */
+  readonly milliseconds: number;
+}
+
 /** Something an operator should know. */
 export type LogEvent =
+  | OpenEvent
   | TornEvent
   | PoisonedEvent
   | ReserveEvent
@@ -97,14 +117,22 @@ export interface LogOptions {
   readonly report: (event: LogEvent) => void;
 }
 
+/** A sealed segment and what it is replayed from at open; it may have no hint to be listed from. */
+export interface Hinted {
+  readonly segment: Segment;
+  readonly hint: Hint;
+}
+
 /** What the log tells its owner of its segments. At open, it is told of all of them in order. */
 export interface LogOwner {
   /** At open: a change in a segment that is not sealed; all of them come, in order. */
   replay(segment: Segment, offset: number): void;
-  /** At open: what a sealed segment has to say. */
-  replayHint(segment: Segment, hint: HintContents): void;
-  /** At open: a sealed segment, in memory and checked, has no hint. Resolves when it has been replayed all the same. */
-  replaySealed(segment: Segment): Promise<void>;
+  /** At open: a sealed segment, in memory and checked, has no hint that holds. Resolves to one that was made. */
+  makeHint(segment: Segment): Promise<Hint>;
+  /** At open, before anything else is replayed: all sealed segments. `read` is told how many entries were read. */
+  replayHints(hinted: readonly Hinted[], turns: Turns, read: (entries: number) => void): Promise<void>;
+  /** At open, at its end: prepares the first listing. */
+  sort(turns: Turns): Promise<void>;
   /** A segment is sealed, synced and visible to its end: it may leave memory, and have a hint. */
   sealed(segment: Segment): void;
 }

@@ -2,9 +2,10 @@
  * Opening a log.
  *
  * An open takes the folder's lock, reads the manifest and goes through the segments in order. Of a sealed one that has
- * a hint it reads the hint, the header and the seal; one without is read, checked and replayed whole, and gets a hint.
- * The last one is read whole and its end settled (`recovery.ts`). Before it serves anything it syncs what it found
- * there: a record that was only in the system's memory when the process died must not be read today and gone tomorrow.
+ * a hint it reads header and seal; one without is read and checked whole, and gets a hint. The last one is read whole
+ * and its end settled (`recovery.ts`). Then all hints are replayed together (`replay.ts`), and behind them the last
+ * segment. Before it serves anything it syncs what it found there: a record that was only in the system's memory when
+ * the process died must not be read today and gone tomorrow. All of that goes in slices, and who listens is told.
  *
  * An open to read takes no lock and changes nothing: it ends the log in memory where a real open would cut it, and
  * what it shows may be gone after a power cut. It is refused while a process has the folder; one that takes it
@@ -16,16 +17,23 @@ import { toHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { FirkinError } from "../base/errors.ts";
 import type { File, FileSystem, Lock } from "../fs/fs.ts";
-import { checkHint, Hint, hintBinding, type HintContents, hintName } from "./hint.ts";
-import { Log, type LogOptions, readOnlyError } from "./log.ts";
+import { type Hint, hintBinding, hintName, openHint } from "./hint.ts";
+import { type Hinted, Log, type LogOptions, type OpenEvent, readOnlyError } from "./log.ts";
 import { type Manifest, MANIFEST_NAME, readManifest, removeLeftovers } from "./manifest.ts";
 import { checkRecord, KIND, kindAt, readU32, recordBytesAt, revisionAt, timeAt } from "./record.ts";
 import { judgeTail, type SoundPart, soundPart } from "./recovery.ts";
 import { isFull } from "./reserve.ts";
 import { hasHeader, MARK_BYTES, SEAL_BYTES, type Segment, SEGMENT_HEADER_BYTES, segmentName } from "./segment.ts";
+import { Turns } from "./turns.ts";
 
 /** Bytes of a torn tail that are kept aside. */
 const TORN_BYTES_MAX = 16 * 1024 * 1024;
+
+/** The first look at a segment and its hint costs as much as so many records. */
+const SEGMENT_WORK = 512;
+
+/** An open that takes longer tells how far it is, and again after as long. */
+const PROGRESS_MS = 1_000;
 
 /** Opens the log of a folder, or starts one. @throws {FirkinError} LOCKED, CORRUPT, READ_ONLY, IO */
 export async function openLog(fileSystem: FileSystem, clock: Clock, options: LogOptions): Promise<Log> {
@@ -70,17 +78,7 @@ async function openWith(fileSystem: FileSystem, clock: Clock, options: LogOption
       await fileSystem.syncDirectory();
       removeLeftovers(fileSystem, new Set(manifest.segments.flatMap((id) => [segmentName(id), hintName(id)])));
     }
-    let clean = true;
-    const names = new Set(fileSystem.list());
-    for (const [index, id] of manifest.segments.entries()) {
-      if (names.has(hintName(id)) && openHinted(log, id)) {
-        clean = true;
-      } else {
-        const segment = await openSegment(log, id, index === manifest.segments.length - 1, options);
-        clean = segment.clean;
-        await replaySegment(log, segment.segment);
-      }
-    }
+    const clean = await openSegments(log, clock, manifest.segments, options);
     if (log.refusal !== undefined) return log;
     // Under `always` an unclean end loses nothing that anyone was told. Otherwise it may have, and revisions that
     // somebody saw may come again with other contents: a new epoch makes every old cursor start afresh.
@@ -124,8 +122,92 @@ function randomHex(clock: Clock, bytes: number): string {
   return toHex(clock.random(new Uint8Array(bytes)));
 }
 
-/** Opens a sealed segment by its hint; false when that, the header or the seal does not hold. */
-function openHinted(log: Log, id: number): boolean {
+/** Opens and replays all segments; true when the last one ended with a clean mark or a seal. */
+async function openSegments(log: Log, clock: Clock, ids: readonly number[], options: LogOptions): Promise<boolean> {
+  const progress = new Progress(clock, ids.length, options.report);
+  const { turns } = progress;
+  try {
+    const names = new Set(log.fileSystem.list());
+    const hinted: Hinted[] = [];
+    let clean = true;
+    for (const [index, id] of ids.entries()) {
+      if (turns.isOver(SEGMENT_WORK)) await turns.pause();
+      let segment = names.has(hintName(id)) ? openHinted(log, id) : undefined;
+      clean = true;
+      if (segment === undefined) {
+        ({ segment, clean } = await openSegment(log, id, index === ids.length - 1, options));
+        if (segment.sealed) {
+          log.revision = Math.max(log.revision, revisionAt(segment.bytes(0), segment.tail - SEAL_BYTES));
+          log.shelve(segment);
+        }
+      }
+      if (segment.sealed) {
+        const hint = segment.hint ?? await log.owner.makeHint(segment);
+        hinted.push({ segment, hint });
+        progress.totalRecords += hint.entries;
+      }
+      progress.segments++;
+    }
+    progress.phase = "hints";
+    await log.owner.replayHints(hinted, turns, (entries) => progress.records += entries);
+    progress.phase = "log";
+    const { active } = log;
+    if (active?.sealed === false) await replaySegment(log, active, turns, () => progress.records++);
+    await log.owner.sort(turns);
+    progress.succeed();
+    return clean;
+  } finally {
+    turns.end();
+  }
+}
+
+/** How far an open is, and who is told. */
+class Progress {
+  phase: OpenEvent["phase"] = "segments";
+  segments = 0;
+  records = 0;
+  totalRecords = 0;
+  readonly turns: Turns;
+  readonly #clock: Clock;
+  readonly #totalSegments: number;
+  readonly #report: (event: OpenEvent) => void;
+  readonly #startedMs: number;
+  #toldMs: number;
+
+  constructor(clock: Clock, totalSegments: number, report: (event: OpenEvent) => void) {
+    this.#clock = clock;
+    this.#totalSegments = totalSegments;
+    this.#report = report;
+    this.#startedMs = clock.monotonic();
+    this.#toldMs = this.#startedMs;
+    this.turns = new Turns(clock, () => {
+      if (clock.monotonic() - this.#toldMs >= PROGRESS_MS) this.#tell();
+    });
+  }
+
+  /** The last report, if there was one before. */
+  succeed(): void {
+    this.phase = "done";
+    if (this.#toldMs > this.#startedMs) this.#tell();
+  }
+
+  #tell(): void {
+    const { phase, segments, records } = this;
+    this.#toldMs = this.#clock.monotonic();
+    this.#report({
+      type: "open",
+      phase,
+      segments,
+      totalSegments: this.#totalSegments,
+      records,
+      totalRecords: Math.max(this.totalRecords, records),
+      milliseconds: this.#toldMs - this.#startedMs,
+    });
+  }
+}
+
+/** Opens a sealed segment by its hint; undefined when that, the header or the seal does not hold. */
+function openHinted(log: Log, id: number): Segment | undefined {
   const segment = log.createSegment(0, id);
   const file = log.openFile(segmentName(id));
   const length = file.size();
@@ -136,28 +218,25 @@ function openHinted(log: Log, id: number): boolean {
   if (sealAt >= SEGMENT_HEADER_BYTES) file.read(seal, sealAt);
   const sealed = hasHeader(header, segment) && kindAt(seal, 0) === KIND.seal &&
     checkRecord(seal, 0, SEAL_BYTES, segment.seed, sealAt) === SEAL_BYTES;
-  const found = sealed ? readHint(log, id, hintBinding(header, length, readU32(seal, 0))) : undefined;
-  if (found === undefined) {
+  const hint = sealed ? openHintOf(log, id, hintBinding(header, length, readU32(seal, 0))) : undefined;
+  if (hint === undefined) {
     file.close();
-    return false;
+    return undefined;
   }
   segment.adopt(file, length, true);
-  segment.hint = new Hint(found.file, log.cache, found.contents);
+  segment.hint = hint;
   admit(log, segment);
   log.revision = Math.max(log.revision, revisionAt(seal, 0));
-  log.owner.replayHint(segment, found.contents);
-  return true;
+  return segment;
 }
 
-/** The hint with this binding, undefined when there is none that holds. */
-function readHint(log: Log, id: number, binding: Uint8Array): { file: File; contents: HintContents } | undefined {
+/** The hint with this binding, undefined when there is none whose header and index hold. */
+function openHintOf(log: Log, id: number, binding: Uint8Array): Hint | undefined {
   let file: File | undefined;
   try {
     file = log.openFile(hintName(id));
-    const bytes = new Uint8Array(file.size());
-    file.read(bytes, 0);
-    const contents = checkHint(bytes, binding);
-    if (contents !== undefined) return { file, contents };
+    const hint = openHint(file, binding, log.cache);
+    if (hint !== undefined) return hint;
   } catch (error) {
     // It cannot be read: the segment tells the same.
     if (!(error instanceof FirkinError)) throw error;
@@ -257,20 +336,19 @@ async function keepAside(log: Log, name: string, bytes: Uint8Array): Promise<num
   }
 }
 
-/** Hands out the changes of a segment that is in memory; a sealed one then lets it go. */
-async function replaySegment(log: Log, segment: Segment): Promise<void> {
+/** Hands out the changes of the last segment, which is in memory. */
+async function replaySegment(log: Log, segment: Segment, turns: Turns, read: () => void): Promise<void> {
   const bytes = segment.bytes(0);
   for (let at = SEGMENT_HEADER_BYTES; at < segment.tail; at += recordBytesAt(bytes, at)) {
     log.revision = Math.max(log.revision, revisionAt(bytes, at));
     log.timeMax = Math.max(log.timeMax, timeAt(bytes, at));
-    if (segment.sealed) continue;
     const kind = kindAt(bytes, at);
     if (kind === KIND.mark) segment.countMark(recordBytesAt(bytes, at));
-    if (kind >= KIND.mark) continue;
-    segment.count(revisionAt(bytes, at));
-    log.owner.replay(segment, at);
+    if (kind < KIND.mark) {
+      segment.count(revisionAt(bytes, at));
+      log.owner.replay(segment, at);
+      read();
+    }
+    if (turns.isOver(1)) await turns.pause();
   }
-  if (!segment.sealed) return;
-  log.shelve(segment);
-  await log.owner.replaySealed(segment);
 }

@@ -1,12 +1,13 @@
 /**
  * Addresses in key order, for listings.
  *
- * A segment that has a hint is listed from that (`hint.ts`). One that has none yet, the active one above all, keeps the
- * offsets of its set records, 4 bytes each, in sorted chunks of up to 4,096: a chunk is sorted when it is full, so no
- * turn sorts more, and chunks are never merged. What is not yet a chunk is sorted into a few short runs when a listing
- * asks. Within a chunk only the newest record of a key is kept.
+ * A segment that has a hint is listed from that (`hint.ts`). One that has none yet, the active one above all, is listed
+ * from offsets of its set records in sorted runs, 4 bytes each. What was written since is found by a walk through the
+ * records when a listing asks, a chunk of up to 8,192 at a time: a write costs nothing but the note of how far records
+ * are visible. Runs of similar length are joined while they fit in a chunk, so there are few of them. Within a run only
+ * the newest record of a key is kept.
  *
- * A listing merges the chunks and hints of all segments, beginning each at its own lower bound, and so yields keys in
+ * A listing merges the runs and hints of all segments, beginning each at its own lower bound, and so yields keys in
  * order of bucket and key, and costs what it yields. Older versions of a key come up too, next to the newest: the
  * caller asks the keydir which one lives.
  *
@@ -15,34 +16,33 @@
 import { compareBytes, prefixEnd } from "../base/bytes.ts";
 import type { ListQuery } from "../engine/engine.ts";
 import { type Hint, HintCursor } from "./hint.ts";
-import { bucketAt, compareKeyAt, copyKeyAt, EMPTY } from "./record.ts";
-import type { Segment } from "./segment.ts";
+import { bucketAt, compareKeyAt, copyKeyAt, EMPTY, KIND, kindAt, recordBytesAt } from "./record.ts";
+import { type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
 import { CHUNK_MAX, type Records, sortNewest } from "./sort.ts";
 
 // --- a segment without a hint ---
 
-/** The sorted chunks of one segment that has no hint. */
+/** The key order of one segment that has no hint. */
 export class SegmentOrder {
-  readonly #chunks: Uint32Array[] = [];
-  /** Sorted runs of what is not yet a chunk, long ones first, and what came since a listing asked. */
-  #runs: Uint32Array[] = [];
-  #fresh: number[] = [];
-  /** Offsets that are not in a chunk. */
-  #loose = 0;
+  /** How many set records are not in a run, or more. */
+  unsorted = 0;
+  /** Sorted runs, long ones first. */
+  readonly #runs: Uint32Array[] = [];
   #records: Records;
+  /** The first record that is not in a run, and the last one that is visible. */
+  #next: number = SEGMENT_HEADER_BYTES;
+  #last = -1;
 
-  /** No offsets yet, or some that are in order. */
+  /** No records yet; or the offsets of all that there will be, in order. */
   constructor(records: Records, sorted?: Uint32Array) {
     this.#records = records;
-    if (sorted !== undefined) this.#chunks.push(sorted);
+    if (sorted !== undefined) this.#runs.push(sorted);
   }
 
-  /** Adds the offset of a set record; those of one key come in ascending order. */
-  add(offset: number): void {
-    this.#fresh.push(offset);
-    if (++this.#loose < CHUNK_MAX) return;
-    this.#chunks.push(this.#sortLoose(() => true));
-    this.#loose = 0;
+  /** The records up to the one at `offset`, and that one, are visible; at most so many of the new ones are sets. */
+  reach(offset: number, sets: number): void {
+    this.#last = offset;
+    this.unsorted += sets;
   }
 
   /** Looks at the records through `records` from here on. */
@@ -51,31 +51,45 @@ export class SegmentOrder {
   }
 
   /** Bytes of the offsets. */
-  get bytes(): number {
-    return [...this.#chunks, ...this.#runs].reduce((bytes, run) => bytes + run.byteLength, this.#fresh.length * 4);
+  get orderBytes(): number {
+    return this.#runs.reduce((bytes, run) => bytes + run.byteLength, 0);
   }
 
-  /** A cursor for each chunk and run. */
-  cursors(): Cursor[] {
-    if (this.#fresh.length > 0) {
-      // Runs of similar length are joined, so that their number stays logarithmic.
-      this.#runs.push(this.#sortLoose((last, length) => last.length <= length * 2));
-      this.#loose = this.#runs.reduce((count, { length }) => count + length, 0);
+  /** Sorts a chunk of what is not in a run; false when nothing was left. */
+  sortSome(): boolean {
+    if (this.#next > this.#last) return false;
+    let offsets: Uint32Array = new Uint32Array(Math.min(this.unsorted, CHUNK_MAX));
+    let count = 0;
+    let next = this.#next;
+    while (next <= this.#last && count < CHUNK_MAX) {
+      const at = this.#records.seek(next);
+      if (kindAt(this.#records.window, at) === KIND.set) offsets[count++] = next;
+      next += recordBytesAt(this.#records.window, at);
     }
-    return [...this.#chunks, ...this.#runs].map((run) => new RunCursor(this.#records, run));
-  }
-
-  /** The fresh offsets, and the last runs while they are to be joined, in one run, which the caller keeps. */
-  #sortLoose(joins: (last: Uint32Array, length: number) => boolean): Uint32Array {
-    let offsets = this.#fresh;
+    offsets = offsets.subarray(0, count);
     let kept = this.#runs.length;
-    // Offsets of one key in ascending order: the older runs come first.
-    while (kept > 0 && joins(this.#runs[kept - 1]!, offsets.length)) offsets = [...this.#runs[--kept]!, ...offsets];
+    for (; kept > 0; kept--) {
+      const last = this.#runs[kept - 1]!;
+      if (last.length > offsets.length * 2 || last.length + offsets.length > CHUNK_MAX) break;
+      // Of one key the older record comes first.
+      const joined = new Uint32Array(last.length + offsets.length);
+      joined.set(last);
+      joined.set(offsets, last.length);
+      offsets = joined;
+    }
     const run = sortNewest(this.#records, offsets);
     // A record that could not be read ends the listing, and must not end the order: nothing is forgotten before.
-    this.#fresh = [];
     this.#runs.length = kept;
-    return run;
+    if (run.length > 0) this.#runs.push(run);
+    this.#next = next;
+    this.unsorted = next > this.#last ? 0 : this.unsorted - count;
+    return true;
+  }
+
+  /** A cursor for each run. */
+  cursors(): Cursor[] {
+    while (this.sortSome());
+    return this.#runs.map((run) => new RunCursor(this.#records, run));
   }
 }
 

@@ -48,9 +48,10 @@ export const HEADER_BYTES_MAX = 36;
 export interface RecordFields {
   readonly kind: Kind;
   readonly bucket: number;
-  readonly revision: number;
+  /** Given by the group that takes the record, and so is the time. */
+  revision: number;
   /** When the store took the change, epoch milliseconds. */
-  readonly at: number;
+  at: number;
   readonly key: Uint8Array;
   /** As stored: compressed when `rawBytes` is there. */
   readonly value: Uint8Array;
@@ -58,7 +59,7 @@ export interface RecordFields {
   readonly expiresAt?: number | undefined;
   readonly rawBytes?: number | undefined;
   /** Further flags: once, more, clean. */
-  readonly flags?: number | undefined;
+  flags?: number | undefined;
 }
 
 /** Empty key or value. */
@@ -186,16 +187,10 @@ export function readValueAt<Result>(bytes: Uint8Array, at: number, read: ValueRe
 }
 
 /** True when the record at `at` is of this key. */
-export function isKeyAt(
-  bytes: Uint8Array,
-  at: number,
-  bucket: number,
-  key: Uint8Array,
-  keyBytes: number = key.length,
-): boolean {
-  if (bucketAt(bytes, at) !== bucket || keyBytesAt(bytes, at) !== keyBytes) return false;
+export function isKeyAt(bytes: Uint8Array, at: number, bucket: number, key: Uint8Array): boolean {
+  if (bucketAt(bytes, at) !== bucket || keyBytesAt(bytes, at) !== key.length) return false;
   const start = keyStartAt(bytes, at);
-  for (let index = 0; index < keyBytes; index++) {
+  for (let index = 0; index < key.length; index++) {
     if (bytes[start + index] !== key[index]) return false;
   }
   return true;
@@ -275,7 +270,7 @@ export function checkRecord(bytes: Uint8Array, at: number, end: number, seed: nu
 
 /** The checksum of what stands from behind its own four bytes at `at` to `end`, bound to `seed` and `offset`. */
 export function checksum(bytes: Uint8Array, at: number, end: number, seed: number, offset: number): number {
-  return crc32(bytes.subarray(at + 4, end), placeSeed(seed, offset));
+  return crc32(bytes, placeSeed(seed, offset), at + 4, end);
 }
 
 /** What the checksum of the record at `offset` begins with; `seed` is the segment's. */

@@ -38,7 +38,7 @@ export async function badHints(
       await new Promise<void>((resolve) => clock.after(0, resolve));
       step = steps.next();
     }
-    if (!equals(readOrNothing(fileSystem, name), step.value.bytes)) bad.push(name);
+    if (!equals(readOrNothing(fileSystem, name), step.value)) bad.push(name);
   }
   return bad;
 }

@@ -29,10 +29,10 @@ import type {
   SetOptions,
   WriteResult,
 } from "../engine/engine.ts";
-import type { GroupCommit, NewRecord } from "./group.ts";
+import type { GroupCommit } from "./group.ts";
 import type { LiveRecords } from "./live.ts";
 import type { Log } from "./log.ts";
-import { answerNote, type Found, type Note, type PendingChanges } from "./pending.ts";
+import { type Found, Note, type PendingChanges } from "./pending.ts";
 import {
   contentAt,
   copyValueAt,
@@ -44,6 +44,7 @@ import {
   KIND,
   type Kind,
   NO_CONTENT,
+  type RecordFields,
   revisionAt,
   valueAt,
 } from "./record.ts";
@@ -52,13 +53,15 @@ import {
 export interface WritesOwner {
   /** The store's time in epoch milliseconds, with fractions. */
   now(): number;
+  /** False when no key is due, of those that wait to be committed neither. */
+  mayBeDue(): boolean;
   /** The expire record of the set record at `address` could not be written. */
   expireLater(address: number): void;
 }
 
 /** A record to be, and the hash of its key. */
 interface Change {
-  readonly record: NewRecord;
+  readonly record: RecordFields;
   readonly hash: number;
 }
 
@@ -106,8 +109,12 @@ export class Writes {
     const expiresAt = this.#expiresAt(options.deadline);
     const number = known ?? this.#createBucket(bucket);
     const hash = this.#live.hash(number, key);
-    const current = this.#current(number, key, hash, options.ifRevision === undefined);
-    if (!holds(options.ifRevision, current)) return this.#refuse(current);
+    if (options.ifRevision === undefined) {
+      this.#expireDue(number, key, hash);
+    } else {
+      const current = this.#current(number, key, hash);
+      if (!holds(options.ifRevision, current)) return this.#refuse(current);
+    }
     return this.#write(this.#setRecord(number, key, value, expiresAt, options), hash);
   }
 
@@ -133,7 +140,7 @@ export class Writes {
     const hash = this.#live.hash(number, key);
     const current = this.#current(number, key, hash);
     let sum: number;
-    let record: NewRecord;
+    let record: RecordFields;
     try {
       ({ sum, record } = this.#incremented(number, key, current, by));
     } catch (error) {
@@ -150,7 +157,7 @@ export class Writes {
     key: Uint8Array,
     current: Found | undefined,
     by: number,
-  ): { sum: number; record: NewRecord } {
+  ): { sum: number; record: RecordFields } {
     if (current !== undefined && isOnceAt(current.segment.window, current.at)) {
       throw new FirkinError("INVALID", "Cannot increment a single-read key: its sum would show its value");
     }
@@ -212,7 +219,7 @@ export class Writes {
     const expiresAt = this.#expiresAt(operation.deadline, now);
     const number = this.#log.bucketNumber(bucket) ?? this.#createBucket(bucket);
     const hash = this.#live.hash(number, key);
-    this.#current(number, key, hash, true, now);
+    this.#expireDue(number, key, hash, now);
     return { record: this.#setRecord(number, key, operation.value, expiresAt, operation), hash };
   }
 
@@ -239,26 +246,25 @@ export class Writes {
     const number = this.#log.bucketNumber(bucket);
     if (number === undefined) return { number: 0, hash: 0, current: undefined };
     const hash = this.#live.hash(number, key);
-    return { number, hash, current: this.#current(number, key, hash, false, now) };
+    return { number, hash, current: this.#current(number, key, hash, now) };
   }
 
   /**
-   * The key's newest set record, waiting ones counted, unless it is deleted or due. A due key is expired on the way.
-   * `overDamage`: a damaged record counts as none, since it will be replaced whatever it says.
+   * A key is written whatever it was: it is expired on the way if it is due, which is all that its record is looked at
+   * for. A damaged one counts as none, since it will be replaced whatever it says.
    */
-  #current(
-    bucket: number,
-    key: Uint8Array,
-    hash: number,
-    overDamage = false,
-    now: number = this.#owner.now(),
-  ): Found | undefined {
-    let found: Found | undefined;
+  #expireDue(bucket: number, key: Uint8Array, hash: number, now?: number): void {
+    if (!this.#owner.mayBeDue()) return;
     try {
-      found = this.#pending.newest(bucket, key, hash);
+      this.#current(bucket, key, hash, now);
     } catch (error) {
-      if (!overDamage || !(error instanceof FirkinError && error.code === "CORRUPT")) throw error;
+      if (!(error instanceof FirkinError && error.code === "CORRUPT")) throw error;
     }
+  }
+
+  /** A key's newest set record, waiting ones counted, unless it is deleted or due: then it is expired on the way. */
+  #current(bucket: number, key: Uint8Array, hash: number, now: number = this.#owner.now()): Found | undefined {
+    const found = this.#pending.newest(bucket, key, hash);
     if (found === undefined) return undefined;
     const expiresAt = expiresAtAt(found.segment.window, found.at);
     if (expiresAt === undefined || expiresAt > now) return found;
@@ -276,13 +282,13 @@ export class Writes {
   #answer<Answer>(answer: () => Answer): Promise<Answer> {
     if (!this.#group.busy) return Promise.resolve(answer());
     return new Promise((resolve, reject) => {
-      this.#group.enqueue(answerNote(() => resolve(answer()), reject));
+      this.#group.enqueue(new Note(undefined, 0, 0, 0, resolve, reject, answer));
     });
   }
 
-  #expiresAt(deadline: Deadline | undefined, now: number = this.#owner.now()): number | undefined {
+  #expiresAt(deadline: Deadline | undefined, now?: number): number | undefined {
     if (deadline === undefined) return undefined;
-    const expiresAt = "ttl" in deadline ? Math.ceil(now + deadline.ttl) : deadline.expiresAt;
+    const expiresAt = "ttl" in deadline ? Math.ceil((now ?? this.#owner.now()) + deadline.ttl) : deadline.expiresAt;
     if (!Number.isInteger(expiresAt) || expiresAt < 0 || expiresAt > DEADLINE_MAX) {
       throw new FirkinError("INVALID", `Cannot expire at ${expiresAt}: expected whole milliseconds since 1970`);
     }
@@ -298,46 +304,69 @@ export class Writes {
     value: Uint8Array,
     expiresAt: number | undefined,
     { content, once }: { readonly content: Content; readonly once?: boolean },
-  ): NewRecord {
+  ): RecordFields {
     const packed = value.length >= this.#compressBytesMin ? compress(value) : undefined;
-    const rawBytes = packed === undefined ? undefined : value.length;
-    const flags = once === true ? FLAG.once : undefined;
-    return { kind: KIND.set, bucket, key, value: packed ?? value, content, expiresAt, rawBytes, flags };
+    return {
+      kind: KIND.set,
+      bucket,
+      revision: 0,
+      at: 0,
+      key,
+      value: packed ?? value,
+      content,
+      expiresAt,
+      rawBytes: packed === undefined ? undefined : value.length,
+      flags: once === true ? FLAG.once : 0,
+    };
   }
 
-  #write(record: NewRecord, hash: number): Promise<Written> {
+  #write(record: RecordFields, hash: number): Promise<Written> {
     return new Promise((resolve, reject) => {
-      const address = this.#group.append(record);
-      const { revision } = this.#log;
-      this.#group.enqueue(this.#pending.add(address, hash, () => resolve({ ok: true, revision }), reject));
+      const offset = this.#group.append(record);
+      this.#note(record, offset, hash, resolve, reject);
     });
   }
 
   #writeBatch(changes: readonly Change[]): Promise<Written> {
     return new Promise((resolve, reject) => {
-      const addresses = this.#group.appendBatch(changes.map(({ record }) => record));
-      const { revision } = this.#log;
-      // The notes of a group are told in one go, so it is all the same which of them answers.
-      const done = (): void => resolve({ ok: true, revision });
-      for (const [index, address] of addresses.entries()) {
-        this.#group.enqueue(this.#pending.add(address, changes[index]!.hash, done, reject));
+      const offsets = this.#group.appendBatch(changes.map(({ record }) => record));
+      const last = changes.length - 1;
+      for (const [index, { record, hash }] of changes.entries()) {
+        // The notes of a group are told in one go: the last one answers for all.
+        if (index === last) this.#note(record, offsets[index]!, hash, resolve, reject);
+        else this.#note(record, offsets[index]!, hash);
       }
     });
+  }
+
+  /** Leaves a note of the record that was just appended. */
+  #note(
+    record: RecordFields,
+    offset: number,
+    hash: number,
+    resolve?: (written: Written) => void,
+    reject?: (error: FirkinError) => void,
+  ): void {
+    const note = new Note(this.#log.active, offset, hash, record.revision, resolve, reject);
+    this.#pending.add(note, record.expiresAt);
+    this.#group.enqueue(note);
   }
 }
 
 // --- helpers ---
 
-function tombstone(kind: Kind, bucket: number, key: Uint8Array): NewRecord {
+function tombstone(kind: Kind, bucket: number, key: Uint8Array): RecordFields {
   return {
     kind,
     bucket,
+    revision: 0,
+    at: 0,
     key,
     value: EMPTY,
     content: NO_CONTENT,
     expiresAt: undefined,
     rawBytes: undefined,
-    flags: undefined,
+    flags: 0,
   };
 }
 

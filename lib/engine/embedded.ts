@@ -39,7 +39,6 @@ import {
   type ChangeEvent,
   checkBatch,
   checkKey,
-  checkKeyBytes,
   checkValue,
   type Deadline,
   type DeleteOptions,
@@ -109,6 +108,8 @@ export class EmbeddedEngine implements Engine {
   readonly #compaction: Compaction;
   readonly #time: StoreTime;
   readonly #snapshots: Snapshots;
+  /** The last time at which an expiry is to be written that could not be. */
+  #lateUntil = 0;
   #closed = false;
   #closing: Promise<void> | undefined;
 
@@ -157,7 +158,7 @@ export class EmbeddedEngine implements Engine {
       this.#live,
       this.#pending,
       this.#group,
-      { now, expireLater },
+      { now, mayBeDue: () => this.#mayBeDue(), expireLater },
       options.compressBytesMin,
     );
     this.#feed = new Feed(log, this.#clock, {
@@ -202,17 +203,12 @@ export class EmbeddedEngine implements Engine {
 
   /** The entry of a key, undefined when it is missing or due. @throws {FirkinError} CLOSED, CORRUPT */
   getSync(bucket: string, key: Uint8Array): Entry | undefined {
-    return this.#locate(bucket, key, key.length) ? entryAt(this.#live.found!.window, this.#live.foundAt) : undefined;
+    return this.#locate(bucket, key) ? entryAt(this.#live.found!.window, this.#live.foundAt) : undefined;
   }
 
   /** See {@link Engine.readSync}. @throws {FirkinError} CLOSED, CORRUPT */
-  readSync<Result>(
-    bucket: string,
-    key: Uint8Array,
-    keyBytes: number,
-    read: ValueReader<Result>,
-  ): Result | undefined {
-    if (!this.#locate(bucket, key, keyBytes)) return undefined;
+  readSync<Result>(bucket: string, key: Uint8Array, read: ValueReader<Result>): Result | undefined {
+    if (!this.#locate(bucket, key)) return undefined;
     return readValueAt(this.#live.found!.window, this.#live.foundAt, read);
   }
 
@@ -235,23 +231,23 @@ export class EmbeddedEngine implements Engine {
   /** See {@link Engine.has}. */
   // deno-lint-ignore require-await
   async has(bucket: string, key: Uint8Array): Promise<boolean> {
-    return this.#locate(bucket, key, key.length);
+    return this.#locate(bucket, key);
   }
 
-  /** Finds the key that stands in `key` from 0 to `keyBytes`, where `#live` says; false when it is missing or due. */
-  #locate(bucket: string, key: Uint8Array, keyBytes: number): boolean {
-    this.#checkOpen();
-    checkKeyBytes(keyBytes, this.limits);
+  /** Finds a key, where `#live` says; false when it is missing or due. */
+  #locate(bucket: string, key: Uint8Array): boolean {
+    this.#check(key);
     const number = this.#log.bucketNumber(bucket);
-    if (number === undefined || !this.#live.locate(number, key, keyBytes)) return false;
+    if (number === undefined || !this.#live.locate(number, key)) return false;
     const { window } = this.#live.found!;
     const expiresAt = expiresAtAt(window, this.#live.foundAt);
     return expiresAt === undefined || expiresAt > this.#time.now();
   }
 
   /** See {@link Engine.list}. */
-  // deno-lint-ignore require-await
   async list(bucket: string, query: ListQuery): Promise<ListPage> {
+    // After many writes the first listing sorts what later ones find in order.
+    if (this.#live.isUnsorted) await this.#live.sort();
     return this.#list(bucket, query, entryAt);
   }
 
@@ -295,16 +291,25 @@ export class EmbeddedEngine implements Engine {
   // --- writes ---
 
   /** See {@link Engine.set}. */
-  async set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult> {
-    this.#checkWrite(key);
-    checkValue(value, this.limits);
-    return await this.#writes.set(bucket, key, value, options);
+  set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult> {
+    // No async function: a promise of its own would cost as much as encoding the record does.
+    try {
+      this.#checkWrite(key);
+      checkValue(value, this.limits);
+      return this.#writes.set(bucket, key, value, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** See {@link Engine.delete}. */
-  async delete(bucket: string, key: Uint8Array, options: DeleteOptions = {}): Promise<WriteResult> {
-    this.#checkWrite(key);
-    return await this.#writes.delete(bucket, key, options);
+  delete(bucket: string, key: Uint8Array, options: DeleteOptions = {}): Promise<WriteResult> {
+    try {
+      this.#checkWrite(key);
+      return this.#writes.delete(bucket, key, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** See {@link Engine.take}. */
@@ -321,9 +326,13 @@ export class EmbeddedEngine implements Engine {
   }
 
   /** See {@link Engine.touch}. */
-  async touch(bucket: string, key: Uint8Array, deadline: Deadline | undefined): Promise<WriteResult> {
-    this.#checkWrite(key);
-    return await this.#writes.touch(bucket, key, deadline);
+  touch(bucket: string, key: Uint8Array, deadline: Deadline | undefined): Promise<WriteResult> {
+    try {
+      this.#checkWrite(key);
+      return this.#writes.touch(bucket, key, deadline);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** See {@link Engine.increment}. */
@@ -336,11 +345,10 @@ export class EmbeddedEngine implements Engine {
 
   #committed(notes: readonly Note[]): void {
     for (const note of notes) {
-      this.#pending.settle(note);
-      if (note.address !== -1) {
-        const segment = this.#log.segmentOf(note.address);
-        const offset = note.address % ADDRESS_UNIT;
-        this.#snapshots.noteDead(this.#live.apply(segment, offset), segment, offset);
+      const { segment, offset } = note;
+      if (segment !== undefined) {
+        this.#pending.settle(note);
+        this.#snapshots.noteDead(this.#live.apply(segment, offset, note.hash), segment, offset);
         this.#schedule(segment, offset);
         this.#feed.publish(segment, offset);
       }
@@ -357,6 +365,14 @@ export class EmbeddedEngine implements Engine {
   }
 
   // --- expiry ---
+
+  /** False when no key is due that has not been expired, be it visible or about to be. */
+  #mayBeDue(): boolean {
+    const soonest = Math.min(this.#expiry.soonest, this.#pending.soonest);
+    if (soonest === Infinity) return false;
+    const now = this.#time.now();
+    return soonest <= now || now <= this.#lateUntil;
+  }
 
   /** Takes up the deadline of a record; false when it has none. */
   #schedule(segment: Segment, offset: number): boolean {
@@ -400,7 +416,8 @@ export class EmbeddedEngine implements Engine {
 
   #expireLater(address: number): void {
     if (this.#closed) return;
-    this.#expiry.add(this.#time.now() + EXPIRE_RETRY_MS, address);
+    this.#lateUntil = this.#time.now() + EXPIRE_RETRY_MS;
+    this.#expiry.add(this.#lateUntil, address);
     this.#time.watch();
   }
 

@@ -222,10 +222,10 @@ export interface Engine {
   /** Only when `capabilities.sync`. Takes nothing: of a single-read key it gives the entry without its value. */
   getSync?(bucket: string, key: Uint8Array): Entry | undefined;
   /**
-   * Only when `capabilities.sync`: what `read` makes of the value of the key that stands in `key` from 0 to `keyBytes`;
-   * undefined when the key is missing. Makes no object and copies nothing, and takes nothing.
+   * Only when `capabilities.sync`: what `read` makes of the value of a key; undefined when the key is missing. Makes no
+   * object and copies nothing, and takes nothing.
    */
-  readSync?<Result>(bucket: string, key: Uint8Array, keyBytes: number, read: ValueReader<Result>): Result | undefined;
+  readSync?<Result>(bucket: string, key: Uint8Array, read: ValueReader<Result>): Result | undefined;
   /** The entry of a key; a single-read key is taken. */
   get(bucket: string, key: Uint8Array): Promise<Entry | undefined>;
   /** Entries in the order of `keys`; single-read keys are taken. */
@@ -267,15 +267,10 @@ export interface Engine {
 // --- limits ---
 
 /** @throws {RangeError} an empty key; {FirkinError} TOO_LARGE */
-export function checkKey(key: Uint8Array, limits: Pick<EngineLimits, "keyBytesMax">): void {
-  checkKeyBytes(key.length, limits);
-}
-
-/** @throws {RangeError} an empty key; {FirkinError} TOO_LARGE */
-export function checkKeyBytes(bytes: number, { keyBytesMax }: Pick<EngineLimits, "keyBytesMax">): void {
-  if (bytes === 0) throw new RangeError("Cannot use an empty key");
-  if (bytes > keyBytesMax) {
-    throw new FirkinError("TOO_LARGE", `Cannot use a key of ${bytes} bytes: at most ${keyBytesMax} are allowed`);
+export function checkKey(key: Uint8Array, { keyBytesMax }: Pick<EngineLimits, "keyBytesMax">): void {
+  if (key.length === 0) throw new RangeError("Cannot use an empty key");
+  if (key.length > keyBytesMax) {
+    throw new FirkinError("TOO_LARGE", `Cannot use a key of ${key.length} bytes: at most ${keyBytesMax} are allowed`);
   }
 }
 

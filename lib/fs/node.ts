@@ -25,7 +25,11 @@ import { dirname, join, resolve } from "node:path";
 import process from "node:process";
 import { assert, type ErrorCode, FirkinError, messageOf } from "../base/errors.ts";
 import type { File, FileMode, FileSystem, Lock, LockOptions } from "./fs.ts";
+import { useNative } from "./native.ts";
 import { acquire, type Calls, codeOf, inspect, isLockName } from "./process.ts";
+
+// Where there is node:fs there is node:zlib.
+useNative();
 
 /** One call moves at most this much: macOS refuses 2 GiB, and the loops do the rest. */
 const CALL_BYTES_MAX = 1024 ** 3;

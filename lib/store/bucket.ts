@@ -14,6 +14,7 @@ import type {
   Engine,
   Entry as EngineEntry,
   ListQuery,
+  SetOptions as EngineSetOptions,
   WriteResult as EngineResult,
 } from "../engine/engine.ts";
 import { type SubscribeOptions, subscribeQuery, Subscription } from "./subscription.ts";
@@ -127,6 +128,8 @@ export class Bucket<Value = unknown> {
    * @internal
    */
   readonly codec: ContentName;
+  /** What the engine is told of a set without options. */
+  readonly #plain: EngineSetOptions;
   readonly #keys = new KeyBuffer();
 
   /** Made by `store.bucket`. */
@@ -137,6 +140,7 @@ export class Bucket<Value = unknown> {
     if (!Object.hasOwn(CONTENT, this.codec)) {
       throw new RangeError(`Cannot use codec "${this.codec}": it is none of firkin's`);
     }
+    this.#plain = { content: CONTENT[this.codec] };
   }
 
   // --- reads ---
@@ -210,8 +214,7 @@ export class Bucket<Value = unknown> {
 
   /** What an embedded engine shows at once: a value, `HIDDEN`, or undefined. */
   #show(key: Key): unknown {
-    this.#keys.encode(key);
-    return this.engine.readSync!(this.name, this.#keys.bytes, this.#keys.length, decodeShown);
+    return this.engine.readSync!(this.name, this.#keys.encode(key), decodeShown);
   }
 
   /** True when the key is there. Takes nothing. */
@@ -264,17 +267,25 @@ export class Bucket<Value = unknown> {
    * @throws {TypeError} a value that the codec cannot hold, a malformed key or ttl
    * @throws {FirkinError} TOO_LARGE, FULL, DURABILITY, CLOSED, UNAVAILABLE
    */
-  async set(key: Key, value: Value, options: SetOptions = {}): Promise<WriteResult<Value>> {
-    const content = CONTENT[this.codec];
-    const life = lifeOf(options);
-    checkRevision(options.ifRevision);
-    return decodeResult(
-      await this.engine.set(this.name, encodeKey(key), encodeValue(value, content), {
-        content,
-        ...life,
-        ...(options.ifRevision === undefined ? {} : { ifRevision: options.ifRevision }),
-      }),
-    );
+  set(key: Key, value: Value, options?: SetOptions): Promise<WriteResult<Value>> {
+    // No async function: a promise of its own would cost as much as encoding the record does.
+    try {
+      const engineOptions = options === undefined ? this.#plain : this.#engineOptions(options);
+      // The value first: encoding it may run what calls us again, and the key's bytes are lent.
+      const bytes = encodeValue(value, engineOptions.content);
+      const written = this.engine.set(this.name, this.#keys.encode(key), bytes, engineOptions);
+      // Without a condition nothing stands in its way.
+      if (engineOptions.ifRevision === undefined) return written as Promise<WriteResult<Value>>;
+      return written.then((result) => decodeResult<Value>(result));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #engineOptions(options: SetOptions): EngineSetOptions {
+    const { ifRevision } = options;
+    checkRevision(ifRevision);
+    return { ...this.#plain, ...lifeOf(options), ...(ifRevision === undefined ? {} : { ifRevision }) };
   }
 
   /** Deletes a key. One that does not exist is `{ ok: false, current: undefined }`. */

@@ -12,6 +12,7 @@ import {
   encodeText,
   fromHex,
   hashKey,
+  KeyBuffer,
   prefixEnd,
   startsWith,
   toHex,
@@ -55,6 +56,26 @@ describe("keys", () => {
     expect(encodeKey("a")).toEqual(Uint8Array.of(0x61));
     for (const wrong of [1, null, undefined, {}, [1], new Uint16Array(1)]) {
       expect(() => encodeKey(wrong as string)).toThrow(TypeError);
+    }
+  });
+
+  test("KeyBuffer.encode() is encodeKey(), and short keys lie in memory that the next call overwrites", () => {
+    const keys = new KeyBuffer();
+    const letters = ["a", "\u007f", "\u0080", "é", "😀"];
+    for (let length = 0; length < 100; length++) {
+      for (const letter of letters) {
+        for (const key of [letter.repeat(length), "x".repeat(length) + letter]) {
+          expect(keys.encode(key)).toEqual(encodeKey(key));
+        }
+      }
+    }
+    const lent = keys.encode("abc");
+    expect(keys.encode("xyz")).toBe(lent);
+    expect(lent).toEqual(encodeKey("xyz"));
+    const own = Uint8Array.of(1);
+    expect(keys.encode(own)).toBe(own);
+    for (const wrong of [1, undefined, "a\ud800", "\ud800".repeat(60)]) {
+      expect(() => keys.encode(wrong as string)).toThrow(TypeError);
     }
   });
 

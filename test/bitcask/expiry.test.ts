@@ -229,21 +229,55 @@ describe("Expiry of keys", () => {
     expect((await cask.told(subscription)).slice(0, 3)).toEqual(["set a=1", "expire a", "set a=3"]);
   });
 
-  test("a write that finds a waiting key due tells the expiry in between", async () => {
+  test("a write that finds a waiting key due tells the expiry in between, with and without a condition", async () => {
+    for (const options of [{ ifRevision: 0 }, {}]) {
+      const cask = await Cask.open();
+      await cask.set("seed", "1");
+      const subscription = cask.engine.subscribe({});
+      const held = gate();
+      cask.disk.before = (call) => call.action === "sync" ? held.wait : undefined;
+      const writes = [cask.set("seed", "2")];
+      await cask.settle();
+      writes.push(cask.set("a", "1", { deadline: { ttl: 10 } }));
+      cask.clock.advance(10);
+      writes.push(cask.set("a", "2", options));
+      held.open();
+      expect((await Promise.all(writes)).map(({ ok }) => ok)).toEqual([true, true, true]);
+      await cask.advance(1_000);
+      expect(await cask.told(subscription)).toEqual(["set seed=2", "set a=1", "expire a", "set a=2"]);
+    }
+  });
+
+  test("a set that finds its key due, whose expiry the disk has refused, tells the expiry first", async () => {
     const cask = await Cask.open();
-    await cask.set("seed", "1");
     const subscription = cask.engine.subscribe({});
-    const held = gate();
-    cask.disk.before = (call) => call.action === "sync" ? held.wait : undefined;
-    const writes = [cask.set("seed", "2")];
-    await cask.settle();
-    writes.push(cask.set("a", "1", { deadline: { ttl: 10 } }));
+    await cask.set("a", "1", { deadline: { ttl: 10 } });
+    cask.disk.before = ({ action }) => {
+      if (action === "write") throw new FirkinError("IO", "The test says so");
+    };
+    await cask.advance(10);
+    cask.disk.before = () => {};
+    expect(cask.get("a")).toBeUndefined();
+    await cask.set("other", "1");
+    await cask.advance(500);
+    await cask.set("a", "2");
+    await cask.advance(10_000);
+    expect(await cask.told(subscription)).toEqual(["set a=1", "set other=1", "expire a", "set a=2"]);
+  });
+
+  test("the time of an expiry is at its deadline or later, whatever else its tick has written", async () => {
+    const cask = await Cask.open();
+    const subscription = cask.engine.subscribe({});
+    await cask.set("a", "1", { deadline: { ttl: 10 } });
+    const deadline = cask.clock.wall() + 10;
+    const other = cask.set("other", "1");
     cask.clock.advance(10);
-    writes.push(cask.set("a", "2", { ifRevision: 0 }));
-    held.open();
-    expect((await Promise.all(writes)).map(({ ok }) => ok)).toEqual([true, true, true]);
-    await cask.advance(1_000);
-    expect(await cask.told(subscription)).toEqual(["set seed=2", "set a=1", "expire a", "set a=2"]);
+    await Promise.all([other, cask.set("b", "1")]);
+    const events = await cask.heard(subscription);
+    const expiry = events.find((event) => event.type === "expire");
+    expect(expiry !== undefined && "at" in expiry && expiry.at >= deadline).toBe(true);
+    const times = events.flatMap((event) => "at" in event ? [event.at] : []);
+    expect(times).toEqual(times.toSorted((one, two) => one - two));
   });
 
   test("expired stays expired after a restart with an earlier clock", async () => {

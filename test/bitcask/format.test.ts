@@ -108,6 +108,7 @@ function checkHintFile(disk: Disk, id: number, store: Uint8Array): void {
   const u48 = (at: number): number => u48In(view, at);
   const newest = new Map<string, number>();
   const sizes = new Map<number, number>();
+  const lengths = new Map<number, number>();
   const figures = { dead: 0, marks: 0, tombstones: 0, tombstoneTime: 0, first: 0, last: 0, time: 0 };
   let seal = 0;
   for (let at = 32; at < segment.length;) {
@@ -125,6 +126,7 @@ function checkHintFile(disk: Disk, id: number, store: Uint8Array): void {
       const key = `${log.getUint16(at + 24, true)}:${segment.subarray(keyStart, keyEnd).join()}`;
       figures.dead += sizes.get(newest.get(key) ?? 0) ?? 0;
       newest.set(key, at);
+      lengths.set(at, length);
       if (kind === 1) sizes.set(at, length);
       else figures.tombstones += length;
       if (kind !== 1) figures.tombstoneTime = u48In(log, at + 18);
@@ -132,7 +134,7 @@ function checkHintFile(disk: Disk, id: number, store: Uint8Array): void {
     at += length;
   }
   expect(new TextDecoder().decode(bytes.subarray(0, 6))).toBe("fihint");
-  expect(view.getUint16(6, true)).toBe(1);
+  expect(view.getUint16(6, true)).toBe(2);
   expect(bytes.slice(8, 28)).toEqual(segment.slice(8, 28));
   expect(u48(28)).toBe(segment.length);
   expect(view.getUint32(34, true)).toBe(log.getUint32(seal, true));
@@ -150,30 +152,33 @@ function checkHintFile(disk: Disk, id: number, store: Uint8Array): void {
     const start = view.getUint32(item, true);
     const stop = number + 1 < blocks ? view.getUint32(items[number + 1]!, true) : end;
     expect(view.getUint32(start, true)).toBe(crc(bind ^ Math.imul(start, 0x9e3779b1), bytes.subarray(start + 4, stop)));
-    const sortKey = (bucket: number, from: number, to: number): string => {
-      const hex = Array.from(bytes.subarray(from, to), (byte) => byte.toString(16).padStart(2, "0"));
-      return String(bucket).padStart(5, "0") + hex.join("");
+    const sortKey = (from: number, to: number): string => {
+      return Array.from(bytes.subarray(from, to), (byte) => byte.toString(16).padStart(2, "0")).join("");
     };
-    const separator = sortKey(view.getUint16(item + 4, true), item + 8, item + 8 + view.getUint16(item + 6, true));
-    expect(separator > before).toBe(true);
+    expect(start % 4).toBe(0);
+    const separator = sortKey(item + 8, item + 8 + view.getUint32(item + 4, true));
+    expect(number === 0 ? separator === "" : separator > before).toBe(true);
     for (let at = start + 4; at < stop;) {
-      const deadline = bytes[at + 9] === 4;
-      const bucket = view.getUint16(at + 10, true);
-      const keyStart = at + (deadline ? 20 : 14);
-      const key = bytes.subarray(keyStart, keyStart + view.getUint16(at + 12, true));
+      const deadline = bytes[at + 13] === 4;
+      const bucketStart = at + (deadline ? 22 : 16);
+      const bucket = view.getUint16(bucketStart, false);
+      const key = bytes.subarray(bucketStart + 2, bucketStart + 2 + view.getUint16(at + 14, true));
+      const end = bucketStart + 2 + key.length;
       const offset = view.getUint32(at + 4, true);
       expect(view.getUint32(at, true)).toBe(hashOf(store, bucket, key));
       expect(newest.get(`${bucket}:${key.join()}`)).toBe(offset);
-      expect(bytes[at + 8]).toBe(segment[offset + 4]);
-      expect(bytes[at + 9]! & ~4).toBe(0);
+      expect(view.getUint32(at + 8, true)).toBe(lengths.get(offset)!);
+      expect(bytes[at + 12]).toBe(segment[offset + 4]);
+      expect(bytes[at + 13]! & ~4).toBe(0);
       expect(deadline).toBe((segment[offset + 5]! & 4) !== 0);
-      if (deadline) expect(u48(at + 14)).toBe(u48In(log, offset + 26));
-      const place = sortKey(bucket, keyStart, keyStart + key.length);
+      if (deadline) expect(u48(at + 16)).toBe(u48In(log, offset + 26));
+      const place = sortKey(bucketStart, end);
       expect(place > before).toBe(true);
       if (at === start + 4) expect(place.startsWith(separator)).toBe(true);
       before = place;
       found.push(place);
-      at = keyStart + key.length;
+      at = end + ((4 - (end % 4)) % 4);
+      expect(bytes.subarray(end, at).every((byte) => byte === 0)).toBe(true);
     }
   }
   expect(found.length).toBe(newest.size);

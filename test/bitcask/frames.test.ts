@@ -11,8 +11,7 @@ import type { Entry } from "../../lib/engine/engine.ts";
 import { Cask, randomOf } from "../suites/embedded.ts";
 import { bytesOf, textOf } from "../suites/engine_subject.ts";
 
-const SLAB_BYTES = 32 * 1024 * 1024;
-const SLAB_FRAMES = SLAB_BYTES / FRAME_BYTES;
+const SEGMENT_BYTES = 32 * 1024 * 1024;
 
 function tableOf(blocks: number): FrameTable {
   return { frames: new Int32Array(blocks) };
@@ -100,23 +99,47 @@ describe("FrameCache", () => {
   });
 
   test("takes over the memory of a segment when there is room for all of it, and uses it again", () => {
-    const cache = new FrameCache(SLAB_BYTES + 2 * FRAME_BYTES);
+    const cache = new FrameCache(SEGMENT_BYTES + 70 * FRAME_BYTES);
+    const before = tableOf(70);
+    takeIn(cache, before, 0);
     const written = tableOf(3);
-    const memory = new Uint8Array(SLAB_BYTES);
-    expect(cache.adopt(written, memory.subarray(0, SLAB_BYTES - 1), 10)).toBe(false);
+    const memory = new Uint8Array(SEGMENT_BYTES);
+    expect(cache.adopt(written, memory.subarray(0, SEGMENT_BYTES - 1), 10)).toBe(false);
+    expect(cache.adopt(written, memory.subarray(0, 1024 * 1024), 10)).toBe(false);
     expect(cache.adopt(written, memory, 2 * FRAME_BYTES + 1)).toBe(true);
     expect(held(written)).toEqual([0, 1, 2]);
-    expect(written.frames.every((frame) => cache.isWritten(frame - 1) && cache.isChecked(frame - 1, 4_000))).toBe(true);
-    // No second slab of that size fits, but the rest of the budget does.
-    expect(cache.adopt(tableOf(3), new Uint8Array(SLAB_BYTES), FRAME_BYTES)).toBe(false);
-    const other = tableOf(SLAB_FRAMES);
-    takeIn(cache, other, ...Array(SLAB_FRAMES - 1).keys());
-    expect(held(written)).toEqual([0, 1, 2]);
-    takeIn(cache, other, SLAB_FRAMES - 1);
+    expect([...written.frames].every((frame) => cache.isWritten(frame - 1) && cache.isChecked(frame - 1, 4_000))).toBe(
+      true,
+    );
+    // No second one fits, but the rest of the budget is used.
+    expect(cache.adopt(tableOf(3), new Uint8Array(SEGMENT_BYTES), FRAME_BYTES)).toBe(false);
+    const frames = SEGMENT_BYTES / FRAME_BYTES + 70 - 3 - 1;
+    const other = tableOf(frames + 1);
+    takeIn(cache, other, ...Array(frames).keys());
+    expect([held(before), held(written), held(other).length]).toEqual([[0], [0, 1, 2], frames]);
+    takeIn(cache, other, frames);
+    expect([held(before), held(written)]).toEqual([[], [0, 1, 2]]);
+    takeIn(cache, before, 1);
     expect(held(written)).toEqual([1, 2]);
-    const frame = other.frames[SLAB_FRAMES - 1]! - 1;
-    expect(cache.isWritten(frame)).toBe(false);
-    expect(cache.slabOf(frame)[cache.startOf(frame)]).toBe((SLAB_FRAMES - 1) & 0xff);
+    const frame = before.frames[1]! - 1;
+    expect([cache.isWritten(frame), cache.slabOf(frame)[cache.startOf(frame)]]).toEqual([false, 1]);
+    for (const block of held(other)) {
+      const at = other.frames[block]! - 1;
+      expect(cache.slabOf(at)[cache.startOf(at) + FRAME_BYTES - 1]).toBe(block & 0xff);
+    }
+  });
+
+  test("begins small, and keeps what it holds when it grows", () => {
+    const cache = new FrameCache(64 * 1024 * 1024);
+    const table = tableOf(3_000);
+    takeIn(cache, table, 0);
+    expect(cache.slabs.map((slab) => slab.length)).toEqual([64 * FRAME_BYTES]);
+    takeIn(cache, table, ...Array.from({ length: 2_999 }, (_, index) => index + 1));
+    expect(cache.slabs.length).toBe(3);
+    for (let block = 0; block < 3_000; block++) {
+      const frame = table.frames[block]! - 1;
+      expect(cache.slabOf(frame)[cache.startOf(frame) + 7]).toBe(block & 0xff);
+    }
   });
 
   test("remembers what has been checked until the frame is filled anew", () => {

@@ -11,6 +11,7 @@ import { systemClock } from "../../lib/base/clock.ts";
 import { MemoryFileSystem } from "../../lib/fs/memory.ts";
 import { open } from "../../lib/store/open.ts";
 import type { Store } from "../../lib/store/store.ts";
+import { verify } from "../../lib/store/upkeep.ts";
 import type { Golden } from "../golden/make.ts";
 
 const GOLDEN = new URL("../golden/", import.meta.url);
@@ -37,6 +38,14 @@ async function held(store: Store): Promise<string[]> {
 describe("a store of an older firkin", () => {
   test("there is one for the first format", () => {
     expect(NAMES).toContain("format-1");
+  });
+
+  test("today's hints are read as they are, older ones are made anew", async () => {
+    const badHints = async (name: string): Promise<readonly string[]> => {
+      return (await verify({ path: name, fileSystem: copyOf(name) })).badHints;
+    };
+    expect(await badHints("format-1-hints-2")).toEqual([]);
+    expect((await badHints("format-1-hints")).length).toBe(9);
   });
 
   for (const name of NAMES) {

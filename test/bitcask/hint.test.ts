@@ -8,20 +8,23 @@ import { compareBytes, hashKey } from "../../lib/base/bytes.ts";
 import { BlockCache } from "../../lib/bitcask/cache.ts";
 import { FrameCache, ReadWindow } from "../../lib/bitcask/frames.ts";
 import {
-  checkHint,
   entryBucketAt,
   entryDeadlineAt,
+  entryEndAt,
   entryHashAt,
   entryKeyAt,
   entryKindAt,
   entryOffsetAt,
-  Hint,
+  entryRecordBytesAt,
+} from "../../lib/bitcask/entry.ts";
+import {
+  type Hint,
   hintBinding,
-  type HintContents,
   HintCursor,
   type HintFigures,
   hintHas,
-  HintReader,
+  madeHint,
+  openHint,
 } from "../../lib/bitcask/hint.ts";
 import { makeHint } from "../../lib/bitcask/hint_builder.ts";
 import { EMPTY, KIND, type Kind, readU32, recordBytesAt } from "../../lib/bitcask/record.ts";
@@ -109,7 +112,7 @@ function sealed(
   return { bytes, items: sorted, figures };
 }
 
-function made(bytes: Uint8Array): HintContents {
+function made(bytes: Uint8Array): Uint8Array {
   const steps = makeHint(bytes, hash);
   for (;;) {
     const step = steps.next();
@@ -121,34 +124,44 @@ function bindingOf(bytes: Uint8Array): Uint8Array {
   return hintBinding(bytes.subarray(0, 32), bytes.length, readU32(bytes, bytes.length - SEAL_BYTES));
 }
 
-/** The hint as a listing has it. */
-function opened(contents: HintContents, cacheBytes = 0): { hint: Hint; fileSystem: MemoryFileSystem } {
-  const fileSystem = new MemoryFileSystem();
-  const file = fileSystem.open("hint", "create");
-  file.write(contents.bytes, 0);
-  return { hint: new Hint(file, new BlockCache(cacheBytes), contents), fileSystem };
+/** The hint in a file, with a cache or none. */
+function opened(bytes: Uint8Array, cacheBytes = 0): Hint {
+  const file = new MemoryFileSystem().open("hint", "create");
+  file.write(bytes, 0);
+  return madeHint(bytes, file, new BlockCache(cacheBytes));
+}
+
+/** What an open makes of these bytes: undefined when they are refused, false when a block is found bad later. */
+function checked(bytes: Uint8Array, binding: Uint8Array): boolean | undefined {
+  const file = new MemoryFileSystem().open("hint", "create");
+  file.write(bytes, 0);
+  return openHint(file, binding, new BlockCache(0))?.isSound();
 }
 
 describe("makeHint()", () => {
   test("holds the newest record of each key, in order, and reads back whole", () => {
     for (const count of [0, 1, 2, 100, 4_095, 4_096, 4_097, 20_000]) {
       const { bytes, items, figures } = sealed(count, randomOf(count + 1), 1 + (count % 7));
-      const contents = checkHint(made(bytes).bytes, bindingOf(bytes))!;
-      expect(contents.count).toBe(items.length);
-      expect(contents.figures).toEqual(figures);
-      const reader = new HintReader(contents);
+      const file = new MemoryFileSystem().open("hint", "create");
+      file.write(made(bytes), 0);
+      const hint = openHint(file, bindingOf(bytes), new BlockCache(0))!;
+      expect(hint.entries).toBe(items.length);
+      expect(hint.figures).toEqual(figures);
       const found: Item[] = [];
-      while (reader.next()) {
-        const { at } = reader;
-        const item = {
-          bucket: entryBucketAt(contents.bytes, at),
-          key: entryKeyAt(contents.bytes, at),
-          kind: entryKindAt(contents.bytes, at),
-          offset: entryOffsetAt(contents.bytes, at),
-          deadline: entryDeadlineAt(contents.bytes, at),
-        };
-        expect(entryHashAt(contents.bytes, at)).toBe(hash(item.bucket, item.key, 0, item.key.length));
-        found.push(item);
+      for (let number = 0; number < hint.blocks; number++) {
+        const block = hint.block(number);
+        for (let at = 4; at < block.length; at = entryEndAt(block, at)) {
+          const item = {
+            bucket: entryBucketAt(block, at),
+            key: entryKeyAt(block, at),
+            kind: entryKindAt(block, at),
+            offset: entryOffsetAt(block, at),
+            deadline: entryDeadlineAt(block, at),
+          };
+          expect(entryHashAt(block, at)).toBe(hash(item.bucket, item.key, 0, item.key.length));
+          expect(entryRecordBytesAt(block, at)).toBe(recordBytesAt(bytes, item.offset));
+          found.push(item);
+        }
       }
       expect(found).toEqual(items);
     }
@@ -157,11 +170,10 @@ describe("makeHint()", () => {
   test("is found in from either side, at every key and between", () => {
     for (const [count, keyBytesMax] of [[0, 1], [1, 1], [40, 3], [9_000, 5], [3_000, 300]] as const) {
       const { bytes, items } = sealed(count, randomOf(count), keyBytesMax);
-      const contents = made(bytes);
-      const { hint } = opened(contents, count % 2 === 0 ? 0 : 100_000);
-      if (count > 2_000) expect(hint.count).toBeGreaterThan(10);
+      const hint = opened(made(bytes), count % 2 === 0 ? 0 : 100_000);
+      if (count > 2_000) expect(hint.blocks).toBeGreaterThan(10);
       // Of long keys the index holds a few bytes each.
-      expect(hint.bytes).toBeLessThan(64 + hint.count * 40);
+      expect(hint.orderBytes).toBeLessThan(64 + hint.blocks * 40);
       const random = randomOf(3);
       const cursor = new HintCursor(hint);
       for (let step = 0; step < 400; step++) {
@@ -189,29 +201,32 @@ describe("makeHint()", () => {
   });
 });
 
-describe("checkHint()", () => {
-  const { bytes } = sealed(60, randomOf(5), 40);
-  const { bytes: whole } = made(bytes);
+describe("openHint()", () => {
+  const { bytes } = sealed(150, randomOf(5), 40);
+  const whole = made(bytes);
   const binding = bindingOf(bytes);
 
-  test("refuses any flipped bit, any cut and anything behind", () => {
-    expect(checkHint(whole, binding)).toBeDefined();
+  test("refuses any flipped bit, any cut and anything behind; in a block, when that is read", () => {
+    expect(checked(whole, binding)).toBe(true);
+    const hint = opened(whole);
+    expect(hint.blocks).toBeGreaterThan(1);
     for (let bit = 0; bit < whole.length * 8; bit++) {
       const other = whole.slice();
       other[bit >> 3]! ^= 1 << (bit & 7);
-      expect(checkHint(other, binding)).toBeUndefined();
+      const inBlock = bit >> 3 >= hint.start(0) && bit >> 3 < hint.start(hint.blocks);
+      expect(checked(other, binding)).toBe(inBlock ? false : undefined);
     }
     for (let length = 0; length < whole.length; length++) {
-      expect(checkHint(whole.slice(0, length), binding)).toBeUndefined();
+      expect(checked(whole.slice(0, length), binding)).toBeUndefined();
     }
-    expect(checkHint(Uint8Array.of(...whole, 0), binding)).toBeUndefined();
+    expect(checked(Uint8Array.of(...whole, 0), binding)).toBeUndefined();
   });
 
   test("refuses the hint of another store, segment, length or seal", () => {
-    for (let index = 8; index < binding.length; index++) {
+    for (let index = 0; index < binding.length; index++) {
       const other = binding.slice();
       other[index]! ^= 1;
-      expect(checkHint(whole, other)).toBeUndefined();
+      expect(checked(whole, other)).toBeUndefined();
     }
   });
 });

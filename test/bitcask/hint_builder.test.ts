@@ -4,7 +4,9 @@
  * @module
  */
 import { describe, expect, test } from "bun:test";
+import { ManualClock } from "../../lib/base/clock.ts";
 import { FirkinError } from "../../lib/base/errors.ts";
+import type { OpenEvent } from "../../lib/bitcask/log.ts";
 import { SEAL_BYTES } from "../../lib/bitcask/segment.ts";
 import type { ListQuery } from "../../lib/engine/engine.ts";
 import type { File } from "../../lib/fs/fs.ts";
@@ -17,6 +19,17 @@ const FILL = "f".repeat(300);
 
 function hints(disk: Disk): string[] {
   return disk.list().filter((name) => name.includes(".hint")).sort();
+}
+
+/** How many timers without a delay are set from here on: each gives others their turn. */
+function countTurns(clock: ManualClock): () => number {
+  const after = clock.after.bind(clock);
+  let turns = 0;
+  clock.after = (delayMs, callback) => {
+    if (delayMs === 0) turns++;
+    return after(delayMs, callback);
+  };
+  return () => turns;
 }
 
 /** Everything that a store can be asked. */
@@ -163,6 +176,72 @@ describe("An open by hints", () => {
     }
   });
 
+  test("with a bad hint, to read, is the same store, and changes nothing", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 400 });
+    for (let index = 0; index < 12; index++) await cask.set(`k${index % 5}`, "v".repeat(index * 5));
+    await cask.close();
+    const all = await (await cask.open()).all();
+    await cask.close();
+    const [first, second] = hints(cask.disk);
+    const bytes = cask.disk.bytes(first!);
+    bytes[110]! ^= 1;
+    cask.disk.put(first!, bytes);
+    cask.disk.remove(second!);
+    const before = hints(cask.disk);
+    await cask.open({ readOnly: true });
+    expect(await cask.all()).toBe(all);
+    for (let index = 0; index < 5; index++) expect(all).toContain(`k${index}=${cask.get(`k${index}`)}`);
+    await cask.close();
+    expect(hints(cask.disk)).toEqual(before);
+    expect(cask.disk.bytes(first!)).toEqual(bytes);
+  });
+
+  test("tells how far it is, when it takes long, and lets others have their turn", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 64 * 1024, sync: "os" });
+    for (let index = 0; index < 30_000; index++) void cask.set(`k${index}`, "v".repeat(10));
+    await cask.set("last", "1");
+    await cask.close();
+    const clock = new ManualClock(cask.clock.wall());
+    // Each look at the clock takes time.
+    let ms = 0;
+    clock.monotonic = () => ms += 50;
+    cask.clock = clock;
+    const turns = countTurns(clock);
+    await cask.open();
+    // A look after some 500 entries each.
+    expect(turns()).toBeGreaterThan(30);
+    const told = cask.events.filter((event) => event.type === "open");
+    expect(told.length).toBeLessThanOrEqual(ms / 1_000 + 1);
+    const { milliseconds, ...last } = told.at(-1)!;
+    const totalSegments = cask.disk.segments().length;
+    expect(last).toEqual({
+      type: "open",
+      phase: "done",
+      segments: totalSegments,
+      totalSegments,
+      records: 30_001,
+      totalRecords: 30_001,
+    });
+    const phases = ["segments", "hints", "log", "done"];
+    let before: OpenEvent = { ...told[0]!, phase: "segments", segments: 0, records: 0, milliseconds: 0 };
+    for (const event of told) {
+      expect(phases.indexOf(event.phase)).toBeGreaterThanOrEqual(phases.indexOf(before.phase));
+      expect(event.segments).toBeGreaterThanOrEqual(before.segments);
+      expect(event.records).toBeGreaterThanOrEqual(before.records);
+      expect(event.records).toBeLessThanOrEqual(event.totalRecords);
+      expect(event.milliseconds).toBeGreaterThan(before.milliseconds);
+      before = event;
+    }
+    expect(milliseconds).toBeGreaterThan(1_000);
+  });
+
+  test("tells nothing when it is short", async () => {
+    const cask = await Cask.open();
+    await cask.set("a", "1");
+    await cask.reopen();
+    expect(cask.events).toEqual([]);
+  });
+
   test("does not trust a hint that is older than its segment", async () => {
     const cask = await Cask.open({ segmentBytesMax: 4_096 });
     await cask.set("a", "old");
@@ -305,8 +384,8 @@ describe("Hints of a store that is open", () => {
       cask.clock.advance(0);
       for (let turn = 0; turn < 20; turn++) await Promise.resolve();
     }
-    // 10 chunks to sort, 20 slices to merge.
-    expect(turns).toBeGreaterThanOrEqual(25);
+    // 10 steps to walk, 5 to count, 5 to split, 10 parts to sort and 10 to write.
+    expect(turns).toBeGreaterThanOrEqual(35);
     await cask.finish(compaction);
     await cask.close();
   });
@@ -391,6 +470,31 @@ describe("Hints of a store that is open", () => {
 });
 
 describe("Listings", () => {
+  test("of a store that was only written to sort in turns, and later ones find that in order", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 16 * 1024 * 1024, sync: "os" });
+    const write = async (from: number): Promise<void> => {
+      for (let index = from; index < from + 40_000; index++) void cask.set(`k${index % 50_000}`, "v");
+      await cask.engine.sync();
+    };
+    await write(0);
+    // Nothing is sorted while nobody asks.
+    expect((await cask.engine.stats())["memory.orderBytes"]).toBe(0);
+    const turns = countTurns(cask.clock);
+    const first = cask.finish(cask.engine.list("b", { limit: 3, start: bytesOf("k39") }));
+    // What is written meanwhile is there too.
+    void cask.set("k3900000", "v");
+    expect((await first).entries.map(({ key }) => textOf(key))).toEqual(["k39", "k390", "k3900"]);
+    expect(turns()).toBeGreaterThan(1);
+    await write(40_000);
+    // No turn of the clock is needed now: at most a chunk is left to sort.
+    const { entries } = await cask.engine.list("b", { limit: 3, start: bytesOf("k4999") });
+    expect(entries.map(({ key }) => textOf(key))).toEqual(["k4999", "k49990", "k49991"]);
+    expect((await cask.engine.list("b", { limit: 1, reverse: true })).entries.map(({ key }) => textOf(key))).toEqual([
+      "k9999",
+    ]);
+    await cask.close();
+  });
+
   test("are a sorted Map, page by page, while writes, hints and compactions go on", async () => {
     for (let seed = 1; seed <= 25; seed++) {
       const random = randomOf(seed);

@@ -53,6 +53,35 @@ function numberOf(bytes: Uint8Array): number {
 const good = (key: number): number => hashKey(7, 1, bytesOf(key));
 
 describe("Keydir", () => {
+  test("addDistinct() adds what set() would, and compares nothing", () => {
+    for (const hash of [good, () => 0x12ffffff, (key: number) => [0, 0xffffffff, 0x00fffffe][key % 3]!]) {
+      for (const before of [0, 1, 50]) {
+        const index = new Index(hash);
+        for (let key = 0; key < before; key++) index.set(key, key);
+        const tables = new Map<number, number[]>();
+        for (let key = before; key < 400; key++) {
+          const address = (key % 5) * ADDRESS_UNIT + 0xffff0000 + key;
+          index.keys.set(address, key);
+          const table = hash(key) >>> 24;
+          tables.set(table, [...tables.get(table) ?? [], hash(key), key % 5, 0xffff0000 + key]);
+        }
+        const { looks } = index;
+        index.keydir.addDistinct(new Uint32Array(0));
+        for (const words of tables.values()) index.keydir.addDistinct(Uint32Array.from(words));
+        expect(index.looks).toBe(looks);
+        expect(index.keydir.count).toBe(400);
+        for (let key = 0; key < 400; key++) {
+          same(index.get(key), key < before ? key : (key % 5) * ADDRESS_UNIT + 0xffff0000 + key);
+        }
+        for (let key = 400; key < 500; key++) same(index.get(key), -1);
+        // Nothing is shared with another keydir, nor too full to be looked through.
+        expect(new Index(hash).get(1)).toBe(-1);
+        for (let key = 0; key < 400; key++) same(index.delete(key) !== -1, true);
+        expect(index.keydir.count).toBe(0);
+      }
+    }
+  });
+
   const hashes: [string, (key: number) => number, number][] = [
     ["a good hash", good, 2_000],
     ["a constant hash", () => 0x12ffffff, 120],

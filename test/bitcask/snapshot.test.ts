@@ -12,8 +12,9 @@ import { Compaction } from "../../lib/bitcask/compaction.ts";
 import { GroupCommit } from "../../lib/bitcask/group.ts";
 import { ADDRESS_UNIT } from "../../lib/bitcask/keydir.ts";
 import { LiveRecords } from "../../lib/bitcask/live.ts";
+import type { Log } from "../../lib/bitcask/log.ts";
 import { openLog } from "../../lib/bitcask/open.ts";
-import { FLAG, KIND, type Kind } from "../../lib/bitcask/record.ts";
+import { bucketAt, FLAG, keyAt, KIND, type Kind } from "../../lib/bitcask/record.ts";
 import { restoreLog } from "../../lib/bitcask/restore.ts";
 import type { Segment } from "../../lib/bitcask/segment.ts";
 import { Snapshots } from "../../lib/bitcask/snapshot.ts";
@@ -232,11 +233,14 @@ describe("EmbeddedEngine.snapshot()", () => {
   });
 });
 
+const hashOf = (bucket: number, key: Uint8Array): number => hashKey(1, bucket, key);
+
 /** The parts of an engine that a snapshot needs, with a way to write any kind of record. */
 class Bare {
   readonly disk = new Disk();
   readonly target = new Disk();
   readonly clock = new ManualClock();
+  #log!: Log;
   group!: GroupCommit<number>;
   live!: LiveRecords;
   snapshots!: Snapshots;
@@ -254,12 +258,12 @@ class Bare {
         reserveBytes: 0,
         report: () => {},
         attach: (made) => {
-          const hash = (bucket: number, key: Uint8Array): number => hashKey(1, bucket, key);
-          bare.live = new LiveRecords(made, clock, { noteDead: () => {}, schedule: () => {} }, hash);
+          bare.live = new LiveRecords(made, clock, { noteDead: () => {}, schedule: () => {} }, hashOf);
           return bare.live;
         },
       }),
     );
+    bare.#log = log;
     const segmentOf = (address: number): Segment => log.segmentOf(address);
     const now = (): number => clock.wall();
     bare.group = new GroupCommit<number>(
@@ -271,7 +275,9 @@ class Bare {
           for (const address of addresses) {
             const segment = segmentOf(address);
             const offset = address % ADDRESS_UNIT;
-            bare.snapshots.noteDead(bare.live.apply(segment, offset), segment, offset);
+            const at = segment.seek(offset);
+            const hash = hashOf(bucketAt(segment.window, at), keyAt(segment.window, at));
+            bare.snapshots.noteDead(bare.live.apply(segment, offset, hash), segment, offset);
           }
         },
         failed: () => {},
@@ -303,7 +309,17 @@ class Bare {
 
   write(kind: Kind, key: string, flags = 0): void {
     const value = kind === KIND.set ? bytesOf(`${key}:${"v".repeat(60)}`) : new Uint8Array(0);
-    this.group.enqueue(this.group.append({ kind, bucket: 1, key: bytesOf(key), value, content: CONTENT.text, flags }));
+    const offset = this.group.append({
+      kind,
+      bucket: 1,
+      revision: 0,
+      at: 0,
+      key: bytesOf(key),
+      value,
+      content: CONTENT.text,
+      flags,
+    });
+    this.group.enqueue(this.#log.active!.slot * ADDRESS_UNIT + offset);
   }
 
   snapshot(): Promise<SnapshotResult> {

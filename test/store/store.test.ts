@@ -63,6 +63,17 @@ describe("Bucket", () => {
     await store.close();
   });
 
+  test("a key is not overwritten by a set that another set's value causes", async () => {
+    const store = await open(":memory:");
+    const texts = store.bucket<unknown>("texts", { codec: "json" });
+    const inner: Promise<unknown>[] = [];
+    const value = { toJSON: () => (inner.push(texts.set("inner", "2")), "1") };
+    await texts.set("outer", value);
+    await Promise.all(inner);
+    expect([await texts.get("outer"), await texts.get("inner")]).toEqual(["1", "2"]);
+    await store.close();
+  });
+
   test("a string key is its UTF-8", async () => {
     const store = await open(":memory:");
     const bucket = store.bucket("b");
