@@ -166,7 +166,9 @@ export function valueOf(members: Record<string, unknown>): { readonly content: C
   const { value, base64 } = members;
   const name = members["content"] ?? "json";
   const content = CONTENT_NAMES.findIndex((known) => known === name);
-  if (content === -1) throw new FirkinError("INVALID", `Cannot read a value: content is one of ${CONTENT_NAMES}`);
+  if (content === -1) {
+    throw new FirkinError("INVALID", `Cannot read a value: content is one of ${CONTENT_NAMES.join(", ")}`);
+  }
   if (value === undefined && base64 !== undefined) {
     return { content: content as Content, value: fromBase64(base64, "base64") };
   }

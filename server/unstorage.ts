@@ -98,20 +98,19 @@ async function setItem(commands: Commands, { request, principal, bucket, key }: 
   const bytes = new Uint8Array(await request.arrayBuffer());
   const ttl = headers.get("x-ttl");
   if (ttl !== null && !(Number(ttl) > 0)) throw new FirkinError("INVALID", "Cannot read x-ttl: expected seconds");
-  const { content } = contentOf(headers) === CONTENT.json ? jsonOrText(headers, bytes) : valueOfBody(headers, bytes);
+  // An empty body may come without a type.
+  const isLoose = !headers.has("content-type") || contentOf(headers) === CONTENT.json;
+  const content = isLoose ? jsonOrText(bytes) : valueOfBody(headers, bytes).content;
   const deadline = ttl === null ? {} : { deadline: { ttl: Number(ttl) * 1_000 } };
   await commands.set(principal, bucket, keyOfPath(key), bytes, { content, ...deadline });
   return ok();
 }
 
-function jsonOrText(headers: Headers, bytes: Uint8Array): { readonly content: Content } {
+function jsonOrText(bytes: Uint8Array): Content {
   try {
-    valueOfBody(headers, bytes);
-    return { content: CONTENT.json };
-  } catch (error) {
-    if (!(error instanceof FirkinError)) throw error;
-    valueOfBody(new Headers({ "content-type": "text/plain" }), bytes);
-    return { content: CONTENT.text };
+    return valueOfBody(new Headers({ "content-type": JSON_TYPE }), bytes).content;
+  } catch {
+    return valueOfBody(new Headers({ "content-type": MEDIA_TYPES[CONTENT.text]! }), bytes).content;
   }
 }
 
@@ -139,7 +138,7 @@ async function listKeys(commands: Commands, { principal, bucket, key }: Call): P
 
 async function clear(commands: Commands, { principal, bucket, key }: Call): Promise<Response> {
   for await (const page of pages(commands, principal, bucket, prefixOfPath(key))) {
-    await Promise.all(page.map((entry) => commands.delete(principal, bucket, entry.key)));
+    await Promise.all(page.map(async (entry) => await commands.delete(principal, bucket, entry.key)));
   }
   return ok();
 }

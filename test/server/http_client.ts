@@ -62,9 +62,9 @@ export class Description {
     const responses = this.#operation(method, target.split("?", 1)[0]!)?.responses;
     const known = responses?.[status] ?? responses?.["default"];
     // Nothing is described for a path or method that is not there.
-    if (known === undefined) return void expect([404, 405]).toContain(status);
+    if (known === undefined) return expect([404, 405]).toContain(status);
     const type = headers.get("content-type");
-    if (known.content === undefined || method === "HEAD") return void expect(text).toBe("");
+    if (known.content === undefined || method === "HEAD") return expect(text).toBe("");
     expect(Object.keys(known.content)).toContain(type!);
     const schema = known.content[type!]!.schema;
     if (!type!.endsWith("json") || Object.keys(schema).length === 0) return;
@@ -89,5 +89,88 @@ export class Description {
     const validate = this.#ajv.compile(JSON.parse(text));
     this.#validators.set(schema, validate);
     return validate;
+  }
+}
+
+/** An event of a stream, as a browser would take it apart. */
+export interface StreamedEvent {
+  readonly event: string;
+  /** Undefined when the event has none; "" when it takes the last one back. */
+  readonly id: string | undefined;
+  readonly data: Record<string, unknown>;
+}
+
+/** Reads an event stream. */
+export class EventReader {
+  /** Settles when the stream is over, by itself or because it was closed. */
+  readonly ended: Promise<void>;
+  readonly #abort: AbortController;
+  readonly #events: StreamedEvent[] = [];
+  #text = "";
+  #over = false;
+  #wake: () => void = () => {};
+
+  constructor(body: ReadableStream<Uint8Array>, abort: AbortController) {
+    this.#abort = abort;
+    this.ended = this.#read(body).catch(() => {}).finally(() => {
+      this.#over = true;
+      this.#wake();
+    });
+  }
+
+  /** Opens a stream; fails when the server refuses it. */
+  static async open(url: string, lastEventId?: string): Promise<EventReader> {
+    const abort = new AbortController();
+    const headers = { accept: "text/event-stream", ...(lastEventId !== undefined && { "last-event-id": lastEventId }) };
+    const response = await fetch(url, { headers, signal: abort.signal });
+    if (response.status !== 200) throw new Error(`${response.status} ${await response.text()}`);
+    expect(response.headers.get("content-type")).toBe("text/event-stream");
+    return new EventReader(response.body as ReadableStream<Uint8Array>, abort);
+  }
+
+  async next(): Promise<StreamedEvent> {
+    while (this.#events.length === 0) {
+      if (this.#over) throw new Error("The stream is over");
+      await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+    return this.#events.shift()!;
+  }
+
+  async take(count: number): Promise<StreamedEvent[]> {
+    const events: StreamedEvent[] = [];
+    while (events.length < count) events.push(await this.next());
+    return events;
+  }
+
+  close(): void {
+    this.#abort.abort();
+  }
+
+  async #read(body: ReadableStream<Uint8Array>): Promise<void> {
+    const decoder = new TextDecoder();
+    const reader = body.getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      this.#text += decoder.decode(value, { stream: true });
+      const blocks = this.#text.split("\n\n");
+      this.#text = blocks.pop()!;
+      for (const block of blocks) this.#take(block);
+      this.#wake();
+    }
+  }
+
+  #take(block: string): void {
+    const fields = new Map<string, string>();
+    for (const line of block.split("\n")) {
+      const match = /^(event|id|data|retry)?: ?(.*)$/.exec(line);
+      if (match === null) throw new Error(`A line that is no field: ${JSON.stringify(line)}`);
+      const [, name = "", text = ""] = match;
+      if (fields.has(name)) throw new Error(`Two fields in ${JSON.stringify(block)}`);
+      fields.set(name, text);
+    }
+    const data = fields.get("data");
+    if (data === undefined) return; // a comment, or how long to wait before the next try
+    this.#events.push({ event: fields.get("event")!, id: fields.get("id"), data: JSON.parse(data) });
   }
 }

@@ -268,7 +268,7 @@ describe("REST", () => {
       const statuses = await Promise.all(
         Array.from({ length: 16 }, async () => (await post("/v1/buckets/b/keys/otp/take")).status),
       );
-      expect(statuses.sort()).toEqual([200, ...Array.from({ length: 15 }, () => 404)]);
+      expect(statuses.sort((left, right) => left - right)).toEqual([200, ...Array.from({ length: 15 }, () => 404)]);
     });
 
     test("what a page of another site can send without asking ends nothing", async () => {
