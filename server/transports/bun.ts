@@ -8,7 +8,18 @@
  *
  * @module
  */
-import { handshakeOf, isPlainTarget, isStream, isUpgrade, relay, targetOf, textResponse } from "./http.ts";
+import { systemClock } from "../../lib/base/clock.ts";
+import {
+  fetchLimited,
+  handshakeOf,
+  isPlainTarget,
+  isStream,
+  isUpgrade,
+  malformed,
+  relay,
+  targetOf,
+  textResponse,
+} from "./http.ts";
 import {
   type Connection,
   type ConnectionHandlers,
@@ -18,6 +29,7 @@ import {
   type ListenOptions,
   type Transport,
   type TransportHandlers,
+  withinGrace,
 } from "./transport.ts";
 
 // --- types ---
@@ -77,12 +89,17 @@ export const bunTransport: Transport = { name: "bun", listen };
 async function listen(options: ListenOptions, handlers: TransportHandlers): Promise<Listener> {
   const runtime = (globalThis as unknown as { readonly Bun: BunRuntime }).Bun;
   const connections = new Set<BunConnection>();
-  const server = serve(runtime, options, handlers, connections);
+  const answering = new Set<Promise<unknown>>();
+  const server = serve(runtime, options, handlers, connections, answering);
   return {
     hostname: options.hostname,
     port: server.port,
     close: async () => {
       for (const connection of connections) connection.close(GOING_AWAY, "The server is shutting down");
+      void server.stop(false);
+      await withinGrace(answering);
+      // What has been answered is written in this turn.
+      await new Promise<void>((resolve) => systemClock.after(0, resolve));
       await server.stop(true);
     },
   };
@@ -93,6 +110,7 @@ function serve(
   options: ListenOptions,
   handlers: TransportHandlers,
   connections: Set<BunConnection>,
+  answering: Set<Promise<unknown>>,
 ): BunServer {
   try {
     return runtime.serve({
@@ -103,11 +121,10 @@ function serve(
       maxRequestBodySize: options.bodyBytesMax,
       fetch: (request, server) => {
         if (!URL.canParse(request.url) || !isPlainTarget(targetOf(request.url))) {
-          return textResponse(400, "The request is malformed");
+          return malformed();
         }
-        return isUpgrade(request.headers)
-          ? decide(request, server, handlers)
-          : reply(request, server, options, handlers);
+        if (isUpgrade(request.headers)) return decide(request, server, handlers);
+        return reply(request, server, options, handlers, answering);
       },
       websocket: {
         maxPayloadLength: options.messageBytesMax,
@@ -137,21 +154,34 @@ async function reply(
   server: BunServer,
   options: ListenOptions,
   handlers: TransportHandlers,
+  answering: Set<Promise<unknown>>,
 ): Promise<Response> {
-  const response = await handlers.fetch(request);
+  const track = (work: Promise<unknown>): void => {
+    answering.add(work);
+    const forget = (): void => void answering.delete(work);
+    work.then(forget, forget);
+  };
+  const answer = fetchLimited(request, options.bodyBytesMax, handlers);
+  track(answer);
+  const response = await answer;
   if (!isStream(response)) return response;
   server.timeout(request, Math.min(options.idleSeconds, STREAM_IDLE_SECONDS_MAX));
-  return stream(request, server, response);
+  return stream(request, server, response, track);
 }
 
 /** Hands a body to Bun and watches it: Bun sees a failure only when it asks for more. */
-function stream(request: Request, server: BunServer, response: Response): Response {
+function stream(
+  request: Request,
+  server: BunServer,
+  response: Response,
+  track: (work: Promise<unknown>) => void,
+): Response {
   let leave = (): void => {};
   const gone = new Promise<void>((resolve) => leave = resolve);
   let next = (): void => {};
   const body = new ReadableStream<Uint8Array>({
     start(controller) {
-      void relay(response.body!, {
+      const sent = relay(response.body!, {
         gone,
         write(chunk) {
           controller.enqueue(chunk);
@@ -162,6 +192,7 @@ function stream(request: Request, server: BunServer, response: Response): Respon
         // for a peer that does not read.
         cut: () => server.timeout(request, 1),
       });
+      track(sent);
     },
     pull: () => next(),
     cancel: leave,

@@ -53,8 +53,16 @@ export function targetOf(url: string): string {
 }
 
 /** A short answer for people. */
-export function textResponse(status: number, body: string): Response {
-  return new Response(body, { status, headers: { "content-type": "text/plain; charset=utf-8" } });
+export function textResponse(status: number, body: string, headers: Record<string, string> = {}): Response {
+  return new Response(body, { status, headers: { "content-type": "text/plain; charset=utf-8", ...headers } });
+}
+
+/** A request that was not understood, or not read to its end, leaves its connection in no state to go on. */
+const CLOSING = { connection: "close" };
+
+/** The answer to a request that cannot be understood. */
+export function malformed(): Response {
+  return textResponse(400, "The request is malformed", CLOSING);
 }
 
 /** All bytes of a body, or undefined when there are more than `bytesMax`; no more than that is ever held. */
@@ -89,9 +97,27 @@ export async function answer(
   body: Uint8Array<ArrayBuffer> | undefined,
   handlers: TransportHandlers,
 ): Promise<Response> {
-  if (body === undefined) return textResponse(413, "The body is too large");
+  if (body === undefined) return textResponse(413, "The body is too large", CLOSING);
   const request = requestOf(head, body);
-  return request === undefined ? textResponse(400, "The request is malformed") : await handlers.fetch(request);
+  return request === undefined ? malformed() : await handlers.fetch(request);
+}
+
+/** Hands over a request of a runtime that speaks web requests, its body read up to a limit. */
+export async function fetchLimited(
+  request: Request,
+  bytesMax: number,
+  handlers: TransportHandlers,
+): Promise<Response> {
+  if (request.body === null) return await handlers.fetch(request);
+  const { url, method, headers } = request;
+  let body: Uint8Array<ArrayBuffer> | undefined;
+  try {
+    body = await readBody(request.body, bytesMax);
+  } catch {
+    return textResponse(400, "The body is incomplete"); // the peer has left; nobody reads this
+  }
+  if (body === undefined) return textResponse(413, "The body is too large");
+  return await handlers.fetch(new Request(url, { method, headers, body }));
 }
 
 /** True for an answer that is sent as it comes. */

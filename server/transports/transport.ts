@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { systemClock } from "../../lib/base/clock.ts";
 import { FirkinError, messageOf } from "../../lib/base/errors.ts";
 
 /** How long a closing listener waits for the other ends before it cuts them off. */
@@ -91,9 +92,20 @@ export interface Listener {
   readonly port: number;
   /**
    * Stops accepting, closes what is open with 1001, resolves when all is closed. A peer that does not answer is cut
-   * off, after CLOSE_GRACE_MS at the latest, and so is an HTTP request that is being answered.
+   * off, after CLOSE_GRACE_MS at the latest, and so is an HTTP request that has not been answered by then.
    */
   close(): Promise<void>;
+}
+
+/** Resolves when all of `work` has settled, or after CLOSE_GRACE_MS. */
+export async function withinGrace(work: Iterable<Promise<unknown>>): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const grace = systemClock.after(CLOSE_GRACE_MS, resolve);
+    void Promise.allSettled(work).then(() => {
+      grace.cancel();
+      resolve();
+    });
+  });
 }
 
 /**

@@ -22,10 +22,10 @@ import {
   isBodiless,
   isStream,
   joinBytes,
+  malformed,
   type Outlet,
   relay,
   type RequestHead,
-  textResponse,
 } from "./http.ts";
 import {
   type Connection,
@@ -36,6 +36,7 @@ import {
   type ListenOptions,
   type Transport,
   type TransportHandlers,
+  withinGrace,
 } from "./transport.ts";
 
 // --- types ---
@@ -78,7 +79,12 @@ async function listen(library: Library, options: ListenOptions, handlers: Transp
   const connections = new Map<Socket, UwsConnection>();
   const app = library.App();
   serveSockets(app, options, handlers, connections);
-  app.any("/*", (response, request) => serveRequest(response, request, options, handlers));
+  const answering = new Set<Promise<void>>();
+  app.any("/*", (response, request) => {
+    const answered = serveRequest(response, request, options, handlers);
+    answering.add(answered);
+    void answered.then(() => answering.delete(answered));
+  });
   const listening = await new Promise<us_listen_socket | false>((resolve) => {
     (app as unknown as ExclusiveApp).listen(options.hostname, options.port, EXCLUSIVE_PORT, resolve);
   });
@@ -86,10 +92,11 @@ async function listen(library: Library, options: ListenOptions, handlers: Transp
   return {
     hostname: options.hostname,
     port: library.us_socket_local_port(listening),
-    close: () => {
+    close: async () => {
+      library.us_listen_socket_close(listening);
       for (const connection of connections.values()) connection.close(GOING_AWAY, "The server is shutting down");
+      await withinGrace(answering);
       app.close(); // what `end` has sent is with the system by now; all close handlers have run
-      return Promise.resolve();
     },
   };
 }
@@ -204,56 +211,53 @@ function headOf(request: HttpRequest): RequestHead | undefined {
   return { method: request.getCaseSensitiveMethod(), target, headers };
 }
 
-/** Reads the body up to its limit, then answers, unless the peer has left. */
-function serveRequest(
+/** Reads the body up to its limit, then answers, unless the peer has left. Resolves when either has happened. */
+async function serveRequest(
   response: HttpResponse,
   request: HttpRequest,
   options: ListenOptions,
   handlers: TransportHandlers,
-): void {
+): Promise<void> {
   const head = headOf(request);
-  const parts: Uint8Array[] = [];
-  let length = 0;
   let aborted = false;
-  let answered = false;
   let leave = (): void => {};
-  const gone = new Promise<void>((resolve) => leave = resolve);
-  const reply = async (body: Uint8Array<ArrayBuffer> | undefined): Promise<void> => {
-    answered = true;
-    try {
-      const result = head === undefined
-        ? textResponse(400, "The request is malformed")
-        : await answer(head, body, handlers);
-      if (isStream(result)) return aborted ? await result.body?.cancel() : await stream(response, result, gone);
-      const bytes = new Uint8Array(await result.arrayBuffer());
-      // A request that was not read to its end, or not understood, leaves the connection in no state to go on.
-      const closing = result.status === 400 || body === undefined;
-      if (!aborted) response.cork(() => write(response, head?.method ?? "GET", result, bytes, closing));
-    } catch {
-      if (!aborted) response.close(); // the answer's own body failed
-    }
-  };
+  const gone = new Promise<undefined>((resolve) => leave = () => resolve(undefined));
   response.onAborted(() => {
     aborted = true;
     leave();
   });
-  response.onData((chunk, isLast) => {
-    if (answered) return;
-    length += chunk.byteLength;
-    if (length > options.bodyBytesMax) void reply(undefined);
-    else {
+  try {
+    const body = await Promise.race([bodyOf(response, options.bodyBytesMax), gone]);
+    if (aborted) return;
+    const result = head === undefined ? malformed() : await answer(head, body, handlers);
+    if (isStream(result)) return aborted ? await result.body?.cancel() : await stream(response, result, gone);
+    const bytes = new Uint8Array(await result.arrayBuffer());
+    if (!aborted) response.cork(() => write(response, head?.method ?? "GET", result, bytes));
+  } catch {
+    if (!aborted) response.close(); // the answer's own body failed
+  }
+}
+
+/** The body of a request, undefined as soon as it is longer than `bytesMax`. */
+function bodyOf(response: HttpResponse, bytesMax: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  return new Promise((resolve) => {
+    response.onData((chunk, isLast) => {
+      length += chunk.byteLength;
+      if (length > bytesMax) return resolve(undefined);
       parts.push(new Uint8Array(chunk.slice(0)));
-      if (isLast) void reply(joinBytes(parts, length));
-    }
+      if (isLast) resolve(joinBytes(parts, length));
+    });
   });
 }
 
-function write(response: HttpResponse, method: string, result: Response, bytes: Uint8Array, closing: boolean): void {
+function write(response: HttpResponse, method: string, result: Response, bytes: Uint8Array): void {
   response.writeStatus(statusLine(result.status));
   for (const [name, value] of result.headers) {
     if (name !== "content-length") response.writeHeader(name, value); // the library writes its own
   }
-  if (!isBodiless(method, result.status)) return void response.end(bytes, closing);
+  if (!isBodiless(method, result.status)) return void response.end(bytes, result.headers.get("connection") === "close");
   // Told the length, `endWithoutBody` would wait for that many bytes, and the connection would take no other request.
   if (method === "HEAD") response.writeHeader("content-length", String(bytes.byteLength));
   response.endWithoutBody();

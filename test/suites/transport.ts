@@ -352,6 +352,29 @@ export function runTransportSuite(name: string, start: () => Promise<EchoServer>
       if (name === "deno") expect(await rest(socket.resume())).not.toContain("\r\n0\r\n\r\n");
     });
 
+    test("Listener.close() lets what is being answered be answered", async () => {
+      const { port } = await (await server.fetch("/listen?port=0")).json() as { port: number };
+      const whole = fetch(`http://127.0.0.1:${port}/wait`);
+      await server.fetch("/waited");
+      const closed = server.fetch("/unlisten");
+      // It has begun to close, and waits.
+      for (let tries = 0; tries < 20; tries++) await server.fetch("/hello");
+      await server.fetch("/go");
+      expect(await (await whole).text()).toBe("at last");
+      expect(await (await closed).text()).toBe("closed");
+    });
+
+    test("Listener.close() lets a stream end that ends", async () => {
+      const { port } = await (await server.fetch("/listen?port=0")).json() as { port: number };
+      const answer = rest(await open("/slow", port));
+      await server.body(({ chunks }) => chunks === 2);
+      const closed = server.fetch("/unlisten");
+      for (let tries = 0; tries < 20; tries++) await server.fetch("/hello");
+      await server.fetch("/go");
+      expect(await answer).toContain("\r\n0\r\n\r\n");
+      expect(await (await closed).text()).toBe("closed");
+    });
+
     test("Listener.close() cancels a stream and cuts its connection", async () => {
       const { port } = await (await server.fetch("/listen?port=0")).json() as { port: number };
       const socket = await open("/slow", port);
@@ -403,6 +426,19 @@ export function runTransportSuite(name: string, start: () => Promise<EchoServer>
       const again = await EchoClient.open(port).then(() => "open", () => "refused");
       expect(again).toBe("refused");
     });
+
+    test.each(["GET /hel", "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf"])(
+      "Listener.close() gives up a peer that has sent %j",
+      async (half) => {
+        const { port } = await (await server.fetch("/listen?port=0")).json() as { port: number };
+        const socket = connect(port, "127.0.0.1");
+        socket.on("error", () => {});
+        await new Promise<void>((resolve) => socket.write(half, () => resolve()));
+        await fetch(`http://127.0.0.1:${port}/hello`);
+        expect(await (await server.fetch("/unlisten")).text()).toBe("closed");
+        socket.destroy();
+      },
+    );
 
     test("Listener.close() gives up a peer that does not answer", async () => {
       const { port } = await (await server.fetch("/listen?port=0")).json() as { port: number };
