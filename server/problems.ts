@@ -36,7 +36,7 @@ export const PROBLEM_TYPE = "application/problem+json";
 
 /** Sent with everything under /v1, so that no answer can be framed, sniffed, kept or shown by another site's page. */
 export const REST_HEADERS: Readonly<Record<string, string>> = {
-  "cache-control": "no-store",
+  "cache-control": "no-store, no-transform",
   "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
   "cross-origin-resource-policy": "same-origin",
   "referrer-policy": "no-referrer",

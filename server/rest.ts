@@ -204,7 +204,7 @@ async function takeKey(commands: Commands, { request, principal, bucket, key }: 
   const entry = await commands.take(principal, bucket, unescapeBytes(key));
   if (entry === undefined) throw new Refused("NOT_FOUND", "There is no such key");
   const headers = { ...entryHeaders(entry), "content-type": MEDIA_TYPES[entry.content]! };
-  return answer(200, entry.value, { ...headers, "cache-control": "no-store" });
+  return answer(200, entry.value, { ...headers, "cache-control": "no-store, no-transform" });
 }
 
 // --- buckets and batches ---
@@ -436,8 +436,8 @@ function lifeOfMembers(members: Record<string, unknown>): { readonly deadline?: 
 function entryHeaders({ revision, expiresAt, once }: Entry): Record<string, string> {
   return {
     etag: etagOf(revision),
-    // May be kept, and must be asked for again each time.
-    "cache-control": "private, no-cache",
+    // May be kept, and must be asked for again each time. Who packs it on the way would weaken its ETag.
+    "cache-control": "private, no-cache, no-transform",
     vary: "Accept",
     ...(expiresAt !== undefined && { "firkin-expires-at": String(expiresAt) }),
     ...(once === true && { "firkin-once": "true" }),

@@ -80,7 +80,7 @@ describe("REST", () => {
       const read = await get("k");
       expect([read.status, read.headers.get("content-type"), await read.text()]).toEqual([200, type, body]);
       expect(read.headers.get("etag")).toBe('"1"');
-      expect(read.headers.get("cache-control")).toBe("private, no-cache");
+      expect(read.headers.get("cache-control")).toBe("private, no-cache, no-transform");
       expect(read.headers.get("x-content-type-options")).toBe("nosniff");
       const head = await ask("HEAD", "/v1/buckets/b/keys/k");
       expect([head.status, head.headers.get("etag"), await head.text()]).toEqual([200, '"1"', ""]);
@@ -259,7 +259,11 @@ describe("REST", () => {
       expect(lost).toMatchObject({ current: { key: "otp", once: true } });
       expect(JSON.stringify(lost)).not.toContain("493");
       const took = await post("/v1/buckets/b/keys/otp/take");
-      expect([took.status, took.headers.get("cache-control"), await took.json()]).toEqual([200, "no-store", "493-201"]);
+      expect([took.status, took.headers.get("cache-control"), await took.json()]).toEqual([
+        200,
+        "no-store, no-transform",
+        "493-201",
+      ]);
       expect(await problem(post("/v1/buckets/b/keys/otp/take"))).toEqual([404, "NOT_FOUND"]);
     });
 
