@@ -18,6 +18,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { buffer } from "node:stream/consumers";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { systemClock } from "../lib/base/clock.ts";
 import { FirkinError, messageOf } from "../lib/base/errors.ts";
 import type { LogEvent, SyncPolicy } from "../lib/bitcask/log.ts";
 import { MANIFEST_NAME } from "../lib/bitcask/manifest.ts";
@@ -29,6 +30,8 @@ import { serve, type ServerEvent, type TransportName } from "./mod.ts";
 import { addUpkeepCommands } from "./upkeep.ts";
 
 const VERSION = "0.1.0";
+/** A disk that hangs would keep a server from ending for ever. */
+const CLOSE_MS_MAX = 10_000;
 const EXIT = { done: 0, missing: 1, usage: 2, failure: 3 } as const;
 
 interface ServeFlags {
@@ -40,6 +43,7 @@ interface ServeFlags {
   readonly allowOrigin: string[];
   readonly allowHost: string[];
   readonly transport?: TransportName;
+  readonly rest: "yes" | "no" | false;
 }
 
 interface TargetFlags {
@@ -88,6 +92,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
       ...flags.listen,
       allowedOrigins: flags.allowOrigin,
       allowedHosts: flags.allowHost,
+      rest: flags.rest === "yes",
       onEvent: report,
       ...(flags.transport === undefined ? {} : { transport: flags.transport }),
     });
@@ -96,11 +101,22 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
     note(`dashboard at http://${address}/`);
     await stopSignal();
     note("closing");
+    endInTime();
     await server.close();
   } finally {
     await store.close();
   }
   note("closed, everything is on disk");
+}
+
+/** Ends the process when closing takes longer than whoever stopped it will wait. */
+function endInTime(): void {
+  systemClock.after(CLOSE_MS_MAX, () => {
+    note(
+      `not closed within ${CLOSE_MS_MAX / 1_000} s: ends as it is; what was acknowledged is as safe as the policy says`,
+    );
+    process.exit(EXIT.failure);
+  });
 }
 
 async function getCommand(bucket: string, key: string, flags: TargetFlags): Promise<number> {
@@ -345,6 +361,11 @@ function program(exit: (code: number) => void): Command {
         "none",
       ),
     )
+    .addOption(
+      new Option("--rest [yes|no]", "answer plain HTTP under /v1 too").env("FIRKIN_REST").choices(["yes", "no"])
+        .preset("yes").default("yes"),
+    )
+    .addOption(new Option("--no-rest", "do not"))
     .addOption(
       new Option("--transport <name>", "the network server; the runtime's best by default").env("FIRKIN_TRANSPORT")
         .choices(["uws", "ws", "bun", "deno"]),
