@@ -7,10 +7,13 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { Buffer } from "node:buffer";
+import { readFileSync } from "node:fs";
 import { decode, encode } from "cbor-x";
+import { ERRORS } from "../../lib/base/errors.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
 import { Store } from "../../lib/store/store.ts";
 import { serve, type Server } from "../../server/mod.ts";
+import { REST_CODES } from "../../server/problems.ts";
 import { openMemoryEngine } from "../wire/loopback.ts";
 import { Description, talk } from "./http_client.ts";
 
@@ -535,6 +538,19 @@ describe("REST", () => {
       expect([options.status, options.headers.get("allow")]).toEqual([204, "POST"]);
       expect(await problem(ask("GET", "/v1/nothing"))).toEqual([404, "NOT_FOUND"]);
     });
+  });
+
+  test("docs/REST.md says every code, and every path", async () => {
+    const text = readFileSync(new URL("../../docs/REST.md", import.meta.url), "utf8");
+    const rows = [...Object.entries(ERRORS), ...Object.entries(REST_CODES)].map(([code, { http, meaning }]) =>
+      `| \`${code}\` | ${http} | ${meaning} |`
+    );
+    expect(text.split("<!-- codes:start -->\n")[1]?.split("<!-- codes:end -->")[0]?.trim().split("\n")).toEqual(rows);
+    const { paths } = await (await fetch(`${base}/v1/openapi.json`)).json() as { paths: object };
+    const unsaid = Object.keys(paths).filter((path) =>
+      !text.includes(path.replace(/^.*\{key\}/, "{key}").split("{bucket}").at(-1)!)
+    );
+    expect(unsaid).toEqual([]);
   });
 
   test("a request that fails inside touches no other", async () => {
