@@ -20,6 +20,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { buffer } from "node:stream/consumers";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { systemClock } from "../lib/base/clock.ts";
 import { FirkinError, messageOf } from "../lib/base/errors.ts";
 import type { LogEvent, SyncPolicy } from "../lib/bitcask/log.ts";
 import { MANIFEST_NAME } from "../lib/bitcask/manifest.ts";
@@ -34,6 +35,8 @@ import { openTokens, type Tokens } from "./tokens.ts";
 import { addUpkeepCommands } from "./upkeep.ts";
 
 const VERSION = "0.1.0";
+/** A disk that hangs would keep a server from ending for ever. */
+const CLOSE_MS_MAX = 10_000;
 const EXIT = { done: 0, missing: 1, usage: 2, failure: 3 } as const;
 
 interface ServeFlags {
@@ -51,6 +54,7 @@ interface ServeFlags {
   readonly allowOrigin: string[];
   readonly allowHost: string[];
   readonly transport?: TransportName;
+  readonly rest: "yes" | "no" | false;
 }
 
 interface TargetFlags {
@@ -110,6 +114,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
       trustedProxies: flags.trustedProxy,
       insecureNoTls: flags.insecureNoTls === "yes",
       limits: flags.limit,
+      rest: flags.rest === "yes",
       onEvent: report,
       ...(auth && { auth }),
       ...(tlsCert !== undefined && tlsKey !== undefined && { tls: { certFile: tlsCert, keyFile: tlsKey } }),
@@ -119,6 +124,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
     note(`dashboard at ${server.url.replace(/^ws/, "http")}/`);
     await stopSignal();
     note("closing");
+    endInTime();
     await server.close();
   } finally {
     await store.close();
@@ -130,6 +136,16 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
 function openAuth(path: string): Tokens {
   if (existsSync(path)) return openTokens(path);
   throw new Error(`Cannot read ${path}: there is no such file; firkin token create makes it`);
+}
+
+/** Ends the process when closing takes longer than whoever stopped it will wait. */
+function endInTime(): void {
+  systemClock.after(CLOSE_MS_MAX, () => {
+    note(
+      `not closed within ${CLOSE_MS_MAX / 1_000} s: ends as it is; what was acknowledged is as safe as the policy says`,
+    );
+    process.exit(EXIT.failure);
+  });
 }
 
 async function getCommand(bucket: string, key: string, flags: TargetFlags): Promise<number> {
@@ -363,13 +379,7 @@ function target(command: Command): Command {
     .option("--data-dir <folder>", "open this folder instead of asking a server");
 }
 
-/** The whole command line; each action sets the exit code. */
-function program(exit: (code: number) => void): Command {
-  const firkin = new Command("firkin")
-    .description("A durable key-value store that tells its clients when a key expires")
-    .version(VERSION)
-    .configureOutput({ outputError: (text, write) => write(`firkin: ${oneLine(text)} (see --help)\n`) });
-
+function addServe(firkin: Command): void {
   firkin.command("serve").description("serve a folder, with a dashboard")
     .addOption(
       new Option("--data-dir <folder>", "where the data is; :memory: for none").env("FIRKIN_DATA_DIR").default(
@@ -418,10 +428,25 @@ function program(exit: (code: number) => void): Command {
       ),
     )
     .addOption(
+      new Option("--rest [yes|no]", "answer plain HTTP under /v1 too").env("FIRKIN_REST").choices(["yes", "no"])
+        .preset("yes").default("yes"),
+    )
+    .addOption(new Option("--no-rest", "do not"))
+    .addOption(
       new Option("--transport <name>", "the network server; the runtime's best by default").env("FIRKIN_TRANSPORT")
         .choices(["uws", "ws", "bun", "deno"]),
     )
     .action((flags: ServeFlags) => serveCommand(flags));
+}
+
+/** The whole command line; each action sets the exit code. */
+function program(exit: (code: number) => void): Command {
+  const firkin = new Command("firkin")
+    .description("A durable key-value store that tells its clients when a key expires")
+    .version(VERSION)
+    .configureOutput({ outputError: (text, write) => write(`firkin: ${oneLine(text)} (see --help)\n`) });
+
+  addServe(firkin);
 
   target(firkin.command("get").description("print a value").argument("<bucket>").argument("<key>"))
     .action(async (bucket: string, key: string, flags: TargetFlags) => exit(await getCommand(bucket, key, flags)));

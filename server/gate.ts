@@ -61,7 +61,12 @@ export class Gate {
     this.#tickets = new Tickets(options.clock);
   }
 
-  /** From now on nobody comes in. */
+  /** True when it asks for credentials. */
+  get asksCredentials(): boolean {
+    return this.#options.tokens !== undefined;
+  }
+
+  /** From now on no connection comes in. */
   end(): void {
     this.#ending = true;
   }
@@ -90,14 +95,9 @@ export class Gate {
     return UNAUTHORIZED;
   }
 
-  /** Answers a request for a ticket: `POST /v1/tickets`. Its Host and Origin have been judged. */
-  ticket(request: Request, remoteAddress: string): Response {
-    const { headers, method } = request;
-    if (method !== "POST") return responseOf({ status: 405, body: "Ask with POST", headers: { allow: "POST" } });
-    const principal = this.authenticate(headers, remoteAddress);
-    if ("status" in principal) return responseOf(principal);
-    const issued = this.#tickets.issue(principal, headers.get("origin"), this.#placeOf(headers, remoteAddress));
-    return Response.json(issued, { status: 201, headers: { "cache-control": "no-store" } });
+  /** A ticket for who asks with a plain request, and how long it is good for. */
+  issueTicket(principal: Principal, headers: Headers, remoteAddress: string): { ticket: string; expiresInMs: number } {
+    return this.#tickets.issue(principal, headers.get("origin"), this.#placeOf(headers, remoteAddress));
   }
 
   /** Decides a handshake: who it is, or why not. */
@@ -206,11 +206,6 @@ class Seat implements Guest {
   leave(): void {
     this.#visitors.leave(this.#place, this.#authenticated);
   }
-}
-
-/** The response that a refusal is. */
-export function responseOf({ status, body, headers }: Refusal): Response {
-  return new Response(body, { status, headers: { "content-type": "text/plain; charset=utf-8", ...headers } });
 }
 
 /** The token of `Authorization: Bearer <token>`; undefined when there is none, or anything beside it. */

@@ -20,7 +20,7 @@ import { hello, outcomeOf, statusOf } from "./fixtures/intruder.ts";
 import { framesOf, type Item, message } from "./peer.ts";
 
 const ALL: readonly Scope[] = [{ buckets: "*", rights: ["read", "write", "subscribe", "admin"] }];
-const SUBSCRIBE: Item[] = [8, 2, "b", null, false, null, null];
+const SUBSCRIBE: Item[] = [8, 2, "b", null, null, null, true, false, null, null];
 const TRANSPORTS: readonly Server["transport"][] = "Bun" in globalThis
   ? ["bun"]
   : "Deno" in globalThis
