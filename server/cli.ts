@@ -363,13 +363,8 @@ function target(command: Command): Command {
     .option("--data-dir <folder>", "open this folder instead of asking a server");
 }
 
-/** The whole command line; each action sets the exit code. */
-function program(exit: (code: number) => void): Command {
-  const firkin = new Command("firkin")
-    .description("A durable key-value store that tells its clients when a key expires")
-    .version(VERSION)
-    .configureOutput({ outputError: (text, write) => write(`firkin: ${oneLine(text)} (see --help)\n`) });
-
+/** Adds the command that serves. */
+function addServeCommand(firkin: Command): void {
   firkin.command("serve").description("serve a folder, with a dashboard")
     .addOption(
       new Option("--data-dir <folder>", "where the data is; :memory: for none").env("FIRKIN_DATA_DIR").default(
@@ -422,6 +417,16 @@ function program(exit: (code: number) => void): Command {
         .choices(["uws", "ws", "bun", "deno"]),
     )
     .action((flags: ServeFlags) => serveCommand(flags));
+}
+
+/** The whole command line; each action sets the exit code. */
+function program(exit: (code: number) => void): Command {
+  const firkin = new Command("firkin")
+    .description("A durable key-value store that tells its clients when a key expires")
+    .version(VERSION)
+    .configureOutput({ outputError: (text, write) => write(`firkin: ${oneLine(text)} (see --help)\n`) });
+
+  addServeCommand(firkin);
 
   target(firkin.command("get").description("print a value").argument("<bucket>").argument("<key>"))
     .action(async (bucket: string, key: string, flags: TargetFlags) => exit(await getCommand(bucket, key, flags)));

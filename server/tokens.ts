@@ -183,7 +183,7 @@ export class Tokens {
 
   /** All of them, oldest first. */
   list(): TokenInfo[] {
-    return [...this.#holders.values()].map(({ record: { hash: _, ...info } }) => info);
+    return [...this.#holders.values()].map(({ record }) => infoOf(record));
   }
 
   /**
@@ -198,14 +198,14 @@ export class Tokens {
     const secret = Buffer.from(this.#clock.random(new Uint8Array(SECRET_BYTES))).toString("base64url");
     const token = `firkin_${id}_${secret}`;
     const scopes = options.scopes.map(({ buckets, rights }) => ({ buckets, rights: [...rights] }));
-    const info: TokenInfo = {
+    const record: TokenRecord = {
       id,
       name,
       scopes,
       createdAt: this.#clock.wall(),
       ...(expiresAt !== undefined && { expiresAt }),
+      hash: hashOf(token).toString("hex"),
     };
-    const record = { ...info, hash: hashOf(token).toString("hex") };
     const problem = problemOf(record);
     if (problem !== undefined) throw new RangeError(`Cannot create a token: ${problem}`);
     await this.#change((records) => {
@@ -214,7 +214,7 @@ export class Tokens {
       }
       return [...records, record];
     });
-    return { token, info };
+    return { token, info: infoOf(record) };
   }
 
   /**
@@ -285,6 +285,11 @@ export class Tokens {
       throw new FirkinError("CORRUPT", `Cannot read ${this.#file?.path}: ${state}`);
     }
   }
+}
+
+/** A token without its digest. */
+function infoOf({ id, name, scopes, createdAt, expiresAt }: TokenRecord): TokenInfo {
+  return { id, name, scopes, createdAt, ...(expiresAt !== undefined && { expiresAt }) };
 }
 
 function hashOf(token: string): Buffer {
