@@ -13,7 +13,15 @@
 import type { Clock } from "../lib/base/clock.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import { SUBPROTOCOL } from "../lib/wire/protocol.ts";
-import { admit, type AdmitOptions, EVERYONE, type Guest, type Principal, type Refusal } from "./auth.ts";
+import {
+  admit,
+  type AdmitOptions,
+  type Authenticate,
+  EVERYONE,
+  type Guest,
+  type Principal,
+  type Refusal,
+} from "./auth.ts";
 import type { ServerLimits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import { Tickets } from "./tickets.ts";
@@ -76,8 +84,8 @@ export class Gate {
     return admit(headers, this.#options.admit);
   }
 
-  /** Who asks a plain request: by `Authorization: Bearer`. Never throws. */
-  authenticate(headers: Headers, remoteAddress: string): Principal | Refusal {
+  /** Who asks a plain request: by `Authorization: Bearer`. */
+  readonly authenticate: Authenticate = (headers, remoteAddress) => {
     const { tokens } = this.#options;
     if (tokens === undefined) return EVERYONE;
     const place = this.#placeOf(headers, remoteAddress);
@@ -88,7 +96,7 @@ export class Gate {
     // Nothing at all is no guess.
     if (headers.has("authorization")) this.#failed(place);
     return UNAUTHORIZED;
-  }
+  };
 
   /** Answers a request for a ticket: `POST /v1/tickets`. Its Host and Origin have been judged. */
   ticket(request: Request, remoteAddress: string): Response {

@@ -143,7 +143,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
     port,
     messageBytesMax: limits.messageBytesMax,
     bodyBytesMax: BODY_BYTES_MAX,
-    idleSeconds: limits.idleMs / 1_000,
+    idleSeconds: Math.ceil(limits.idleMs / 1_000),
     ...(tls && { tls }),
   }, front);
   front.begin();
@@ -264,6 +264,9 @@ class Front implements TransportHandlers {
 /** The limits asked for, within those of the engine. */
 function limitsOf(engine: Engine, asked: Partial<ServerLimits> = {}): ServerLimits {
   const limits: ServerLimits = { ...SERVER_LIMITS, ...asked };
+  for (const [name, limit] of Object.entries(limits)) {
+    if (!(limit >= 1)) throw new RangeError(`Cannot serve with ${name} ${limit}: expected 1 or more`);
+  }
   const keyBytesMax = Math.min(limits.keyBytesMax, engine.limits.keyBytesMax);
   const valueBytesMax = Math.min(limits.valueBytesMax, engine.limits.valueBytesMax);
   if (limits.messageBytesMax < keyBytesMax + valueBytesMax + FRAME_BYTES_MAX) {

@@ -94,6 +94,13 @@ describe("serve()", () => {
     ]);
   });
 
+  test("serve() refuses limits that nobody could keep", async () => {
+    for (const limits of [{ idleMs: 0 }, { helloMs: NaN }, { connectionsMax: -1 }]) {
+      const thrown = await serve({ store: new Store(engine), port: 0, limits }).catch((error: unknown) => error);
+      expect(thrown).toBeInstanceOf(RangeError);
+    }
+  });
+
   test("serve() refuses limits that contradict one another", async () => {
     let thrown: unknown;
     await serve({ store: new Store(engine), port: 0, limits: { messageBytesMax: 10_000 } }).catch((error: unknown) =>

@@ -97,6 +97,7 @@ describe("Tokens", () => {
       [some, "write", "*", false],
       [some, "write", "", false],
       [some, "write", undefined, false],
+      [some, "read", undefined, false],
       [some, "read", "team-a", false],
       [some, "read", "log", true],
       [some, "read", "logs", false],
