@@ -29,8 +29,7 @@ import { open } from "../lib/store/open.ts";
 import type { Store } from "../lib/store/store.ts";
 import { serve, type ServerEvent, type TransportName } from "./mod.ts";
 import { SERVER_LIMITS } from "./limits.ts";
-import { addTokenCommands } from "./token_commands.ts";
-import { openTokens, type Tokens } from "./tokens.ts";
+import { addTokenCommands, openExisting } from "./token_commands.ts";
 import { addUpkeepCommands } from "./upkeep.ts";
 
 const VERSION = "0.1.0";
@@ -92,7 +91,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
   if ((tlsCert === undefined) !== (tlsKey === undefined)) {
     throw new TypeError("Cannot use --tls-cert without --tls-key, or the other way round");
   }
-  const auth = flags.auth === undefined ? undefined : openAuth(flags.auth);
+  const auth = flags.auth === undefined ? undefined : openExisting(flags.auth);
   const store = await open({
     path: flags.dataDir,
     sync: flags.sync,
@@ -124,12 +123,6 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
     await store.close();
   }
   note("closed, everything is on disk");
-}
-
-/** The tokens of a file that is there: a server that nobody can ever talk to is a mistake. */
-function openAuth(path: string): Tokens {
-  if (existsSync(path)) return openTokens(path);
-  throw new Error(`Cannot read ${path}: there is no such file; firkin token create makes it`);
 }
 
 async function getCommand(bucket: string, key: string, flags: TargetFlags): Promise<number> {

@@ -228,7 +228,7 @@ export class Tokens {
     await this.#change((records) => {
       const left = records.filter(({ id, name }) => id !== idOrName && name !== idOrName);
       found = left.length < records.length;
-      return left;
+      return found ? left : undefined;
     });
     return found;
   }
@@ -255,9 +255,16 @@ export class Tokens {
     return () => this.#watchers.delete(changed);
   }
 
-  async #change(change: (records: readonly TokenRecord[]) => TokenRecord[]): Promise<void> {
-    if (this.#file === undefined) return this.#apply(change([...this.#holders.values()].map(({ record }) => record)));
-    await this.#file.replace((text) => textOf(change(this.#parse(text))));
+  /** Makes the tokens what `change` says, undefined for no change. */
+  async #change(change: (records: readonly TokenRecord[]) => TokenRecord[] | undefined): Promise<void> {
+    if (this.#file === undefined) {
+      const before = [...this.#holders.values()].map(({ record }) => record);
+      return this.#apply(change(before) ?? before);
+    }
+    await this.#file.replace((text) => {
+      const records = change(this.#parse(text));
+      return records && textOf(records);
+    });
     this.refresh();
   }
 

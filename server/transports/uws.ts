@@ -9,7 +9,9 @@
  * 3. A socket is not used after its close handler, which `end` calls before it returns.
  * 4. A message over `maxBackpressure` is dropped, so that limit is out of reach: sessions have their own.
  * 5. Ports are shared between servers unless one asks for its own.
- * 6. A body is as long as the peer likes, and one is sent in answer to HEAD: both are seen to here.
+ * 6. Nothing long is sent in a drain handler: what the system does not take at once would never be sent. (Bytes left over
+ *    by its path for messages of 16 KiB and more do not tell the poll that there is something to write.)
+ * 7. A body is as long as the peer likes, and one is sent in answer to HEAD: both are seen to here.
  *
  * @module
  */
@@ -115,7 +117,7 @@ function serveSockets(
       if (accepted !== undefined) connection.begin(accepted.open(connection));
     },
     message: (socket, bytes, isBinary) => connections.get(socket)?.message(bytes, isBinary),
-    drain: (socket) => connections.get(socket)?.drain(),
+    drain: (socket) => void setImmediate(() => connections.get(socket)?.drain()),
     close: (socket, code) => {
       const connection = connections.get(socket);
       connections.delete(socket);

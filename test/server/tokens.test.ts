@@ -226,6 +226,12 @@ describe("openTokens()", () => {
     expect([tokens.identify(token), hasExpired(after, Date.now())]).toEqual([undefined, true]);
   });
 
+  test("Tokens.revoke() writes nothing when there is nothing to revoke", async () => {
+    const tokens = openTokens(path);
+    expect(await tokens.revoke("web")).toBe(false);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
   test("Tokens of two processes lose no change to one another", async () => {
     const many = [openTokens(path), openTokens(path), openTokens(path)];
     await Promise.all(many.flatMap((tokens, place) => {
