@@ -9,6 +9,7 @@
  *
  * @module
  */
+import { KeyBuffer } from "../lib/base/bytes.ts";
 import type {
   AtomicResult,
   EngineStats,
@@ -35,6 +36,7 @@ import {
   writeLimits,
   writePage,
   writeUintOrNull,
+  writeValue,
   writeWriteResult,
 } from "../lib/wire/protocol.ts";
 import type { Principal } from "./auth.ts";
@@ -82,6 +84,11 @@ export interface FrameRequest<Result = unknown> {
   /** True when a reply may be a thousand times longer than its request: few of them run at once. */
   readonly page?: boolean;
   run(host: FrameHost, reader: CborReader): Answer<Result>;
+  /**
+   * In the place of `run`, where most answers are there at once: writes the result and returns true, or returns a
+   * promise of it with nothing written. Whoever calls forgets what was written when this throws.
+   */
+  answer?(host: FrameHost, reader: CborReader, writer: CborWriter): true | Promise<Result>;
   write(writer: CborWriter, result: Result): void;
   /** Called after the reply is written. */
   done?(host: FrameHost, result: Result): void;
@@ -89,15 +96,16 @@ export interface FrameRequest<Result = unknown> {
 
 // --- the connection ---
 
-const hello: FrameRequest<WireLimits> = {
+const hello: FrameRequest<FrameHost> = {
   run(host, reader) {
     const version = reader.uint();
     host.greet(version, reader.skipNull() ? undefined : reader.text());
-    return host.limits;
+    return host;
   },
-  write(writer, limits) {
+  write(writer, { limits, commands }) {
     writer.text(SERVER_NAME);
     writeLimits(writer, limits);
+    writer.text(commands.epoch);
   },
 };
 
@@ -122,8 +130,37 @@ const more: FrameRequest<void> = {
 
 const get: FrameRequest<Entry | undefined> = {
   run: (host, reader) => host.commands.get(host.principal, reader.text(), reader.bytes()),
+  answer(host, reader, writer) {
+    const bucket = reader.text();
+    const keyBytes = reader.span();
+    const key = keys.cut(reader.source, reader.position - keyBytes, reader.position);
+    valueWriter = writer;
+    const answer = host.commands.show(host.principal, bucket, key, writeShown);
+    if (answer === false) writer.null();
+    return typeof answer === "boolean" || answer;
+  },
   write: writeEntry,
 };
+
+/** A view of the message for each key that is looked up would cost more than the look-up. */
+const keys = new KeyBuffer();
+
+/** Where {@link writeShown} writes: it is called by the engine, and a function made for each call would cost more. */
+let valueWriter: CborWriter;
+
+/** Writes an entry as {@link writeEntry} does, from where the engine has it; not one of a single-read key. */
+function writeShown(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  content: number,
+  once: boolean,
+  revision: number,
+  expiresAt: number,
+): boolean {
+  if (!once) writeValue(valueWriter, bytes, start, end, content, revision, expiresAt);
+  return !once;
+}
 
 const getMany: FrameRequest<(Entry | undefined)[]> = {
   page: true,

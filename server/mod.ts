@@ -19,6 +19,7 @@ import { CLOSE, OPERATION_BYTES_MAX, SUBPROTOCOL } from "../lib/wire/protocol.ts
 import type { AdmitOptions, Guest, Refusal } from "./auth.ts";
 import { Commands } from "./commands.ts";
 import { dashboardResponse } from "./dashboard.ts";
+import { Deliveries } from "./deliveries.ts";
 import { Gate, responseOf } from "./gate.ts";
 import { SERVER_LIMITS, type ServerLimits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
@@ -123,6 +124,9 @@ export async function serve(options: ServeOptions): Promise<Server> {
     clock,
     metrics,
     writers: [],
+    readers: [],
+    unsent: [],
+    deliveries: new Deliveries(),
     outbound: { bytes: 0 },
     onFailure,
   };

@@ -16,6 +16,7 @@ import type {
   ListQuery,
   SetEntry,
   SetOptions as EngineSetOptions,
+  ValueReader,
   WriteResult as EngineResult,
 } from "../engine/engine.ts";
 import { SliceWriter } from "./slices.ts";
@@ -175,13 +176,24 @@ export class Bucket<Value = unknown> {
    * await store.close();
    * ```
    */
-  async get(key: Key, options: GetOptions = {}): Promise<Value | undefined> {
-    if (options.touch === undefined && this.engine.readSync !== undefined) {
+  get(key: Key, options?: GetOptions): Promise<Value | undefined> {
+    const { engine } = this;
+    if (engine.read === undefined || options?.touch !== undefined) return this.#get(key, options?.touch);
+    // No async function: a promise of its own would cost as much as asking does.
+    try {
+      return engine.read(this.name, this.#keys.encode(key), decodeValueIn as ValueReader<Value>);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  async #get(key: Key, touch: Duration | undefined): Promise<Value | undefined> {
+    if (touch === undefined && this.engine.readSync !== undefined) {
       const shown = this.#show(key);
       if (shown !== HIDDEN) return shown as Value | undefined;
     }
     const bytes = encodeKey(key);
-    const ttl = options.touch === undefined ? undefined : milliseconds(options.touch);
+    const ttl = touch === undefined ? undefined : milliseconds(touch);
     const entry = await this.engine.get(this.name, bytes);
     // A single-read key that was read is gone.
     if (ttl !== undefined && entry !== undefined && entry.once === undefined) {

@@ -14,6 +14,7 @@ import { MemoryFileSystem } from "../../lib/fs/memory.ts";
 import type { LinkOptions, Socket } from "../../lib/wire/link.ts";
 import { EVERYONE, type Guest, type Principal } from "../../server/auth.ts";
 import { Commands } from "../../server/commands.ts";
+import { Deliveries } from "../../server/deliveries.ts";
 import { Metrics } from "../../server/metrics.ts";
 import { SERVER_LIMITS, type ServerLimits } from "../../server/limits.ts";
 import { Session, type SessionHost } from "../../server/session.ts";
@@ -53,7 +54,6 @@ type Handler = (event: never) => void;
 
 /** One connection: the client's socket and the server's connection. */
 class Wire implements Socket {
-  binaryType = "blob";
   onopen: Handler | null = null;
   onmessage: Handler | null = null;
   onclose: Handler | null = null;
@@ -147,7 +147,18 @@ export function hostOf(
   const metrics = new Metrics(clock);
   const all = { ...SERVER_LIMITS, ...limits };
   const commands = new Commands({ engine, limits: all, clock, metrics, onFailure });
-  return { commands, limits: all, clock, metrics, writers: [], outbound: { bytes: 0 }, onFailure };
+  return {
+    commands,
+    limits: all,
+    clock,
+    metrics,
+    writers: [],
+    readers: [],
+    unsent: [],
+    deliveries: new Deliveries(),
+    outbound: { bytes: 0 },
+    onFailure,
+  };
 }
 
 /** A server in this process, and the sockets that lead to it. */
