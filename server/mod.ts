@@ -118,7 +118,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const transport = await pickTransport(options.transport, onEvent);
   const metrics = new Metrics(clock);
   const onFailure = (error: unknown): void => onEvent({ type: "failure", error });
-  const host: SessionHost = {
+  const shared: SessionHost = {
     commands: new Commands({ engine, limits, clock, metrics, onFailure }),
     limits,
     clock,
@@ -130,10 +130,12 @@ export async function serve(options: ServeOptions): Promise<Server> {
     outbound: { bytes: 0 },
     onFailure,
   };
+  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
   const gate = new Gate({
     tokens: auth,
     admit: {
-      allowedHosts: [...options.allowedHosts ?? [], hostname.includes(":") ? `[${hostname}]` : hostname],
+      // All addresses at once are nobody's name.
+      allowedHosts: [...options.allowedHosts ?? [], ...(/^(?:0\.0\.0\.0|::)$/.test(hostname) ? [] : [host])],
       allowedOrigins: options.allowedOrigins ?? [],
     },
     proxies: new Proxies(options.trustedProxies ?? []),
@@ -141,7 +143,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
     clock,
     metrics,
   });
-  const front = new Front(host, gate, auth);
+  const front = new Front(shared, gate, auth);
   const listener = await transport.listen({
     hostname,
     port,
@@ -152,9 +154,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
   }, front);
   front.begin();
   return {
-    url: `${tls === undefined ? "ws" : "wss"}://${
-      hostname.includes(":") ? `[${hostname}]` : hostname
-    }:${listener.port}`,
+    url: `${tls === undefined ? "ws" : "wss"}://${host}:${listener.port}`,
     hostname,
     port: listener.port,
     transport: transport.name,

@@ -9,8 +9,8 @@
  * 3. A socket is not used after its close handler, which `end` calls before it returns.
  * 4. A message over `maxBackpressure` is dropped, so that limit is out of reach: sessions have their own.
  * 5. Ports are shared between servers unless one asks for its own.
- * 6. Nothing long is sent in a drain handler: what the system does not take at once would never be sent. (Bytes left over
- *    by its path for messages of 16 KiB and more do not tell the poll that there is something to write.)
+ * 6. Nothing is sent in a drain handler: of a long message, what the system does not take at once would never be sent,
+ *    because the library then stops to look for room.
  * 7. A body is as long as the peer likes, and one is sent in answer to HEAD: both are seen to here.
  *
  * @module
