@@ -68,7 +68,7 @@ for (const transport of TRANSPORTS) {
     /** The answer to a request, byte for byte. */
     function answerTo([line, headers = [], body]: Ask): Promise<string> {
       const text = body === undefined ? "" : JSON.stringify(body);
-      const hasBody = /^P/.test(line);
+      const hasBody = line.startsWith("P");
       const lines = [
         `${line} HTTP/1.1`,
         `Host: 127.0.0.1:${port}`,
