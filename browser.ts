@@ -16,6 +16,8 @@ export {
   type Entry,
   type GetOptions,
   type ListOptions,
+  type SetManyEntry,
+  type SetManyOptions,
   type SetOptions,
   type WriteResult,
 } from "./lib/store/bucket.ts";

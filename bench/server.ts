@@ -13,13 +13,22 @@ import { temporaryFolder } from "./harness.ts";
 /** A server that runs. */
 export interface Server {
   readonly url: string;
+  readonly pid: number;
   /** Asks the process to end and resolves when it has. @throws {Error} it did not end well */
   stop(): Promise<void>;
 }
 
 /** Starts a server and resolves when it listens. @throws {Error} it ended instead */
 export async function startServer(sync: SyncPolicy): Promise<Server> {
-  const flags = ["serve", "--data-dir", temporaryFolder(), "--listen", "127.0.0.1:0", "--sync", sync];
+  const flags = [
+    "serve",
+    "--data-dir",
+    temporaryFolder(),
+    "--listen",
+    "127.0.0.1:0",
+    "--sync",
+    sync,
+  ];
   const child = startChild("../server/cli.ts", flags, "stderr");
   const lines: string[] = [];
   const url = await new Promise<string>((resolve, reject) => {
@@ -29,18 +38,24 @@ export async function startServer(sync: SyncPolicy): Promise<Server> {
       if (address !== undefined) resolve(address);
     });
     child.ended.then(
-      () => reject(new Error(`Cannot start a server: it ended\n${lines.join("\n")}`)),
+      () =>
+        reject(
+          new Error(`Cannot start a server: it ended\n${lines.join("\n")}`),
+        ),
       reject,
     );
   });
   return {
     url,
+    pid: child.process.pid!,
     async stop() {
       child.process.kill("SIGTERM");
       await child.ended;
       // Its last word, because Deno reports a signal that was handled as the way the process ended.
       if (lines.at(-1)?.includes("closed") !== true) {
-        throw new Error(`Cannot trust the figures: the server did not close its store\n${lines.join("\n")}`);
+        throw new Error(
+          `Cannot trust the figures: the server did not close its store\n${lines.join("\n")}`,
+        );
       }
     },
   };

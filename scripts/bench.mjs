@@ -31,7 +31,7 @@ const RUNTIMES = {
 const SUBJECTS = readdirSync(join(root, "bench")).flatMap((name) => /^(.+)\.bench\.ts$/.exec(name)?.[1] ?? []).sort();
 
 /** Subjects that need what bench/package.json names. */
-const WITH_RIVALS = ["embedded"];
+const WITH_RIVALS = ["embedded", "server"];
 
 let target;
 

@@ -33,6 +33,26 @@ export interface Principal {
 /** May everything: who asks without credentials while the server listens on loopback only. */
 export const EVERYONE: Principal = { name: "everyone", allows: () => true };
 
+/** May nothing: who has not said yet who it is. */
+export const NOBODY: Principal = { name: "nobody", allows: () => false };
+
+/** True when a principal may nothing more; `now` is epoch milliseconds. */
+export function hasExpired({ expiresAt }: Principal, now: number): boolean {
+  return expiresAt !== undefined && expiresAt <= now;
+}
+
+/** A connection, as what lets it in sees it. */
+export interface Guest {
+  /** Who it is by its handshake; undefined when it has yet to say so. */
+  readonly principal: Principal | undefined;
+  /** It is open; false when there are too many meanwhile, and it must be closed. Has its `leave`. */
+  enter(): boolean;
+  /** Who a token stands for. @throws {FirkinError} UNAUTHORIZED — nobody; BUSY — too many wrong ones came before */
+  identify(token: string): Principal;
+  /** It is gone. */
+  leave(): void;
+}
+
 // --- connections ---
 
 /** Names beyond the machine's own. */
@@ -47,6 +67,8 @@ export interface AdmitOptions {
 export interface Refusal {
   readonly status: number;
   readonly body: string;
+  /** Further headers of the response. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** The names of this machine as Host writes them; IPv6 stands in brackets. */

@@ -1,9 +1,11 @@
 #!/usr/bin/env node
 /**
- * The command: `firkin serve | get | set | delete | list | subscribe`, and the upkeep of a folder (`upkeep.ts`).
+ * The command: `firkin serve | get | set | delete | list | subscribe`, the upkeep of a folder (`upkeep.ts`), and tokens
+ * (`token_commands.ts`).
  *
- * Every flag of `serve`, and `--url`, is also an environment variable (`FIRKIN_*`); a flag wins over the variable, the
- * variable over the default.
+ * Every flag of `serve`, and those that say which server and as whom, are also environment variables (`FIRKIN_*`); a
+ * flag wins over the variable, the variable over the default. What is secret can be in a file (`--token-file`,
+ * `FIRKIN_TOKEN_FILE`), since others of the machine see the arguments of a command.
  * The commands for keys talk to a server (`--url`), or open a folder themselves (`--data-dir`) when no server has it;
  * only `set` makes a store where there is none, so that a mistyped folder is not answered as an empty one.
  *
@@ -13,7 +15,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { buffer } from "node:stream/consumers";
@@ -27,6 +29,9 @@ import { connect } from "../lib/store/connect.ts";
 import { open } from "../lib/store/open.ts";
 import type { Store } from "../lib/store/store.ts";
 import { serve, type ServerEvent, type TransportName } from "./mod.ts";
+import { SERVER_LIMITS } from "./limits.ts";
+import { addTokenCommands } from "./token_commands.ts";
+import { openTokens, type Tokens } from "./tokens.ts";
 import { addUpkeepCommands } from "./upkeep.ts";
 
 const VERSION = "0.1.0";
@@ -40,6 +45,12 @@ interface ServeFlags {
   readonly sync: SyncPolicy;
   readonly syncIntervalMs: number;
   readonly forceUnlock: "yes" | "no";
+  readonly auth?: string;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
+  readonly insecureNoTls: "yes" | "no";
+  readonly trustedProxy: string[];
+  readonly limit: Record<string, number>;
   readonly allowOrigin: string[];
   readonly allowHost: string[];
   readonly transport?: TransportName;
@@ -48,6 +59,9 @@ interface ServeFlags {
 
 interface TargetFlags {
   readonly url: string;
+  readonly token?: string;
+  readonly tokenFile?: string;
+  readonly ca?: string;
   readonly dataDir?: string;
 }
 
@@ -78,6 +92,11 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
     const line = describe(event);
     if (line !== undefined) note(line);
   };
+  const { tlsCert, tlsKey } = flags;
+  if ((tlsCert === undefined) !== (tlsKey === undefined)) {
+    throw new TypeError("Cannot use --tls-cert without --tls-key, or the other way round");
+  }
+  const auth = flags.auth === undefined ? undefined : openAuth(flags.auth);
   const store = await open({
     path: flags.dataDir,
     sync: flags.sync,
@@ -92,13 +111,17 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
       ...flags.listen,
       allowedOrigins: flags.allowOrigin,
       allowedHosts: flags.allowHost,
+      trustedProxies: flags.trustedProxy,
+      insecureNoTls: flags.insecureNoTls === "yes",
+      limits: flags.limit,
       rest: flags.rest === "yes",
       onEvent: report,
+      ...(auth && { auth }),
+      ...(tlsCert !== undefined && tlsKey !== undefined && { tls: { certFile: tlsCert, keyFile: tlsKey } }),
       ...(flags.transport === undefined ? {} : { transport: flags.transport }),
     });
-    const address = server.url.slice("ws://".length);
     note(`serving ${flags.dataDir} on ${server.url} (${server.transport}, sync ${flags.sync})`);
-    note(`dashboard at http://${address}/`);
+    note(`dashboard at ${server.url.replace(/^ws/, "http")}/`);
     await stopSignal();
     note("closing");
     endInTime();
@@ -107,6 +130,12 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
     await store.close();
   }
   note("closed, everything is on disk");
+}
+
+/** The tokens of a file that is there: a server that nobody can ever talk to is a mistake. */
+function openAuth(path: string): Tokens {
+  if (existsSync(path)) return openTokens(path);
+  throw new Error(`Cannot read ${path}: there is no such file; firkin token create makes it`);
 }
 
 /** Ends the process when closing takes longer than whoever stopped it will wait. */
@@ -181,12 +210,21 @@ async function withStore(
   use: (store: Store) => Promise<number>,
   ifMissing: IfMissing = "refuse",
 ): Promise<number> {
-  const store = flags.dataDir === undefined ? await connect(flags.url) : await openFolder(flags.dataDir, ifMissing);
+  const store = flags.dataDir === undefined ? await connectTo(flags) : await openFolder(flags.dataDir, ifMissing);
   try {
     return await use(store);
   } finally {
     await store.close();
   }
+}
+
+function connectTo({ url, token, tokenFile, ca }: TargetFlags): Promise<Store> {
+  if (token !== undefined && tokenFile !== undefined) throw new TypeError("Cannot use both --token and --token-file");
+  const credentials = tokenFile === undefined ? token : readFileSync(tokenFile, "utf8").trim();
+  return connect(url, {
+    ...(credentials !== undefined && { token: credentials }),
+    ...(ca !== undefined && { ca: readFileSync(ca, "utf8") }),
+  });
 }
 
 async function openFolder(folder: string, ifMissing: IfMissing): Promise<Store> {
@@ -265,6 +303,7 @@ function describe(event: LogEvent | ServerEvent): string | undefined {
     case "compaction":
       return event.phase === "failed" ? `compaction failed: ${messageOf(event.error)}` : undefined;
     case "fallback":
+    case "insecure":
       return event.message;
     case "failure":
       return `failure: ${messageOf(event.error)}`;
@@ -306,6 +345,19 @@ function parseWhole(text: string): number {
   return Number(text);
 }
 
+/** One more limit, of those that a server has. */
+function parseLimit(text: string, before: Record<string, number>): Record<string, number> {
+  const limits = { ...before };
+  for (const part of text.split(",")) {
+    const [name = "", value = ""] = part.split("=");
+    if (!Object.hasOwn(SERVER_LIMITS, name) || !/^\d+$/.test(value)) {
+      throw new InvalidArgumentError(`expected name=number, with a name of ${Object.keys(SERVER_LIMITS).join(", ")}`);
+    }
+    limits[name] = Number(value);
+  }
+  return limits;
+}
+
 function collect(text: string, before: string[]): string[] {
   return [...before, ...text.split(",").filter((part) => part !== "")];
 }
@@ -321,6 +373,9 @@ function target(command: Command): Command {
     .addOption(
       new Option("--url <url>", "the server").env("FIRKIN_URL").argParser(parseUrl).default("ws://127.0.0.1:7480"),
     )
+    .addOption(new Option("--token <token>", "says who asks; others may see it here").env("FIRKIN_TOKEN"))
+    .addOption(new Option("--token-file <file>", "has the token in it").env("FIRKIN_TOKEN_FILE"))
+    .addOption(new Option("--ca <file>", "the certificates, as PEM, that a server's may go back to").env("FIRKIN_CA"))
     .option("--data-dir <folder>", "open this folder instead of asking a server");
 }
 
@@ -332,7 +387,9 @@ function addServe(firkin: Command): void {
       ),
     )
     .addOption(
-      new Option("--listen <host:port>", "a loopback address; port 0: any").env("FIRKIN_LISTEN")
+      new Option("--listen <host:port>", "where; beyond loopback only with --auth and TLS; port 0: any").env(
+        "FIRKIN_LISTEN",
+      )
         .argParser(parseListen).default(parseListen("127.0.0.1:7480"), "127.0.0.1:7480"),
     )
     .addOption(
@@ -344,6 +401,21 @@ function addServe(firkin: Command): void {
         .argParser(parseWhole).default(1_000),
     )
     .addOption(forceUnlock())
+    .addOption(new Option("--auth <file>", "the tokens of clients: see firkin token").env("FIRKIN_AUTH"))
+    .addOption(new Option("--tls-cert <file>", "speak TLS with this certificate, as PEM").env("FIRKIN_TLS_CERT"))
+    .addOption(new Option("--tls-key <file>", "its private key, as PEM").env("FIRKIN_TLS_KEY"))
+    .addOption(
+      new Option("--insecure-no-tls [yes|no]", "let tokens and values cross a network in the clear")
+        .env("FIRKIN_INSECURE_NO_TLS").choices(["yes", "no"]).preset("yes").default("no"),
+    )
+    .addOption(
+      new Option("--trusted-proxy <address>", "a proxy, or network of them, in front: it speaks TLS and is believed")
+        .env("FIRKIN_TRUSTED_PROXY").argParser(collect).default([], "none"),
+    )
+    .addOption(
+      new Option("--limit <name=number>", "another limit than the default: see docs/PROTOCOL.md").env("FIRKIN_LIMIT")
+        .argParser(parseLimit).default({}, "none"),
+    )
     .addOption(
       new Option("--allow-origin <origin>", "let this site's pages connect").env("FIRKIN_ALLOW_ORIGIN").argParser(
         collect,
@@ -407,6 +479,7 @@ function program(exit: (code: number) => void): Command {
     .option("--from <cursor>", "continue after this cursor")
     .action(async (bucket: string | undefined, flags: SubscribeFlags) => exit(await subscribeCommand(bucket, flags)));
   addUpkeepCommands(firkin, exit);
+  addTokenCommands(firkin, exit);
   return firkin;
 }
 
@@ -423,7 +496,7 @@ async function main(): Promise<void> {
   endWithReader();
   let code: number = EXIT.done;
   const firkin = program((value) => code = value);
-  for (const command of [firkin, ...firkin.commands]) command.exitOverride();
+  for (const command of [firkin, ...firkin.commands.flatMap((one) => [one, ...one.commands])]) command.exitOverride();
   try {
     await firkin.parseAsync(process.argv);
   } catch (error) {

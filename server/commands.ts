@@ -25,6 +25,7 @@ import { FirkinError } from "../lib/base/errors.ts";
 import {
   type AtomicResult,
   checkBatch,
+  checkEntries,
   checkKey,
   checkValue,
   type Deadline,
@@ -40,8 +41,10 @@ import {
   type Operation,
   PAGE_BYTES_MAX,
   PAGE_ENTRIES_MAX,
+  type SetEntry,
   type SetOptions,
   type SubscribeQuery,
+  type ValueReader,
   type WriteResult,
 } from "../lib/engine/engine.ts";
 import { KEYS_MAX } from "../lib/wire/protocol.ts";
@@ -70,6 +73,7 @@ const RIGHTS: Readonly<Record<OperationName, readonly Right[]>> = {
   has: ["read"],
   list: ["read"],
   set: ["write"], // and read, with a condition
+  setMany: ["write"],
   delete: ["write"], // the same
   touch: ["write"],
   increment: ["read", "write"],
@@ -108,6 +112,11 @@ export class Commands {
     this.#metrics = options.metrics;
   }
 
+  /** Names the store in its cursors. */
+  get epoch(): string {
+    return this.#engine.epoch;
+  }
+
   // --- reads ---
 
   /** The entry of a key; a single-read key is taken, which needs the right to write too. */
@@ -126,6 +135,33 @@ export class Commands {
     }
     this.#metrics.answeredAtOnce(COMMANDS.get.place, beganAt);
     return entry;
+  }
+
+  /**
+   * As {@link Commands.get}, for a protocol that writes the entry down from where the engine has it: `write` does that
+   * and returns true, or returns false when the key is single-read. True when it was written, false when there is no
+   * entry, and else a promise of it.
+   */
+  show(
+    principal: Principal,
+    bucket: string,
+    key: Uint8Array,
+    write: ValueReader<boolean>,
+  ): boolean | Promise<Entry | undefined> {
+    const beganAt = this.#metrics.beganAt();
+    let written: boolean | undefined;
+    try {
+      this.#admit(COMMANDS.get, principal, bucket);
+      checkKey(key, this.#limits);
+      written = this.#engine.readSync === undefined ? false : this.#engine.readSync(bucket, key, write);
+      if (written === false) {
+        return this.#watch(COMMANDS.get, beganAt, this.#getLater(principal, bucket, key));
+      }
+    } catch (error) {
+      throw this.#failed(COMMANDS.get, error);
+    }
+    this.#metrics.answeredAtOnce(COMMANDS.get.place, beganAt);
+    return written === true;
   }
 
   /**
@@ -172,7 +208,8 @@ export class Commands {
   has(principal: Principal, bucket: string, key: Uint8Array): Answer<boolean> {
     return this.#run(COMMANDS.has, principal, bucket, () => {
       checkKey(key, this.#limits);
-      return this.#engine.has(bucket, key);
+      const engine = this.#engine;
+      return engine.readSync === undefined ? engine.has(bucket, key) : engine.readSync(bucket, key, isThere) === true;
     });
   }
 
@@ -204,6 +241,18 @@ export class Commands {
       checkContent(options.content);
       checkDeadline(options.deadline);
       return this.#engine.set(bucket, key, value, options);
+    });
+  }
+
+  /** Writes many values; no batch: after a failure some may have been written. */
+  setMany(principal: Principal, bucket: string, entries: readonly SetEntry[]): Answer<void> {
+    return this.#run(COMMANDS.setMany, principal, bucket, () => {
+      for (const { content, deadline } of entries) {
+        checkContent(content);
+        checkDeadline(deadline);
+      }
+      checkEntries(entries, this.#limits);
+      return this.#engine.setMany(bucket, entries);
     });
   }
 
@@ -273,15 +322,20 @@ export class Commands {
   // --- subscriptions ---
 
   /**
-   * Subscribes to a bucket, to the keys in it with a prefix, or to all buckets. Returns at once, so that the caller can
-   * close it whatever comes; it is counted then. What `ready` and `next` fail with goes through {@link failureOf}.
+   * Subscribes to a bucket, to a key in it or the keys with a prefix, or to all buckets. Returns at once, so that the
+   * caller can close it whatever comes; it is counted then. What `ready` and `next` fail with goes through
+   * {@link failureOf}.
    */
   subscribe(principal: Principal, query: SubscribeQuery): EngineSubscription {
-    const { bucket, prefix } = query;
+    const { bucket, key, prefix } = query;
     return this.#run<EngineSubscription>(COMMANDS.subscribe, principal, bucket, () => {
-      if (prefix !== undefined && bucket === undefined) {
-        throw new FirkinError("INVALID", "Cannot subscribe to a prefix: it needs a bucket");
+      if ((prefix !== undefined || key !== undefined) && bucket === undefined) {
+        throw new FirkinError("INVALID", "Cannot subscribe to a key or a prefix: it needs a bucket");
       }
+      if (prefix !== undefined && key !== undefined) {
+        throw new FirkinError("INVALID", "Cannot subscribe to a key and a prefix: it is either");
+      }
+      if (key !== undefined) checkKey(key, this.#limits);
       if (prefix !== undefined && prefix.length > 0) checkKey(prefix, this.#limits);
       return this.#engine.subscribe(query);
     }) as EngineSubscription;
@@ -403,6 +457,10 @@ export function failureOf(error: unknown, report: (error: unknown) => void): Fir
   }
   report(error);
   return new FirkinError("IO", "Cannot complete the request: the server failed", { cause: error });
+}
+
+function isThere(): true {
+  return true;
 }
 
 // --- arguments ---

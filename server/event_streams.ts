@@ -15,7 +15,7 @@ import type { Clock, Timer } from "../lib/base/clock.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import type { EngineEvent, EngineSubscription, SubscribeQuery } from "../lib/engine/engine.ts";
 import { REPLY_FLUSH_BYTES } from "../lib/wire/protocol.ts";
-import type { Principal } from "./auth.ts";
+import { hasExpired, type Principal } from "./auth.ts";
 import { type Commands, failureOf } from "./commands.ts";
 import type { Metrics } from "./metrics.ts";
 import { REST_HEADERS } from "./problems.ts";
@@ -75,6 +75,11 @@ export class EventStreams {
     return new Response(stream.body, {
       headers: { ...REST_HEADERS, "content-type": "text/event-stream", "x-accel-buffering": "no" },
     });
+  }
+
+  /** Ends the streams of principals that have expired. */
+  check(): void {
+    for (const stream of this.#open) stream.check();
   }
 
   /** Ends every stream behind what it has been given, with its cursor; opens no more. Resolves when all are over. */
@@ -142,6 +147,13 @@ class EventStream {
     this.#ending = true;
     this.#wake?.();
     return this.#gone;
+  }
+
+  /** Ends the stream when its principal has expired: with a word, unless the reader is not there to hear it. */
+  check(): void {
+    if (!this.#isExpired) return;
+    if (this.#wake === undefined) this.#cut();
+    else this.#wake();
   }
 
   close(): void {
@@ -216,8 +228,7 @@ class EventStream {
   }
 
   get #isExpired(): boolean {
-    const { expiresAt } = this.#principal;
-    return expiresAt !== undefined && expiresAt <= this.#host.clock.wall();
+    return hasExpired(this.#principal, this.#host.clock.wall());
   }
 
   /** What was written last goes on with what is written next. */

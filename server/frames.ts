@@ -4,11 +4,12 @@
  * A request reads its arguments and runs before the next frame is read, so that writes of one message reach the engine
  * in order and keys and values may stay views of the message. What it returns, at once or as a promise, is written by
  * the same row. A request fails by throwing or rejecting: what is wrong with its items (`PROTOCOL`) is found while they
- * are read, everything else by `commands.ts`. The requests that keep a connection going (hello, ping, unsubscribe,
- * more) are no operations on the store and end here.
+ * are read, everything else by `commands.ts`. The requests that keep a connection going (hello, auth, ping,
+ * unsubscribe, more) are no operations on the store and end here.
  *
  * @module
  */
+import { KeyBuffer } from "../lib/base/bytes.ts";
 import type {
   AtomicResult,
   EngineStats,
@@ -26,6 +27,7 @@ import {
   readDeadline,
   readListQuery,
   readOperations,
+  readSetEntries,
   readSubscribeQuery,
   readUintOrNull,
   type WireLimits,
@@ -33,6 +35,8 @@ import {
   writeEntry,
   writeLimits,
   writePage,
+  writeUintOrNull,
+  writeValue,
   writeWriteResult,
 } from "../lib/wire/protocol.ts";
 import type { Principal } from "./auth.ts";
@@ -54,8 +58,17 @@ export interface FrameHost {
   /** Who asks. */
   readonly principal: Principal;
   readonly limits: WireLimits;
-  /** Lets the connection in. @throws {FirkinError} PROTOCOL — another version; INVALID — a second hello */
-  greet(version: number): void;
+  /**
+   * Lets the connection in.
+   * @throws {FirkinError} PROTOCOL — another version; INVALID — a second hello; UNAUTHORIZED, BUSY — as `authenticate`
+   */
+  greet(version: number, token: string | undefined): void;
+  /**
+   * From now on it is who the token stands for; subscriptions that are no longer allowed end.
+   * @returns When the token expires
+   * @throws {FirkinError} UNAUTHORIZED — nobody; BUSY — too many wrong ones came before. The connection ends
+   */
+  authenticate(token: string): number | undefined;
   /** Registers a subscription; nothing is sent before `start`. `window` is in bytes of frames. */
   subscribe(query: SubscribeQuery, window: number): Promise<Subscribed>;
   /** Lets a registered subscription send. */
@@ -71,6 +84,11 @@ export interface FrameRequest<Result = unknown> {
   /** True when a reply may be a thousand times longer than its request: few of them run at once. */
   readonly page?: boolean;
   run(host: FrameHost, reader: CborReader): Answer<Result>;
+  /**
+   * In the place of `run`, where most answers are there at once: writes the result and returns true, or returns a
+   * promise of it with nothing written. Whoever calls forgets what was written when this throws.
+   */
+  answer?(host: FrameHost, reader: CborReader, writer: CborWriter): true | Promise<Result>;
   write(writer: CborWriter, result: Result): void;
   /** Called after the reply is written. */
   done?(host: FrameHost, result: Result): void;
@@ -78,18 +96,22 @@ export interface FrameRequest<Result = unknown> {
 
 // --- the connection ---
 
-const hello: FrameRequest<WireLimits> = {
+const hello: FrameRequest<FrameHost> = {
   run(host, reader) {
     const version = reader.uint();
-    // A token is taken and not looked at: the server listens on loopback only.
-    if (!reader.skipNull()) reader.text();
-    host.greet(version);
-    return host.limits;
+    host.greet(version, reader.skipNull() ? undefined : reader.text());
+    return host;
   },
-  write(writer, limits) {
+  write(writer, { limits, commands }) {
     writer.text(SERVER_NAME);
     writeLimits(writer, limits);
+    writer.text(commands.epoch);
   },
+};
+
+const auth: FrameRequest<number | undefined> = {
+  run: (host, reader) => host.authenticate(reader.text()),
+  write: writeUintOrNull,
 };
 
 const ping: FrameRequest<void> = { run: () => {}, write: writeNothing };
@@ -108,8 +130,37 @@ const more: FrameRequest<void> = {
 
 const get: FrameRequest<Entry | undefined> = {
   run: (host, reader) => host.commands.get(host.principal, reader.text(), reader.bytes()),
+  answer(host, reader, writer) {
+    const bucket = reader.text();
+    const keyBytes = reader.span();
+    const key = keys.cut(reader.source, reader.position - keyBytes, reader.position);
+    valueWriter = writer;
+    const answer = host.commands.show(host.principal, bucket, key, writeShown);
+    if (answer === false) writer.null();
+    return typeof answer === "boolean" || answer;
+  },
   write: writeEntry,
 };
+
+/** A view of the message for each key that is looked up would cost more than the look-up. */
+const keys = new KeyBuffer();
+
+/** Where {@link writeShown} writes: it is called by the engine, and a function made for each call would cost more. */
+let valueWriter: CborWriter;
+
+/** Writes an entry as {@link writeEntry} does, from where the engine has it; not one of a single-read key. */
+function writeShown(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  content: number,
+  once: boolean,
+  revision: number,
+  expiresAt: number,
+): boolean {
+  if (!once) writeValue(valueWriter, bytes, start, end, content, revision, expiresAt);
+  return !once;
+}
 
 const getMany: FrameRequest<(Entry | undefined)[]> = {
   page: true,
@@ -156,6 +207,11 @@ const set: FrameRequest<WriteResult> = {
     return host.commands.set(host.principal, bucket, key, value, options);
   },
   write: writeWriteResult,
+};
+
+const setMany: FrameRequest<void> = {
+  run: (host, reader) => host.commands.setMany(host.principal, reader.text(), readSetEntries(reader)),
+  write: writeNothing,
 };
 
 const remove: FrameRequest<WriteResult> = {
@@ -239,6 +295,8 @@ export const FRAME_REQUESTS: readonly FrameRequest[] = requestsByNumber({
   take,
   has,
   atomic,
+  setMany,
+  auth,
 });
 
 function requestsByNumber(requests: Record<keyof typeof OP, FrameRequest>): readonly FrameRequest[] {

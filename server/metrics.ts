@@ -25,6 +25,7 @@ export const OPERATIONS = [
   "has",
   "list",
   "set",
+  "setMany",
   "delete",
   "touch",
   "increment",
@@ -62,6 +63,8 @@ export class Metrics {
   errors = 0;
   /** Connections closed because their reader fell behind. */
   slowReaders = 0;
+  /** Wrong credentials, on any protocol. */
+  authFailures = 0;
   /** Connections closed because of what came over them. */
   protocolErrors = 0;
   /** How old the first change was of those that a subscription reads at once. */
@@ -179,6 +182,7 @@ export class Metrics {
       "server.events": this.events,
       "server.errors": this.errors,
       "server.slowReaders": this.slowReaders,
+      "server.authFailures": this.authFailures,
       "server.protocolErrors": this.protocolErrors,
       "server.bytesIn": this.bytesIn,
       "server.bytesOut": this.bytesOut,

@@ -1,8 +1,9 @@
 /**
  * `serve`: a store on a port, for WebSocket clients, browsers and whoever speaks HTTP.
  *
- * Assembles the rest of `server/`: the runtime's transport, who may connect, a session per WebSocket, and what answers
- * plain requests (`web.ts`). The server has no authentication yet, so it listens on loopback and nowhere else.
+ * Assembles the rest of `server/`: the runtime's transport, who may connect (`gate.ts`), a session per WebSocket, and
+ * what answers plain requests (`web.ts`). Beyond this machine's loopback it serves nobody without a token, and nobody
+ * in the clear unless told so.
  *
  * @module
  */
@@ -10,29 +11,44 @@
 // In the published types too: a user's own `lib` may know no Disposable.
 /// <reference lib="esnext.disposable" preserve="true" />
 
-import { type Clock, systemClock } from "../lib/base/clock.ts";
+import { type Clock, systemClock, type Timer } from "../lib/base/clock.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import type { Engine } from "../lib/engine/engine.ts";
 import type { Store, StoreStats } from "../lib/store/store.ts";
 import { CLOSE, OPERATION_BYTES_MAX, SUBPROTOCOL } from "../lib/wire/protocol.ts";
-import { admit, type AdmitOptions, EVERYONE } from "./auth.ts";
+import type { AdmitOptions, Guest, Refusal } from "./auth.ts";
 import { Commands } from "./commands.ts";
+import { Deliveries } from "./deliveries.ts";
+import { Gate } from "./gate.ts";
+import { SERVER_LIMITS, type ServerLimits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
-import { SERVER_LIMITS, type ServerLimits, Session, type SessionHost } from "./session.ts";
-import type { Connection, Handshake, Transport, TransportHandlers, TransportName } from "./transports/transport.ts";
+import { Session, type SessionHost } from "./session.ts";
+import type { Tokens } from "./tokens.ts";
+import type {
+  Accepted,
+  Connection,
+  Handshake,
+  TlsFiles,
+  Transport,
+  TransportHandlers,
+  TransportName,
+} from "./transports/transport.ts";
+import { Proxies } from "./visitors.ts";
 import { Web } from "./web.ts";
 
 export type { Clock, Timer } from "../lib/base/clock.ts";
 export type { WireLimits } from "../lib/wire/protocol.ts";
-export type { AdmitOptions } from "./auth.ts";
-export { SERVER_LIMITS, type ServerLimits } from "./session.ts";
-export type { TransportName } from "./transports/transport.ts";
+export type { AdmitOptions, Principal, Right } from "./auth.ts";
+export { SERVER_LIMITS, type ServerLimits } from "./limits.ts";
+export { openTokens, type Scope, type TokenInfo, type TokenOptions, Tokens, type TokensOptions } from "./tokens.ts";
+export type { TlsFiles, TransportName } from "./transports/transport.ts";
 
 /** firkin's own port. */
 const PORT = 7480;
 /** What a frame holds beside its key and value. */
 const FRAME_BYTES_MAX = 1_024;
-const IDLE_SECONDS = 60;
+/** How often connections, streams and tokens are looked at: what has ended is closed within a second. */
+const SWEEP_MS = 500;
 /** How long a closing server waits for requests that run. */
 const GRACE_MS = 2_000;
 /** Why connections are closed when the server stops. */
@@ -42,13 +58,14 @@ const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 /** What a server tells about itself. */
 export type ServerEvent =
   | { readonly type: "fallback"; readonly message: string }
+  | { readonly type: "insecure"; readonly message: string }
   | { readonly type: "failure"; readonly error: unknown };
 
 /** Options of {@link serve}. */
 export interface ServeOptions extends Partial<AdmitOptions> {
   /** What is served. The server does not close it. */
   readonly store: Store;
-  /** An address of this machine's loopback; 127.0.0.1 when absent. */
+  /** 127.0.0.1 when absent; beyond this machine's loopback it needs `auth`, and `tls` or what stands for it. */
   readonly hostname?: string;
   /** 7480 when absent; 0 lets the system choose. */
   readonly port?: number;
@@ -56,6 +73,14 @@ export interface ServeOptions extends Partial<AdmitOptions> {
   readonly rest?: boolean;
   /** The runtime's own when absent. */
   readonly transport?: TransportName;
+  /** Who may what: the tokens of clients. Absent, everybody may everything, and only on loopback. */
+  readonly auth?: Tokens;
+  /** Speaks TLS with this certificate; in the clear when absent. */
+  readonly tls?: TlsFiles;
+  /** Addresses and networks of proxies in front, which speak TLS and whose X-Forwarded-For is believed. */
+  readonly trustedProxies?: readonly string[];
+  /** True: tokens and values may cross a network in the clear. */
+  readonly insecureNoTls?: boolean;
   /** Time and timers; the system's when absent. */
   readonly clock?: Clock;
   /** Limits other than the defaults. */
@@ -66,7 +91,7 @@ export interface ServeOptions extends Partial<AdmitOptions> {
 
 /** A running server. */
 export interface Server {
-  /** Where clients connect: `ws://` and the host and port in use. */
+  /** Where clients connect: `ws://` or `wss://`, and the host and port in use. */
   readonly url: string;
   /** The address it listens on. */
   readonly hostname: string;
@@ -86,36 +111,48 @@ export interface Server {
 /**
  * Serves a store on a port of this machine.
  *
- * @throws {FirkinError} FORBIDDEN — not a loopback address; UNAVAILABLE — the address is in use
+ * @throws {FirkinError} FORBIDDEN — beyond loopback without tokens, or in the clear; UNAVAILABLE — the address is in
+ *   use; IO, INVALID — the certificate cannot be used
  * @throws {RangeError} limits that contradict one another
  */
 export async function serve(options: ServeOptions): Promise<Server> {
-  const { hostname = "127.0.0.1", port = PORT, clock = systemClock, onEvent = () => {} } = options;
+  const { hostname = "127.0.0.1", port = PORT, clock = systemClock, onEvent = () => {}, auth, tls } = options;
   const { engine } = options.store;
-  if (!LOOPBACK.test(hostname)) {
-    throw new FirkinError(
-      "FORBIDDEN",
-      `Cannot listen on ${hostname}: there is no authentication yet, so only this machine's loopback is served`,
-    );
-  }
+  checkExposure(hostname, options, onEvent);
   const limits = limitsOf(engine, options.limits);
   const transport = await pickTransport(options.transport, onEvent);
   const metrics = new Metrics(clock);
   const onFailure = (error: unknown): void => onEvent({ type: "failure", error });
   const commands = new Commands({ engine, limits, clock, metrics, onFailure });
   const host = { commands, limits, clock, metrics, onFailure };
-  const names = { allowedHosts: options.allowedHosts ?? [], allowedOrigins: options.allowedOrigins ?? [] };
-  const web = new Web({ ...host, ...names, engine, rest: options.rest ?? true, authenticate: () => EVERYONE });
-  const front = new Front({ ...host, principal: EVERYONE, writers: [] }, web, names);
+  const allowedOrigins = options.allowedOrigins ?? [];
+  const gate = new Gate({
+    tokens: auth,
+    admit: {
+      allowedHosts: [...options.allowedHosts ?? [], hostname.includes(":") ? `[${hostname}]` : hostname],
+      allowedOrigins,
+    },
+    proxies: new Proxies(options.trustedProxies ?? []),
+    limits,
+    clock,
+    metrics,
+  });
+  const web = new Web({ ...host, engine, gate, allowedOrigins, rest: options.rest ?? true });
+  const seats = { writers: [], readers: [], unsent: [], deliveries: new Deliveries(), outbound: { bytes: 0 } };
+  const front = new Front({ ...host, ...seats }, gate, web, auth);
   const listener = await transport.listen({
     hostname,
     port,
     messageBytesMax: limits.messageBytesMax,
     bodyBytesMax: limits.messageBytesMax,
-    idleSeconds: IDLE_SECONDS,
+    idleSeconds: limits.idleMs / 1_000,
+    ...(tls && { tls }),
   }, front);
+  front.begin();
   return {
-    url: `ws://${hostname.includes(":") ? `[${hostname}]` : hostname}:${listener.port}`,
+    url: `${tls === undefined ? "ws" : "wss"}://${
+      hostname.includes(":") ? `[${hostname}]` : hostname
+    }:${listener.port}`,
     hostname,
     port: listener.port,
     transport: transport.name,
@@ -127,42 +164,87 @@ export async function serve(options: ServeOptions): Promise<Server> {
   };
 }
 
-/** What the transport calls: decides who comes in, and seats each connection. */
+/** Refuses to be reached from elsewhere by people who are not known, or in the clear. */
+function checkExposure(hostname: string, options: ServeOptions, onEvent: (event: ServerEvent) => void): void {
+  const { auth, tls, trustedProxies = [], insecureNoTls = false } = options;
+  if (LOOPBACK.test(hostname)) return;
+  const refused = `Cannot listen on ${hostname}, which is not this machine's loopback:`;
+  if (auth === undefined) throw new FirkinError("FORBIDDEN", `${refused} there are no tokens (auth)`);
+  if (tls !== undefined || trustedProxies.length > 0) return;
+  if (!insecureNoTls) {
+    throw new FirkinError("FORBIDDEN", `${refused} there is no certificate (tls), and no proxy that has one`);
+  }
+  onEvent({ type: "insecure", message: `tokens and values travel in the clear to ${hostname}` });
+}
+
+/** What the transport calls: lets in whom the gate lets in, and seats each connection. */
 class Front implements TransportHandlers {
   readonly #host: SessionHost;
+  readonly #gate: Gate;
   readonly #web: Web;
-  readonly #admit: AdmitOptions;
+  readonly #tokens: Tokens | undefined;
   readonly #sessions: Set<Session> = new Set();
+  #sweepTimer: Timer | undefined;
+  #unwatch: () => void = () => {};
   #ending = false;
 
-  constructor(host: SessionHost, web: Web, admitOptions: AdmitOptions) {
+  constructor(host: SessionHost, gate: Gate, web: Web, tokens: Tokens | undefined) {
     this.#host = host;
+    this.#gate = gate;
     this.#web = web;
-    this.#admit = admitOptions;
+    this.#tokens = tokens;
   }
 
-  fetch(request: Request): Promise<Response> {
-    return this.#web.respond(request);
+  /** Begins to close what has come to its end. */
+  begin(): void {
+    this.#unwatch = this.#tokens?.watch(() => this.#check()) ?? this.#unwatch;
+    this.#sweep();
   }
 
-  upgrade(handshake: Handshake): { readonly protocol: string } | { readonly status: number; readonly body: string } {
-    if (this.#ending) return { status: 503, body: "The server is shutting down" };
-    const refusal = admit(handshake.headers, this.#admit);
-    if (refusal !== undefined) return refusal;
-    if (handshake.protocols.includes(SUBPROTOCOL)) return { protocol: SUBPROTOCOL };
-    return { status: 400, body: `The subprotocol ${SUBPROTOCOL} is not offered` };
+  fetch(request: Request, remoteAddress: string): Promise<Response> {
+    return this.#web.respond(request, remoteAddress);
   }
 
-  open(connection: Connection): Session {
-    const session: Session = new Session(connection, this.#host, () => this.#sessions.delete(session));
+  upgrade(handshake: Handshake): Accepted | Refusal {
+    const guest = this.#gate.handshake(handshake);
+    if ("status" in guest) return guest;
+    return { protocol: SUBPROTOCOL, open: (connection) => this.#open(connection, guest) };
+  }
+
+  #open(connection: Connection, guest: Guest): Session {
+    const admitted = guest.enter();
+    const session: Session = new Session(connection, this.#host, guest, () => {
+      this.#sessions.delete(session);
+      guest.leave();
+    });
     this.#sessions.add(session);
     if (this.#ending) connection.close(CLOSE.restart, RESTART);
+    else if (!admitted) connection.close(CLOSE.tooManyRequests, "too many connections");
     return session;
+  }
+
+  #sweep(): void {
+    try {
+      this.#tokens?.refresh();
+    } catch (error) {
+      this.#host.onFailure(error);
+    }
+    this.#gate.sweep();
+    this.#check();
+    this.#sweepTimer = this.#host.clock.after(SWEEP_MS, () => this.#sweep());
+  }
+
+  #check(): void {
+    for (const session of this.#sessions) session.check();
+    this.#web.check();
   }
 
   /** Lets requests that run be answered, for a while, and closes what is open. */
   async end(): Promise<void> {
     this.#ending = true;
+    this.#gate.end();
+    this.#sweepTimer?.cancel();
+    this.#unwatch();
     const sessions = [...this.#sessions].map((session) => session.end(CLOSE.restart, RESTART));
     const answered = Promise.all([this.#web.end(), ...sessions]);
     await new Promise<void>((resolve) => {

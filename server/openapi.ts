@@ -27,6 +27,7 @@ export type SchemaName =
   | "Batch"
   | "Operation"
   | "Names"
+  | "Ticket"
   | "Problem";
 
 /** Says where a schema of {@link SCHEMAS} stands. */
@@ -101,6 +102,7 @@ export const SCHEMAS: Readonly<Record<SchemaName, Schema>> = {
     ],
   },
   Names: { type: "array", items: text },
+  Ticket: object({ ticket: text, expiresInMs: { type: "integer" } }),
   Problem: {
     type: "object",
     description: "RFC 9457. A program looks at code.",
@@ -120,8 +122,8 @@ export const SCHEMAS: Readonly<Record<SchemaName, Schema>> = {
   },
 };
 
-/** The document of a server that routes by `routes`. */
-export function openApiOf(routes: readonly Route[]): Schema {
+/** The document of a server that routes by `routes` and asks for a token or does not. */
+export function openApiOf(routes: readonly Route[], asksToken: boolean): Schema {
   const paths: Record<string, Record<string, Schema>> = {};
   for (const route of routes) {
     (paths[route.path] ??= {})[route.method.toLowerCase()] = operationOf(route);
@@ -132,7 +134,11 @@ export function openApiOf(routes: readonly Route[]): Schema {
     openapi: "3.1.0",
     info: { title: "firkin", version: VERSION, description: "docs/REST.md says what each of these means." },
     paths,
-    components: { schemas: SCHEMAS },
+    components: {
+      schemas: SCHEMAS,
+      ...(asksToken && { securitySchemes: { token: { type: "http", scheme: "bearer" } } }),
+    },
+    ...(asksToken && { security: [{ token: [] }] }),
   };
 }
 

@@ -8,6 +8,7 @@
  * @module
  */
 import { type ErrorCode, ERRORS, type FirkinError } from "../lib/base/errors.ts";
+import type { Refusal } from "./auth.ts";
 
 /** Codes that no other protocol needs: there they are answers, or cannot come up. */
 export type RestCode =
@@ -28,6 +29,9 @@ export const REST_CODES: Readonly<Record<RestCode, { readonly http: number; read
   UNSUPPORTED_MEDIA_TYPE: { http: 415, meaning: "The body is of no type that is taken here" },
 };
 
+/** What the gate's refusals of plain requests are called, by their status. */
+const REFUSAL_CODES: Readonly<Record<number, ErrorCode>> = { 401: "UNAUTHORIZED", 403: "FORBIDDEN", 429: "BUSY" };
+
 /** Seconds after which to try again what may succeed then. */
 const RETRY_SECONDS = "1";
 
@@ -45,16 +49,16 @@ export const REST_HEADERS: Readonly<Record<string, string>> = {
 
 /** Thrown by what answers a request, to say no. */
 export class Refused extends Error {
-  readonly code: RestCode;
+  readonly code: RestCode | ErrorCode;
   /** Members of the problem beside the usual ones: JSON texts by name. */
   readonly members: Readonly<Record<string, string>>;
   readonly headers: Readonly<Record<string, string>>;
 
   /** A refusal; `detail` is for people. */
   constructor(
-    code: RestCode,
+    code: RestCode | ErrorCode,
     detail: string,
-    options: { readonly members?: Record<string, string>; readonly headers?: Record<string, string> } = {},
+    options: { readonly members?: Record<string, string>; readonly headers?: Readonly<Record<string, string>> } = {},
   ) {
     super(detail);
     this.code = code;
@@ -63,29 +67,32 @@ export class Refused extends Error {
   }
 }
 
+/** What is thrown for one whom the gate refuses. */
+export function refusedBy({ status, body, headers = {} }: Refusal): Refused {
+  return new Refused(REFUSAL_CODES[status]!, body, { headers });
+}
+
 /** The answer to a request that failed. */
 export function problemOf(error: FirkinError | Refused): Response {
-  if (error instanceof Refused) {
-    return problem(REST_CODES[error.code], error.code, error.message, error.members, error.headers);
-  }
+  if (error instanceof Refused) return problem(error.code, error.message, error.members, error.headers);
   const { code, message } = error;
   const headers: Record<string, string> = {};
   if (ERRORS[code].retry) headers["retry-after"] = RETRY_SECONDS;
   if (code === "UNAUTHORIZED") headers["www-authenticate"] = "Bearer";
-  return problem(ERRORS[code], code, message, {}, headers);
+  return problem(code, message, {}, headers);
 }
 
 function problem(
-  row: { readonly http: number; readonly meaning: string },
   code: ErrorCode | RestCode,
   detail: string,
   members: Readonly<Record<string, string>>,
   headers: Readonly<Record<string, string>>,
 ): Response {
-  const usual = { type: `urn:firkin:${code}`, title: row.meaning, status: row.http, code, detail };
+  const { http: status, meaning: title } = { ...ERRORS, ...REST_CODES }[code];
+  const usual = { type: `urn:firkin:${code}`, title, status, code, detail };
   const more = Object.entries(members).map(([name, json]) => `,${JSON.stringify(name)}:${json}`).join("");
   return new Response(`${JSON.stringify(usual).slice(0, -1)}${more}}`, {
-    status: row.http,
+    status,
     headers: { ...REST_HEADERS, "content-type": PROBLEM_TYPE, ...headers },
   });
 }

@@ -106,6 +106,7 @@ function connections(page: Page, metrics: Metrics): void {
     "Connections closed for what they sent",
     metrics.protocolErrors,
   );
+  page.single("firkin_auth_failures_total", "counter", "Wrong credentials", metrics.authFailures);
   page.single("firkin_request_errors_total", "counter", "WebSocket requests answered with an error", metrics.errors);
   page.single("firkin_received_bytes_total", "counter", "Bytes of WebSocket messages received", metrics.bytesIn);
   page.single("firkin_sent_bytes_total", "counter", "Bytes of messages and event streams sent", metrics.bytesOut);

@@ -6,7 +6,7 @@
  * be kept in mind here:
  *
  * 1. GET and HEAD change nothing. Any page can make a browser send those; what changes something is PUT, DELETE, or a
- *    POST whose type is JSON, for all of which a browser asks the server first (`cors.ts`).
+ *    POST whose type is JSON, for all of which a browser asks the server first (`web.ts`).
  * 2. A single-read key is never given by a GET: who follows a link, previews it or tries again would end it.
  * 3. A condition on several revisions (`If-Match: *`) is one on the revision that the key has, tried again when that
  *    has moved on meanwhile; the store judges it, so no other write comes between.
@@ -450,6 +450,6 @@ export function answer(status: number, body: Uint8Array | null, headers: Record<
 }
 
 /** An answer that is this JSON text. */
-export function json(text: string, headers: Record<string, string> = {}): Response {
-  return answer(200, new TextEncoder().encode(text), { "content-type": JSON_TYPE, ...headers });
+export function json(text: string, headers: Record<string, string> = {}, status = 200): Response {
+  return answer(status, new TextEncoder().encode(text), { "content-type": JSON_TYPE, ...headers });
 }

@@ -50,6 +50,8 @@ export interface Route {
 /** One request, as its row sees it. */
 export interface Call {
   readonly request: Request;
+  /** The peer's address. */
+  readonly remoteAddress: string;
   readonly principal: Principal;
   /** Undefined where the path has none; not yet known to be one. */
   readonly bucket: string;

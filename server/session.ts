@@ -7,121 +7,101 @@
  *    further requests (it keeps them, and a client of ours never sends more than fit) nor the feed. A reader that
  *    stays so for `outboundMs` is closed with 4408 and resumes from its cursor.
  * 3. Requests whose replies are long (pages) run a few at a time, whatever a client asks in one message.
- * 4. What is not the protocol closes this connection and touches no other. Wrong arguments do not: they are answered,
+ * 4. A message may hold a hundred thousand requests: a connection runs them for ten milliseconds at a time.
+ * 5. What is not the protocol closes this connection and touches no other. Wrong arguments do not: they are answered,
  *    and the session goes on. No handler throws.
  *
  * @module
  */
 import type { Clock, Timer } from "../lib/base/clock.ts";
 import { ERRORS, FirkinError, messageOf } from "../lib/base/errors.ts";
-import type { EngineEvent, EngineSubscription, SubscribeQuery } from "../lib/engine/engine.ts";
+import type { SubscribeQuery } from "../lib/engine/engine.ts";
 import { CborReader, CborWriter } from "../lib/wire/cbor.ts";
-import {
-  CLOSE,
-  expectItems,
-  FRAME,
-  OP,
-  REPLY_FLUSH_BYTES,
-  SHAPES,
-  VERSION,
-  WIRE_LIMITS,
-  type WireLimits,
-  WORD,
-  writeChange,
-} from "../lib/wire/protocol.ts";
-import type { Principal } from "./auth.ts";
+import { CLOSE, expectItems, FRAME, OP, REPLY_FLUSH_BYTES, SHAPES, VERSION } from "../lib/wire/protocol.ts";
+import { type Guest, hasExpired, NOBODY, type Principal } from "./auth.ts";
+import { type ChannelHost, Channels } from "./channels.ts";
 import { type Commands, failureOf } from "./commands.ts";
-import { FRAME_REQUESTS, type FrameHost, type Subscribed } from "./frames.ts";
+import type { Deliveries } from "./deliveries.ts";
+import { FRAME_REQUESTS, type FrameHost, type FrameRequest, type Subscribed } from "./frames.ts";
+import type { ServerLimits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Connection, ConnectionHandlers } from "./transports/transport.ts";
 
 /** Requests with long replies that run at once on one connection. */
 const PAGES_MAX = 4;
-/** Replies of requests that already run may pass `outboundBytesMax`, but not by this factor. */
-const OUTBOUND_FACTOR_MAX = 8;
 /** Writers kept for the next session that has something to say. */
 const WRITERS_KEPT = 64;
 const SETTLED = Promise.resolve();
+/** What a request is when its reply has been written. */
+const ANSWERED = Symbol("answered");
+const NOTHING = new Uint8Array(0);
 const ID_MAX = 2 ** 32 - 1;
+/** How long a connection's requests run before others get their turn, and after how many it looks at the clock. */
+const TURN_MS = 10;
+const FRAMES_PER_LOOK = 16;
 
-/** The limits of a server: those that it tells its clients, and its own. */
-export interface ServerLimits extends WireLimits {
-  /** A connection that has not said hello after this long is closed. */
-  readonly helloMs: number;
-  /** Bytes waiting to be sent on one connection, beyond which nothing more is read for it. */
-  readonly outboundBytesMax: number;
-  /** A connection that is over `outboundBytesMax` for this long is closed; so is an event stream that is not read. */
-  readonly outboundMs: number;
-  /** Event streams that are open at once. */
-  readonly streamsMax: number;
+/** Bytes that wait to be sent on all connections of a server. */
+export interface Outbound {
+  bytes: number;
 }
-
-/** What a server's limits are when nobody says otherwise. */
-export const SERVER_LIMITS: ServerLimits = {
-  ...WIRE_LIMITS,
-  helloMs: 5_000,
-  outboundBytesMax: 4 * 1_024 * 1_024,
-  outboundMs: 10_000,
-  streamsMax: 1_000,
-};
 
 /** What the sessions of one server share. */
 export interface SessionHost {
   readonly commands: Commands;
-  /** Who a connection is when it opens. */
-  readonly principal: Principal;
   readonly limits: ServerLimits;
   readonly clock: Clock;
   readonly metrics: Metrics;
-  /** Writers that no session is using: ten thousand idle connections need none. */
+  /** Writers and readers that no session is using: ten thousand idle connections need none. */
   readonly writers: CborWriter[];
+  readonly readers: CborReader[];
+  /** Sessions that have written something in this tick. */
+  readonly unsent: Session[];
+  readonly deliveries: Deliveries;
+  readonly outbound: Outbound;
   /** Told of a failure that is the server's own fault. */
   readonly onFailure: (error: unknown) => void;
 }
 
-/** A subscription of this connection. */
-interface Channel {
-  readonly source: EngineSubscription;
-  /** Bytes of frames that the client still takes. */
-  credit: number;
-  /** What comes are changes, not entries that are older. */
-  live: boolean;
-  /** Resolves the wait for credit, for the outbound buffer, or for the end. */
-  wake: (() => void) | undefined;
-}
-
 /** One connection's state, and the handlers that its transport calls. */
-export class Session implements ConnectionHandlers, FrameHost {
+export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
   readonly commands: Commands;
   readonly limits: ServerLimits;
   /** Who asks; who it is may change while requests run, which keep the rights that they began with. */
   principal: Principal;
   readonly #host: SessionHost;
   readonly #connection: Connection;
+  readonly #guest: Guest;
+  /** On the monotonic clock. */
+  readonly #openedAt: number;
   readonly #onClosed: () => void;
-  readonly #reader: CborReader = new CborReader();
-  readonly #channels: Map<number, Channel> = new Map();
+  /** Made for the first subscription: most of ten thousand idle connections have none. */
+  #channels: Channels | undefined;
   #writer: CborWriter | undefined;
   #flushing = false;
   #helloTimer: Timer | undefined;
   #stallTimer: Timer | undefined;
+  #restTimer: Timer | undefined;
+  #turnBeganAt = 0;
   #greeted = false;
   #closed = false;
   #ending: (() => void) | undefined;
-  #lastChannel = 0;
   #unanswered = 0;
   #pages = 0;
+  /** What this connection adds to the outbound bytes of all. */
+  #waitingBytes = 0;
   /** Parts of messages that came while the session could not run them. */
   #inbox: Uint8Array[] = [];
   #inboxBytes = 0;
 
   /** Takes a connection that has just opened; `onClosed` is called once, when it is over. */
-  constructor(connection: Connection, host: SessionHost, onClosed: () => void = () => {}) {
+  constructor(connection: Connection, host: SessionHost, guest: Guest, onClosed: () => void = () => {}) {
     this.#connection = connection;
     this.#host = host;
+    this.#guest = guest;
     this.#onClosed = onClosed;
+    this.#openedAt = host.clock.monotonic();
     this.commands = host.commands;
-    this.principal = host.principal;
+    this.principal = guest.principal ?? NOBODY;
     this.limits = host.limits;
     this.#helloTimer = host.clock.after(host.limits.helloMs, () => this.#close(CLOSE.unauthorized, "no hello in time"));
     host.metrics.connections++;
@@ -145,11 +125,12 @@ export class Session implements ConnectionHandlers, FrameHost {
 
   /** Goes on when enough has been sent. */
   drain(): void {
+    this.#weigh();
     if (this.#stallTimer === undefined || this.#connection.bufferedBytes() > this.limits.outboundBytesMax / 2) return;
     this.#stallTimer.cancel();
     this.#stallTimer = undefined;
     this.#run();
-    for (const channel of this.#channels.values()) channel.wake?.();
+    this.#channels?.resume();
   }
 
   /** Lets go of everything; requests that run have nobody to answer. */
@@ -166,86 +147,170 @@ export class Session implements ConnectionHandlers, FrameHost {
     this.#close(code, reason);
   }
 
+  /** Closes a connection whose credentials have expired, or that is too old. */
+  check(): void {
+    const { clock } = this.#host;
+    if (hasExpired(this.principal, clock.wall())) this.#close(CLOSE.unauthorized, "the credentials have expired");
+    if (this.#ending === undefined && clock.monotonic() - this.#openedAt >= this.limits.lifetimeMs) {
+      void this.end(CLOSE.goingAway, "the connection is old");
+    }
+  }
+
   // --- what requests ask ---
 
-  greet(version: number): void {
+  greet(version: number, token: string | undefined): void {
     if (this.#greeted) throw new FirkinError("INVALID", "Cannot say hello: it has been said");
     if (version !== VERSION) {
       throw new FirkinError("PROTOCOL", `Cannot speak version ${version}: this server speaks ${VERSION}`);
     }
+    if (token !== undefined) this.principal = this.#guest.identify(token);
+    else if (this.#guest.principal === undefined) {
+      throw new FirkinError("UNAUTHORIZED", "Cannot let you in: hello has no token");
+    }
     this.#greeted = true;
     this.#helloTimer?.cancel();
+    this.#helloTimer = undefined;
+  }
+
+  authenticate(token: string): number | undefined {
+    const principal = this.#guest.identify(token);
+    this.principal = principal;
+    this.#channels?.check(principal);
+    return principal.expiresAt;
   }
 
   subscribe(query: SubscribeQuery, window: number): Promise<Subscribed> {
     const { subscriptionsMax } = this.limits;
-    if (this.#channels.size >= subscriptionsMax) {
+    const channels = this.#channels ??= new Channels(this);
+    if (channels.count >= subscriptionsMax) {
       throw new FirkinError(
         "BUSY",
         `Cannot subscribe: this connection has ${subscriptionsMax} subscriptions, the most`,
       );
     }
-    const source = this.commands.subscribe(this.principal, query);
-    const channel = ++this.#lastChannel;
-    this.#channels.set(channel, { source, credit: window, live: query.snapshot !== true, wake: undefined });
-    this.#host.metrics.subscriptions++;
-    return source.ready.then(() => ({ channel, cursor: source.cursor }), (error: unknown) => {
-      this.unsubscribe(channel);
+    const subscription = this.commands.subscribe(this.principal, query);
+    const channel = channels.open(subscription, query, window);
+    return subscription.ready.then(() => {
+      if (channels.has(channel)) return { channel, cursor: subscription.cursor };
+      throw new FirkinError("FORBIDDEN", "Cannot subscribe: it has been ended meanwhile");
+    }, (error: unknown) => {
+      channels.close(channel);
       throw error;
     });
   }
 
   start(channel: number): void {
-    // Absent when the client has unsubscribed, which it can only have guessed to do, or the connection has closed.
-    const started = this.#channels.get(channel);
-    if (started !== undefined) void this.#pump(channel, started);
+    this.#channels?.start(channel);
   }
 
   grant(channel: number, bytes: number): void {
-    const granted = this.#channels.get(channel);
-    if (granted === undefined) return;
-    granted.credit += bytes;
-    granted.wake?.();
+    this.#channels?.grant(channel, bytes);
   }
 
   unsubscribe(channel: number): void {
-    const ended = this.#channels.get(channel);
-    if (ended === undefined) return;
-    this.#channels.delete(channel);
-    this.#host.metrics.subscriptions--;
-    ended.source.close();
-    ended.wake?.();
+    this.#channels?.close(channel);
+  }
+
+  // --- what channels ask ---
+
+  get deliveries(): Deliveries {
+    return this.#host.deliveries;
+  }
+
+  get metrics(): Metrics {
+    return this.#host.metrics;
+  }
+
+  get clock(): Clock {
+    return this.#host.clock;
+  }
+
+  get onFailure(): (error: unknown) => void {
+    return this.#host.onFailure;
+  }
+
+  stalled(): boolean {
+    return this.#stallTimer !== undefined;
+  }
+
+  output(): CborWriter {
+    return this.#writer ??= this.#host.writers.pop() ?? new CborWriter();
+  }
+
+  written(): void {
+    if (this.#writer!.length > REPLY_FLUSH_BYTES) this.flush();
+    else this.#flushSoon();
+  }
+
+  transmit(frames: Uint8Array): boolean {
+    if (this.#writer !== undefined) return false;
+    if (!this.#closed) this.#transmit(frames);
+    return true;
   }
 
   // --- requests ---
 
+  /** Nobody is known yet, and nobody is given more room than it takes to become so. */
+  #checkFirst(bytes: Uint8Array): void {
+    const { helloBytesMax } = this.limits;
+    if (bytes.length <= helloBytesMax) return;
+    throw new FirkinError("PROTOCOL", `Cannot read ${bytes.length} bytes before hello: at most ${helloBytesMax}`);
+  }
+
   /** Runs what has come, or what was kept, as far as it may, and sends the replies that are there then. */
   #run(bytes?: Uint8Array): void {
     this.#host.metrics.begin();
+    this.#turnBeganAt = this.clock.monotonic();
     try {
       if (bytes === undefined) this.#readKept();
       else if (bytes.length === 0) throw new FirkinError("PROTOCOL", "Cannot read a message: it is empty");
       else if (this.#inbox.length > 0) this.#keep(bytes);
-      else this.#read(bytes, false);
+      else {
+        if (!this.#greeted) this.#checkFirst(bytes);
+        this.#read(bytes, false);
+      }
     } catch (error) {
       this.#refuse(error);
     } finally {
-      this.#flush();
+      this.flush();
       this.#host.metrics.end();
     }
   }
 
   /** Runs the frames of a message until it ends or the session has to wait. `owned`: the bytes may be kept. */
   #read(bytes: Uint8Array, owned: boolean): void {
-    const reader = this.#reader.reset(bytes);
-    while (!reader.atEnd() && !this.#closed) {
-      if (this.#paused) return this.#keepFirst(bytes.subarray(reader.position), owned);
+    const { readers } = this.#host;
+    const reader = (readers.pop() ?? new CborReader()).reset(bytes);
+    try {
+      this.#readFrames(reader, bytes, owned);
+    } finally {
+      reader.reset(NOTHING);
+      readers.push(reader);
+    }
+  }
+
+  #readFrames(reader: CborReader, bytes: Uint8Array, owned: boolean): void {
+    for (let frames = 1; !reader.atEnd() && !this.#closed; frames++) {
+      if (this.#paused || (frames % FRAMES_PER_LOOK === 0 && this.#isLate())) {
+        return this.#keepFirst(bytes.subarray(reader.position), owned);
+      }
       this.#frame(reader);
     }
   }
 
   get #paused(): boolean {
-    return this.#stallTimer !== undefined || this.#pages >= PAGES_MAX;
+    return this.#stallTimer !== undefined || this.#restTimer !== undefined || this.#pages >= PAGES_MAX ||
+      this.#unanswered >= this.limits.runningMax;
+  }
+
+  /** True when this connection has had its turn: it goes on after others had theirs. */
+  #isLate(): boolean {
+    if (this.clock.monotonic() - this.#turnBeganAt < TURN_MS) return false;
+    this.#restTimer = this.clock.after(0, () => {
+      this.#restTimer = undefined;
+      this.#run();
+    });
+    return true;
   }
 
   /** Runs one frame. @throws {FirkinError} PROTOCOL — the connection cannot go on */
@@ -260,21 +325,57 @@ export class Session implements ConnectionHandlers, FrameHost {
     if (!this.#greeted && op !== OP.hello) {
       throw new FirkinError("PROTOCOL", `Cannot run operation ${op}: the first frame of a connection is hello`);
     }
-    if (this.#unanswered >= this.limits.requestsMax) return this.#close(CLOSE.tooManyRequests, "too many requests");
     try {
       const request = FRAME_REQUESTS[op];
       if (request === undefined) throw new FirkinError("NOT_SUPPORTED", `Cannot run operation ${op}: there is none`);
       expectItems(items, 2 + SHAPES[op]!.args);
-      const result = request.run(this, reader);
+      const result = request.answer === undefined ? request.run(this, reader) : this.#answer(request, id, reader);
+      if (result === ANSWERED) return;
       if (result instanceof Promise) this.#wait(id, op, result);
       else this.#reply(id, op, result);
     } catch (error) {
+      if ((op === OP.hello || op === OP.auth) && this.#expel(id, error)) return;
       if (!this.#greeted) throw error;
       // Bytes outside the subset end the connection; a well-formed frame with wrong arguments is merely answered.
       reader.seek(start);
       reader.skip();
       this.#fail(id, error);
     }
+  }
+
+  /** Lets a request write its own reply; what comes later is returned as a promise. */
+  #answer(request: FrameRequest, id: number, reader: CborReader): unknown {
+    const writer = this.output();
+    const start = writer.length;
+    try {
+      this.#replyHead(writer, id, 1);
+      const later = request.answer!(this, reader, writer);
+      if (later !== true) {
+        writer.rewind(start);
+        return later;
+      }
+    } catch (error) {
+      writer.rewind(start);
+      throw error;
+    }
+    if (writer.length > REPLY_FLUSH_BYTES) this.flush();
+    return ANSWERED;
+  }
+
+  #replyHead(writer: CborWriter, id: number, results: number): void {
+    writer.array(2 + results);
+    writer.uint(FRAME.reply);
+    writer.uint(id);
+  }
+
+  /** Ends the connection of one who is not whom it says; false when that is not what went wrong. */
+  #expel(id: number, error: unknown): boolean {
+    const code = error instanceof FirkinError ? error.code : undefined;
+    if (code !== "UNAUTHORIZED" && code !== "BUSY") return false;
+    this.#fail(id, error);
+    const blocked = code === "BUSY";
+    this.#close(blocked ? CLOSE.tooManyRequests : CLOSE.unauthorized, blocked ? "too many attempts" : "not let in");
+    return true;
   }
 
   #wait(id: number, op: number, result: Promise<unknown>): void {
@@ -294,39 +395,37 @@ export class Session implements ConnectionHandlers, FrameHost {
   #settled(op: number): void {
     if (this.#closed) return;
     this.#flushSoon();
-    if (FRAME_REQUESTS[op]!.page) {
-      this.#pages--;
-      this.#run();
-    }
+    const { page = false } = FRAME_REQUESTS[op]!;
+    if (page) this.#pages--;
+    // Not for each reply: what is read together is answered together.
+    if (page || (this.#inbox.length > 0 && this.#unanswered <= this.limits.runningMax / 2)) this.#run();
   }
 
   #reply(id: number, op: number, result: unknown): void {
     const request = FRAME_REQUESTS[op]!;
-    const writer = this.#output();
+    const writer = this.output();
     const start = writer.length;
     try {
-      writer.array(2 + SHAPES[op]!.results);
-      writer.uint(FRAME.reply);
-      writer.uint(id);
+      this.#replyHead(writer, id, SHAPES[op]!.results);
       request.write(writer, result);
     } catch (error) {
       writer.rewind(start);
       return this.#fail(id, error);
     }
     request.done?.(this, result);
-    if (writer.length > REPLY_FLUSH_BYTES) this.#flush();
+    if (writer.length > REPLY_FLUSH_BYTES) this.flush();
   }
 
   #fail(id: number, error: unknown): void {
     this.#host.metrics.errors++;
     const failure = this.#asFailure(error);
-    const writer = this.#output();
+    const writer = this.output();
     writer.array(4);
     writer.uint(FRAME.error);
     writer.uint(id);
     writer.uint(ERRORS[failure.code].wire);
     writer.text(failure.message);
-    if (writer.length > REPLY_FLUSH_BYTES) this.#flush();
+    if (writer.length > REPLY_FLUSH_BYTES) this.flush();
   }
 
   /** What the client is told; to it, `PROTOCOL` means that the connection is over. */
@@ -352,95 +451,30 @@ export class Session implements ConnectionHandlers, FrameHost {
   }
 
   #readKept(): void {
-    while (this.#inbox.length > 0 && !this.#paused) {
+    while (this.#inbox.length > 0 && !this.#paused && !this.#isLate()) {
       const bytes = this.#inbox.shift()!;
       this.#inboxBytes -= bytes.length;
       this.#read(bytes, true);
     }
   }
 
-  // --- events ---
-
-  /** Sends a subscription's events, as fast as its window and the outbound buffer allow. */
-  async #pump(id: number, channel: Channel): Promise<void> {
-    const { source } = channel;
-    try {
-      for (;;) {
-        const events = await source.next();
-        if (events === undefined) break;
-        if (channel.live) this.#host.metrics.lagged(events, this.#host.clock.wall());
-        else channel.live = events.some(({ type }) => type === "synced");
-        // The events of a batch leave together: a client hands none out, and grants nothing, before it has them all.
-        let inBatch = false;
-        for (const event of events) {
-          while (!inBatch && (channel.credit <= 0 || this.#stallTimer !== undefined) && this.#channels.has(id)) {
-            await new Promise<void>((resolve) => channel.wake = resolve);
-          }
-          if (!this.#channels.has(id)) return;
-          channel.credit -= this.#send(id, event);
-          inBatch = "more" in event;
-          if (event.type === "resync") return this.unsubscribe(id);
-        }
-      }
-    } catch (error) {
-      this.#host.onFailure(error);
-    }
-    if (!this.#channels.has(id)) return;
-    this.#control(id, WORD.ended, source.cursor);
-    this.unsubscribe(id);
-  }
-
-  /** Writes an event and returns the length of its frame. */
-  #send(channel: number, event: EngineEvent): number {
-    if ("cursor" in event) {
-      if (event.type === "resync") this.#host.metrics.resyncs++;
-      return this.#control(channel, WORD[event.type], event.cursor);
-    }
-    this.#host.metrics.events++;
-    const writer = this.#output();
-    const start = writer.length;
-    writeChange(writer, channel, event);
-    return this.#sent(writer, start);
-  }
-
-  #control(channel: number, word: number, cursor: string): number {
-    const writer = this.#output();
-    const start = writer.length;
-    writer.array(4);
-    writer.uint(FRAME.control);
-    writer.uint(channel);
-    writer.uint(word);
-    writer.text(cursor);
-    return this.#sent(writer, start);
-  }
-
-  #sent(writer: CborWriter, start: number): number {
-    const length = writer.length - start;
-    if (writer.length > REPLY_FLUSH_BYTES) this.#flush();
-    else this.#flushSoon();
-    return length;
-  }
-
   // --- output ---
-
-  #output(): CborWriter {
-    return this.#writer ??= this.#host.writers.pop() ?? new CborWriter();
-  }
 
   /** Sends what this tick writes, in one message. */
   #flushSoon(): void {
     if (this.#flushing) return;
     this.#flushing = true;
-    // As queueMicrotask, which costs twice as much in Node.
-    void SETTLED.then(this.#flushNow);
+    const { unsent } = this.#host;
+    // One task for all sessions. (queueMicrotask costs twice as much in Node.)
+    if (unsent.push(this) === 1) void SETTLED.then(() => unsent.splice(0).forEach((session) => session.#flushNow()));
   }
 
-  readonly #flushNow = (): void => {
+  #flushNow(): void {
     this.#flushing = false;
-    this.#flush();
-  };
+    this.flush();
+  }
 
-  #flush(): void {
+  flush(): void {
     const writer = this.#writer;
     if (writer !== undefined) {
       this.#writer = undefined;
@@ -453,15 +487,25 @@ export class Session implements ConnectionHandlers, FrameHost {
   }
 
   #transmit(bytes: Uint8Array): void {
-    const { metrics, clock } = this.#host;
-    const { outboundBytesMax, outboundMs } = this.limits;
+    const { metrics, clock, outbound } = this.#host;
+    const { outboundBytesMax, outboundHardBytesMax, outboundTotalBytesMax, outboundMs } = this.limits;
     metrics.messagesOut++;
     metrics.bytesOut += bytes.length;
     const taken = this.#connection.send(bytes);
     if (this.#closed) return;
-    const waiting = this.#connection.bufferedBytes();
-    if (!taken || waiting > outboundBytesMax * OUTBOUND_FACTOR_MAX) return this.#dropReader();
-    if (waiting > outboundBytesMax) this.#stallTimer ??= clock.after(outboundMs, () => this.#dropReader());
+    const waiting = this.#weigh();
+    if (!taken || waiting > outboundHardBytesMax) return this.#dropReader();
+    if (waiting <= outboundBytesMax) return;
+    if (outbound.bytes > outboundTotalBytesMax) return this.#dropReader();
+    this.#stallTimer ??= clock.after(outboundMs, () => this.#dropReader());
+  }
+
+  /** Brings the sum of all connections up to date; what waits on this one. */
+  #weigh(): number {
+    const waiting = this.#closed ? 0 : this.#connection.bufferedBytes();
+    this.#host.outbound.bytes += waiting - this.#waitingBytes;
+    this.#waitingBytes = waiting;
+    return waiting;
   }
 
   #dropReader(): void {
@@ -474,19 +518,19 @@ export class Session implements ConnectionHandlers, FrameHost {
     if (this.#closed) return;
     if (!(error instanceof FirkinError)) this.#host.onFailure(error);
     this.#host.metrics.protocolErrors++;
-    const writer = this.#output();
+    const writer = this.output();
     writer.array(4);
     writer.uint(FRAME.error);
     writer.uint(0);
     writer.uint(ERRORS.PROTOCOL.wire);
     writer.text(messageOf(error));
-    this.#flush();
+    this.flush();
     this.#close(CLOSE.protocolError, "protocol error");
   }
 
   #close(code: number, reason: string): void {
     // Sending the last replies may find that the reader fell behind, and close.
-    this.#flush();
+    this.flush();
     if (this.#closed) return;
     this.#release();
     this.#connection.close(code, reason);
@@ -497,10 +541,12 @@ export class Session implements ConnectionHandlers, FrameHost {
     this.#closed = true;
     this.#helloTimer?.cancel();
     this.#stallTimer?.cancel();
-    for (const channel of this.#channels.keys()) this.unsubscribe(channel);
+    this.#restTimer?.cancel();
+    this.#channels?.closeAll();
     this.#inbox = [];
     this.#host.metrics.connections--;
-    this.#flush();
+    this.#weigh();
+    this.flush();
     this.#onClosed();
     this.#ending?.();
   }

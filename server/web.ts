@@ -1,13 +1,17 @@
 /**
  * Plain HTTP requests: who is let in, and which part of the server answers.
  *
- * 1. Host and Origin, as for a WebSocket (`auth.ts`).
+ * 1. Host and Origin, as for a WebSocket (`gate.ts`).
  * 2. `/livez` says that the process runs, `/readyz` whether it can be sent work: not while it shuts down, nor when the
- * log takes no writes. Neither tells anything, so both are for everybody. `/metrics` is for who may `admin` the store.
- * 3. `/v1/`: REST, when it is on. A browser says truthfully whether a page of another site made it ask, also where it
- *    leaves Origin out (an image, a link): such a page gets nothing, not even an error that tells a key from none.
- *    Configured origins get CORS headers with their own name, never `*`, and no credentials: a token is a header.
+ *    log takes no writes. Neither tells anything, so both are for everybody. `/metrics` is for who may `admin` the
+ *    store.
+ * 3. `/v1/`: tickets, and REST when it is on. A browser says truthfully whether a page of another site made it ask,
+ *    also where it leaves Origin out (an image, a link): such a page gets nothing, not even an error that tells a key
+ *    from none. Configured origins get CORS headers with their own name, never `*`, and no credentials: a token is a
+ *    header.
  * 4. Anything else: the dashboard.
+ *
+ * Who asks for what is not everybody's says so in each request, by `Authorization: Bearer` (`gate.ts`).
  *
  * A request that fails is answered and touches no other. Whoever shuts down waits for what runs.
  *
@@ -15,15 +19,17 @@
  */
 import { FirkinError } from "../lib/base/errors.ts";
 import type { Engine } from "../lib/engine/engine.ts";
-import { admit, type AdmitOptions, type Principal } from "./auth.ts";
+import type { Principal } from "./auth.ts";
 import { failureOf } from "./commands.ts";
 import { dashboardResponse } from "./dashboard.ts";
 import { EventStreams, type StreamHost } from "./event_streams.ts";
-import { openApiOf } from "./openapi.ts";
-import { problemOf, Refused, REST_HEADERS } from "./problems.ts";
+import type { Gate } from "./gate.ts";
+import { openApiOf, ref } from "./openapi.ts";
+import { problemOf, Refused, refusedBy, REST_HEADERS } from "./problems.ts";
 import { METRICS_TYPE, metricsText } from "./prometheus.ts";
+import { JSON_TYPE } from "./representations.ts";
 import { json, restRoutes } from "./rest.ts";
-import { Query, type Route, Router } from "./routes.ts";
+import { type Call, Query, type Route, Router } from "./routes.ts";
 import { unstorageRoutes } from "./unstorage.ts";
 
 /** A browser asks again about a request it may send after so long. */
@@ -34,12 +40,13 @@ const REQUEST_HEADERS = "authorization, content-type, firkin-expires-at, firkin-
 const ANSWER_HEADERS = "etag, firkin-expires-at, firkin-once, link, retry-after, x-ttl";
 
 /** What plain requests need of the server. */
-export interface WebHost extends StreamHost, AdmitOptions {
+export interface WebHost extends StreamHost {
   readonly engine: Engine;
+  readonly gate: Gate;
+  /** Origins whose pages may read answers. */
+  readonly allowedOrigins: readonly string[];
   /** REST is on. */
   readonly rest: boolean;
-  /** Who asks. @throws {FirkinError} UNAUTHORIZED */
-  readonly authenticate: (request: Request) => Principal;
 }
 
 /** Answers plain requests. */
@@ -54,30 +61,42 @@ export class Web {
   /** Answers on behalf of `host`. */
   constructor(host: WebHost) {
     this.#host = host;
+    const { commands, clock, gate } = host;
     this.#streams = new EventStreams(host);
-    this.#routes = [
-      ...restRoutes(host.commands, this.#streams),
-      ...unstorageRoutes(host.commands, host.clock),
-      {
-        method: "GET",
-        path: "/v1/openapi.json",
-        id: "openapi",
-        summary: "This description",
-        answers: { 200: { description: "OpenAPI 3.1", types: ["application/json"] } },
-        run: () => json(JSON.stringify(openApiOf(this.#routes))),
-      },
-    ];
+    const tickets: Route = {
+      method: "POST",
+      path: "/v1/tickets",
+      id: "ticket",
+      summary: "Draw a ticket, which lets in one WebSocket",
+      answers: { 201: { description: "Drawn", types: [JSON_TYPE], schema: ref("Ticket") } },
+      run: (call) => this.#ticket(call),
+    };
+    const description: Route = {
+      method: "GET",
+      path: "/v1/openapi.json",
+      id: "openapi",
+      summary: "This description",
+      answers: { 200: { description: "OpenAPI 3.1", types: [JSON_TYPE] } },
+      run: () => json(JSON.stringify(openApiOf(this.#routes, gate.asksCredentials))),
+    };
+    const rest = [...restRoutes(commands, this.#streams), ...unstorageRoutes(commands, clock), description];
+    this.#routes = host.rest ? [...rest, tickets] : [tickets];
     this.#router = new Router(this.#routes);
   }
 
   /** Answers a request. Never rejects. */
-  async respond(request: Request): Promise<Response> {
-    const answering = this.#answer(request).catch((error: unknown) => this.#failed(error));
+  async respond(request: Request, remoteAddress: string): Promise<Response> {
+    const answering = this.#answer(request, remoteAddress).catch((error: unknown) => this.#failed(error));
     this.#running.add(answering);
     const response = await answering;
     this.#running.delete(answering);
     this.#host.metrics.requested(request.method, response.status);
     return response;
+  }
+
+  /** Ends the streams of those whose credentials have expired. */
+  check(): void {
+    this.#streams.check();
   }
 
   /** Is not ready any more, refuses REST, ends streams at their cursors; resolves when what runs has been answered. */
@@ -86,37 +105,49 @@ export class Web {
     await Promise.all([this.#streams.end(), ...this.#running]);
   }
 
-  async #answer(request: Request): Promise<Response> {
-    const refusal = admit(request.headers, this.#host);
-    if (refusal !== undefined) return new Response(refusal.body, { status: refusal.status });
+  async #answer(request: Request, remoteAddress: string): Promise<Response> {
+    const refusal = this.#host.gate.admit(request.headers);
+    if (refusal !== undefined) throw refusedBy(refusal);
     const { pathname } = new URL(request.url);
     if (pathname === "/livez") return plain(200, "ok");
     if (pathname === "/readyz") return await this.#readiness();
-    if (pathname === "/metrics") return await this.#metrics(request);
+    if (pathname === "/metrics") return await this.#metrics(this.#principalOf(request, remoteAddress));
     if (!pathname.startsWith("/v1/")) return await dashboardResponse(request);
-    return this.#shared(request, await this.#rest(request).catch((error: unknown) => this.#failed(error)));
+    const answer = this.#route(request, remoteAddress).catch((error: unknown) => this.#failed(error));
+    return this.#shared(request, await answer);
+  }
+
+  /** Who asks. @throws {Refused} UNAUTHORIZED; BUSY — too many wrong credentials came before */
+  #principalOf({ headers }: Request, remoteAddress: string): Principal {
+    const principal = this.#host.gate.authenticate(headers, remoteAddress);
+    if ("status" in principal) throw refusedBy(principal);
+    return principal;
   }
 
   #failed(error: unknown): Response {
     return problemOf(error instanceof Refused ? error : failureOf(error, this.#host.onFailure));
   }
 
-  // --- REST ---
+  // --- under /v1 ---
 
-  async #rest(request: Request): Promise<Response> {
+  async #route(request: Request, remoteAddress: string): Promise<Response> {
     const { pathname, search } = new URL(request.url);
     const { method, headers } = request;
-    if (!this.#host.rest) throw new Refused("NOT_FOUND", "REST is switched off");
     const site = headers.get("sec-fetch-site");
     if ((site === "cross-site" || site === "same-site") && !headers.has("origin")) {
       throw new FirkinError("FORBIDDEN", "Cannot answer another site's page that does not say which it is");
     }
     if (this.#ending) throw new FirkinError("UNAVAILABLE", "Cannot answer: the server is shutting down");
     if (method === "OPTIONS") return this.#options(request, pathname);
-    const principal = this.#host.authenticate(request);
+    const principal = this.#principalOf(request, remoteAddress);
     const { route, bucket, key } = this.#router.find(method, pathname);
     const query = new Query(search.slice(1), Object.keys(route.query ?? {}));
-    return await route.run({ request, principal, bucket, key, query });
+    return await route.run({ request, remoteAddress, principal, bucket, key, query });
+  }
+
+  #ticket({ request, remoteAddress, principal }: Call): Response {
+    const ticket = this.#host.gate.issueTicket(principal, request.headers, remoteAddress);
+    return json(JSON.stringify(ticket), {}, 201);
   }
 
   /** What a path answers; with CORS headers, the permission that a browser asks for before it sends a request. */
@@ -156,9 +187,9 @@ export class Web {
     return plain(200, "ok");
   }
 
-  async #metrics(request: Request): Promise<Response> {
-    const { commands, metrics, authenticate } = this.#host;
-    const stats = await commands.stats(authenticate(request));
+  async #metrics(principal: Principal): Promise<Response> {
+    const { commands, metrics } = this.#host;
+    const stats = await commands.stats(principal);
     return new Response(metricsText(metrics, stats), { headers: { ...REST_HEADERS, "content-type": METRICS_TYPE } });
   }
 }

@@ -105,7 +105,18 @@ export class KeyBuffer {
       if (code > 0x7f) return encodeKey(key);
       bytes[index] = code;
     }
-    return this.#views[key.length] ??= bytes.subarray(0, key.length);
+    return this.#lend(key.length);
+  }
+
+  /** What stands in `bytes` from `start` to `end`: lent when it is short, else a view. */
+  cut(bytes: Uint8Array, start: number, end: number): Uint8Array {
+    if (end - start > LENT_MAX) return bytes.subarray(start, end);
+    for (let index = start; index < end; index++) this.#bytes[index - start] = bytes[index]!;
+    return this.#lend(end - start);
+  }
+
+  #lend(length: number): Uint8Array {
+    return this.#views[length] ??= this.#bytes.subarray(0, length);
   }
 }
 

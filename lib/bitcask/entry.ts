@@ -29,9 +29,6 @@ import {
   readU16,
   readU32,
   readU48,
-  recordBytesAt,
-  writeU16,
-  writeU32,
   writeU48,
 } from "./record.ts";
 
@@ -39,7 +36,7 @@ import {
 const ENTRY_BYTES = 16;
 
 /** Bytes of the bucket's number, which a sort key begins with. */
-const BUCKET_BYTES = 2;
+export const BUCKET_BYTES = 2;
 
 /** Bytes of the smallest entry: its key has one byte. */
 export const ENTRY_BYTES_MIN = 20;
@@ -132,6 +129,14 @@ export function sortKeyOf(bucket: number, key: Uint8Array): Uint8Array {
 
 // --- encode ---
 
+const IS_LITTLE = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
+
+/** The u32 whose bytes in memory are those of `value` in little-endian order. */
+function little(value: number): number {
+  if (IS_LITTLE) return value;
+  return (value >>> 24) | ((value >>> 8) & 0xff00) | ((value & 0xff00) << 8) | (value << 24);
+}
+
 /** Entries one behind the other, in memory that grows. */
 export class EntryBuffer {
   /** Where the next one goes. */
@@ -159,28 +164,34 @@ export class EntryBuffer {
     this.#words = new Uint32Array(grown.buffer);
   }
 
-  /** Adds an entry of the record at `from` in `bytes`, which stands at `offset` in its segment. */
-  add(bytes: Uint8Array, from: number, hash: number, offset: number = from): void {
+  /**
+   * Adds an entry of the record of `length` bytes at `from` in `bytes`, which is at `offset` in its segment; returns
+   * where its sort key begins.
+   */
+  add(bytes: Uint8Array, from: number, length: number, offset: number, hash: number): number {
     const keyBytes = keyBytesAt(bytes, from);
     this.reserve(ENTRY_BYTES + 6 + BUCKET_BYTES + keyBytes + 3);
     const target = this.#bytes;
+    const words = this.#words;
     const at = this.tail;
+    const word = at >>> 2;
     const deadline = expiresAtAt(bytes, from);
+    const flags = deadline === undefined ? 0 : FLAG.deadline;
+    words[word] = little(hash);
+    words[word + 1] = little(offset);
+    words[word + 2] = little(length);
+    words[word + 3] = little(kindAt(bytes, from) | (flags << 8) | (keyBytes << 16));
+    const start = deadline === undefined ? at + ENTRY_BYTES : writeU48(target, at + ENTRY_BYTES, deadline);
     const bucket = bucketAt(bytes, from);
-    writeU32(target, at, hash);
-    writeU32(target, at + 4, offset);
-    writeU32(target, at + 8, recordBytesAt(bytes, from));
-    target[at + 12] = kindAt(bytes, from);
-    target[at + 13] = deadline === undefined ? 0 : FLAG.deadline;
-    writeU16(target, at + 14, keyBytes);
-    let end = deadline === undefined ? at + ENTRY_BYTES : writeU48(target, at + ENTRY_BYTES, deadline);
+    let end = start;
     target[end++] = bucket >>> 8;
     target[end++] = bucket;
     // A loop beats `set` and the view that it needs for some tens of bytes.
-    const start = keyStartAt(bytes, from);
-    for (let byte = start; byte < start + keyBytes; byte++) target[end++] = bytes[byte]!;
+    const keyStart = keyStartAt(bytes, from);
+    for (let byte = keyStart; byte < keyStart + keyBytes; byte++) target[end++] = bytes[byte]!;
     while ((end & 3) !== 0) target[end++] = 0;
     this.tail = end;
+    return start;
   }
 
   /** Copies the entry at `at` of `from` to place `to`, where there is room; returns its length. */

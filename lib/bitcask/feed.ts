@@ -10,6 +10,9 @@
  * is in order of. What compaction dropped were changes that later ones have covered; if it dropped tombstones past the
  * reader's cursor, the reader is told `resync` instead.
  *
+ * Most subscriptions are caught up, and read the same records at the same moment. So a change finds those it concerns
+ * through an index of their filters (`topics.ts`), and what the first of them reads is handed to the others as it is.
+ *
  * The events of a batch come out of one `next`, however many they are, so that no cursor between two of them parts it.
  * (Compaction keeps no batches: who resumes from before one that was rewritten gets what is left of it as plain
  * changes.)
@@ -19,9 +22,15 @@
  *
  * @module
  */
-import { startsWith } from "../base/bytes.ts";
 import type { Clock, Timer } from "../base/clock.ts";
-import type { ChangeEvent, ChangeType, EngineEvent, EngineSubscription, SubscribeQuery } from "../engine/engine.ts";
+import {
+  type ChangeEvent,
+  type ChangeType,
+  type EngineEvent,
+  type EngineSubscription,
+  PAGE_ENTRIES_MAX,
+  type SubscribeQuery,
+} from "../engine/engine.ts";
 import type { Log } from "./log.ts";
 import {
   bucketAt,
@@ -41,9 +50,11 @@ import {
   timeAt,
 } from "./record.ts";
 import { type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
+import { type Topic, Topics } from "./topics.ts";
 
-/** Events handed out by one `next`, unless a batch begins before and ends behind. */
+/** Events handed out by one `next`, and bytes of their records, unless a batch begins before and ends behind. */
 const EVENTS_MAX = 256;
+const EVENTS_BYTES_MAX = 256 * 1_024;
 
 /** A subscription that waits is told this often how far the log has come without it, if it has. */
 const PROGRESS_MS = 30_000;
@@ -57,8 +68,15 @@ export interface FeedOwner {
   committed(): number;
   /**
    * A page of the live entries of a bucket as `set` changes, in key order, past `after`; empty when there are no more.
+   * At most `limit`.
    */
-  page(bucket: string, prefix: Uint8Array | undefined, after: Uint8Array | undefined): readonly ChangeEvent[];
+  page(
+    bucket: string,
+    prefix: Uint8Array | undefined,
+    after: Uint8Array | undefined,
+    limit: number,
+    values: boolean,
+  ): readonly ChangeEvent[];
 }
 
 /** The subscriptions of a log. */
@@ -67,6 +85,8 @@ export class Feed {
   readonly #clock: Clock;
   readonly #owner: FeedOwner;
   readonly #subscriptions = new Set<FeedSubscription>();
+  readonly #topics: Topics<FeedSubscription>;
+  readonly #reading = new Reading();
   #waiting = 0;
   #hold: Timer | undefined;
   #progressTimer: Timer | undefined;
@@ -76,6 +96,7 @@ export class Feed {
     this.#log = log;
     this.#clock = clock;
     this.#owner = owner;
+    this.#topics = new Topics(log.hashSeed);
   }
 
   /** Number of open subscriptions. */
@@ -85,9 +106,15 @@ export class Feed {
 
   /** Begins a subscription at what is visible now. */
   subscribe(query: SubscribeQuery): EngineSubscription {
-    const forget = (): void => void this.#subscriptions.delete(subscription);
-    const wait = (change: number): void => this.#wait(change);
-    const subscription = new FeedSubscription(this.#log, this.#clock, this.#owner, query, forget, wait);
+    const topic = this.#topics.hold(query);
+    const subscription = new FeedSubscription(this.#log, this.#clock, this.#owner, topic, query, {
+      reading: this.#reading,
+      forget: () => {
+        this.#subscriptions.delete(subscription);
+        this.#topics.release(topic);
+      },
+      wait: (change) => this.#wait(change),
+    });
     this.#subscriptions.add(subscription);
     this.#progressTimer ??= this.#clock.after(PROGRESS_MS, () => this.#progress());
     return subscription;
@@ -102,7 +129,14 @@ export class Feed {
     const revision = revisionAt(segment.window, at);
     const bucket = this.#log.bucketName(bucketAt(segment.window, at));
     const key = keyAt(segment.window, at);
-    for (const subscription of this.#subscriptions) subscription.offer(segment, offset, revision, bucket, key);
+    const type = CHANGES[kindAt(segment.window, at)]!;
+    this.#topics.visit(bucket, key, (topic) => {
+      const { waiting } = topic;
+      if (waiting.size === 0 || !topic.wants(type)) return;
+      // Who is told has a place from here on, and hears no more before it is caught up again.
+      for (const subscription of waiting) subscription.offer(segment, offset, revision);
+      waiting.clear();
+    });
   }
 
   /** Somebody waits for an event: the process must not end meanwhile for want of anything else to do. */
@@ -136,15 +170,65 @@ interface Place {
   offset: number;
 }
 
+/**
+ * What was read last: from where, what came of it, and where that leads. The next who reads from there takes it, unless
+ * the log has gone on.
+ */
+class Reading {
+  #topic: Topic<FeedSubscription> | undefined;
+  #segment: Segment | undefined;
+  #offset = 0;
+  #revision = 0;
+  #committed = 0;
+  events: readonly ChangeEvent[] = [];
+  /** Where reading goes on, behind `revisionAfter`; undefined: everything has been read. */
+  place: Place | undefined;
+  revisionAfter = 0;
+
+  /** True when this was read by a subscription of this topic from this place, with this revision before it. */
+  isOf(topic: Topic<FeedSubscription>, { segment, offset }: Place, revision: number, committed: number): boolean {
+    return this.#topic === topic && this.#segment === segment && this.#offset === offset &&
+      this.#revision === revision && this.#committed === committed && !segment.replaced;
+  }
+
+  /** Begins to note what is read from here; nothing is found until `end`. */
+  begin({ segment, offset }: Place, revision: number, committed: number): void {
+    this.#topic = undefined;
+    this.events = [];
+    this.#segment = segment;
+    this.#offset = offset;
+    this.#revision = revision;
+    this.#committed = committed;
+  }
+
+  /** Notes what came of it. */
+  end(
+    topic: Topic<FeedSubscription>,
+    events: readonly ChangeEvent[],
+    place: Place | undefined,
+    revision: number,
+  ): void {
+    this.#topic = topic;
+    this.events = events;
+    this.place = place && { ...place };
+    this.revisionAfter = revision;
+  }
+}
+
+/** What a subscription asks of its feed. */
+interface FeedHooks {
+  readonly reading: Reading;
+  forget(): void;
+  wait(change: number): void;
+}
+
 class FeedSubscription implements EngineSubscription {
   readonly ready: Promise<void> = Promise.resolve();
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #owner: FeedOwner;
-  readonly #bucket: string | undefined;
-  readonly #prefix: Uint8Array | undefined;
-  readonly #forget: () => void;
-  readonly #wait: (change: number) => void;
+  readonly #topic: Topic<FeedSubscription>;
+  readonly #hooks: FeedHooks;
   /** Everything up to here has been handed out or did not match. */
   #revision: number;
   /** The next record to look at; undefined when caught up. */
@@ -165,21 +249,20 @@ class FeedSubscription implements EngineSubscription {
     log: Log,
     clock: Clock,
     owner: FeedOwner,
+    topic: Topic<FeedSubscription>,
     query: SubscribeQuery,
-    forget: () => void,
-    wait: (change: number) => void,
+    hooks: FeedHooks,
   ) {
     this.#log = log;
     this.#clock = clock;
     this.#owner = owner;
-    this.#bucket = query.bucket;
-    this.#prefix = query.prefix?.slice();
-    this.#forget = forget;
-    this.#wait = wait;
+    this.#topic = topic;
+    this.#hooks = hooks;
     this.#revision = owner.committed();
     this.#told = this.#revision;
     if (query.snapshot === true) this.#snapshot = this.#list(this.#revision);
     else if (query.from !== undefined) this.#resume(query.from);
+    this.#waitForChange();
   }
 
   get cursor(): string {
@@ -191,13 +274,12 @@ class FeedSubscription implements EngineSubscription {
     return `${this.#log.epoch}.${caughtUp ? this.#owner.committed() : this.#revision}`;
   }
 
-  /** A record has become visible: if nothing before it waits to be read, reading begins there. */
-  offer(segment: Segment, offset: number, revision: number, bucket: string, key: Uint8Array): void {
-    if (this.#place !== undefined || this.#snapshot !== undefined || !this.#matches(bucket, key)) return;
+  /** A record has become visible, and nothing before it waits to be read: reading begins there. */
+  offer(segment: Segment, offset: number, revision: number): void {
     this.#place = { segment, offset };
     // All before it has been seen not to match: what compaction drops of that is nothing to miss.
     this.#revision = revision - 1;
-    this.#wake?.();
+    this.#awake();
   }
 
   /**
@@ -206,43 +288,62 @@ class FeedSubscription implements EngineSubscription {
   progress(): void {
     if (this.#wake === undefined || this.#owner.committed() === this.#told) return;
     this.#hasProgress = true;
-    this.#wake();
+    this.#awake();
   }
 
   async next(): Promise<readonly EngineEvent[] | undefined> {
-    this.#wait(1);
+    this.#hooks.wait(1);
     try {
-      while (!this.#closed) {
-        const events = this.#take();
-        if (events.length > 0) {
-          this.#told = this.#revision;
-          return events;
-        }
-        if (this.#closed) break;
-        if (this.#place === undefined && this.#snapshot === undefined) {
-          await new Promise<void>((resolve) => this.#wake = resolve);
-          this.#wake = undefined;
-        } else {
-          await new Promise<void>((resolve) => this.#clock.after(0, resolve));
-        }
+      for (;;) {
+        const events = this.#now();
+        if (events?.length !== 0) return events;
+        await new Promise<void>((resolve) => this.#sleep(resolve));
       }
-      return undefined;
     } finally {
-      this.#wait(-1);
+      this.#hooks.wait(-1);
     }
+  }
+
+  poll(wake: () => void): readonly EngineEvent[] | undefined {
+    const events = this.#now();
+    if (events?.length === 0) this.#sleep(wake);
+    return events;
+  }
+
+  /** What there is now: undefined when the subscription has ended. */
+  #now(): readonly EngineEvent[] | undefined {
+    if (this.#closed) return undefined;
+    const events = this.#take();
+    if (events.length > 0) this.#told = this.#revision;
+    else if (this.#closed) return undefined;
+    return events;
+  }
+
+  /** Calls `wake` when there may be something, or at once after others had their turn. */
+  #sleep(wake: () => void): void {
+    if (this.#place === undefined && this.#snapshot === undefined) this.#wake = wake;
+    else this.#clock.after(0, wake);
+  }
+
+  #awake(): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+
+  /** Who has read everything hears of the next change. */
+  #waitForChange(): void {
+    if (this.#place !== undefined || this.#snapshot !== undefined || this.#resync || this.#closed) return;
+    this.#topic.waiting.add(this);
   }
 
   close(): void {
     if (this.#closed) return;
     this.#lastCursor = this.cursor;
     this.#closed = true;
-    this.#forget();
-    this.#wake?.();
-  }
-
-  #matches(bucket: string, key: Uint8Array): boolean {
-    return (this.#bucket === undefined || this.#bucket === bucket) &&
-      (this.#prefix === undefined || startsWith(key, this.#prefix));
+    this.#topic.waiting.delete(this);
+    this.#hooks.forget();
+    this.#awake();
   }
 
   /** What can be handed out now. */
@@ -259,6 +360,7 @@ class FeedSubscription implements EngineSubscription {
     if (page.done !== true) return page.value;
     this.#snapshot = undefined;
     if (this.#owner.committed() > this.#revision) this.#find();
+    else this.#waitForChange();
     return [{ type: "synced", cursor: this.cursor }];
   }
 
@@ -272,15 +374,19 @@ class FeedSubscription implements EngineSubscription {
 
   /** Pages of entries up to `revision`: a later one comes as an event. */
   *#list(revision: number): Generator<readonly EngineEvent[], void> {
-    const buckets = this.#bucket === undefined ? [...this.#log.bucketNames] : [this.#bucket];
+    const { bucket: wanted, prefix, exact, values } = this.#topic;
+    if (!this.#topic.wants("set")) return;
+    const buckets = wanted === undefined ? [...this.#log.bucketNames] : [wanted];
     for (const bucket of buckets) {
       let after: Uint8Array | undefined;
       for (;;) {
-        const page = this.#owner.page(bucket, this.#prefix, after);
+        // Of the keys that begin with a key it is the first.
+        const page = this.#owner.page(bucket, prefix, after, exact ? 1 : PAGE_ENTRIES_MAX, values);
         if (page.length === 0) break;
         after = page[page.length - 1]!.key;
-        const events = page.filter((event) => event.revision <= revision);
+        const events = page.filter((event) => event.revision <= revision && (!exact || this.#topic.fits(event.key)));
         if (events.length > 0) yield events;
+        if (exact) break;
       }
     }
   }
@@ -308,14 +414,36 @@ class FeedSubscription implements EngineSubscription {
     }
     const segment = this.#log.segments.find(({ lastRevision }) => lastRevision > this.#revision);
     this.#place = segment === undefined ? undefined : { segment, offset: SEGMENT_HEADER_BYTES };
+    this.#waitForChange();
   }
 
+  /** What can be read now, by this subscription or the one that was here before it. */
   #read(): readonly EngineEvent[] {
+    const { reading } = this.#hooks;
+    const place = this.#place;
+    if (place === undefined) return [];
+    const committed = this.#owner.committed();
+    if (reading.isOf(this.#topic, place, this.#revision, committed)) {
+      this.#revision = reading.revisionAfter;
+      this.#place = reading.place && { ...reading.place };
+      this.#waitForChange();
+      return reading.events;
+    }
+    reading.begin(place, this.#revision, committed);
+    const { events, bytes } = this.#readLog();
+    // What is large is not kept.
+    if (!this.#resync && bytes <= EVENTS_BYTES_MAX) reading.end(this.#topic, events, this.#place, this.#revision);
+    return events;
+  }
+
+  #readLog(): { readonly events: readonly ChangeEvent[]; readonly bytes: number } {
     const events: ChangeEvent[] = [];
+    let eventBytes = 0;
     /** Where the events of the batch begin that is being read; undefined between batches. */
     let batchStart: number | undefined;
     for (let looked = 0; this.#place !== undefined; looked++) {
-      if (batchStart === undefined && (looked >= RECORDS_PER_TURN || events.length >= EVENTS_MAX)) break;
+      const enough = looked >= RECORDS_PER_TURN || events.length >= EVENTS_MAX || eventBytes >= EVENTS_BYTES_MAX;
+      if (batchStart === undefined && enough) break;
       if (this.#place.segment.replaced) {
         this.#find();
         if (this.#resync) break;
@@ -341,7 +469,10 @@ class FeedSubscription implements EngineSubscription {
         if (revision > this.#revision) {
           this.#revision = revision;
           const bucket = this.#log.bucketName(bucketAt(bytes, at));
-          if (this.#matches(bucket, keyAt(bytes, at))) events.push(changeAt(bytes, at, bucket));
+          if (this.#topic.matches(CHANGES[kindAt(bytes, at)]!, bucket, keyAt(bytes, at))) {
+            events.push(changeAt(bytes, at, bucket, this.#topic.values));
+            eventBytes += recordBytesAt(bytes, at);
+          }
         }
         if (!more && batchStart !== undefined) {
           for (let index = batchStart; index < events.length - 1; index++) {
@@ -352,17 +483,21 @@ class FeedSubscription implements EngineSubscription {
       }
       this.#place.offset = offset + recordBytesAt(bytes, at);
     }
-    return events;
+    return { events, bytes: eventBytes };
   }
 
   #caughtUp(): void {
     this.#place = undefined;
     this.#revision = this.#owner.committed();
+    this.#waitForChange();
   }
 }
 
-/** The change that the record at `at` is; the value of a single-read key is left out. @throws {FirkinError} CORRUPT */
-export function changeAt(bytes: Uint8Array, at: number, bucket: string): ChangeEvent {
+/**
+ * The change that the record at `at` is; the value of a single-read key is left out, and without `values` each with its
+ * content type. @throws {FirkinError} CORRUPT
+ */
+export function changeAt(bytes: Uint8Array, at: number, bucket: string, values: boolean): ChangeEvent {
   const kind = kindAt(bytes, at);
   const change = {
     type: CHANGES[kind]!,
@@ -373,6 +508,7 @@ export function changeAt(bytes: Uint8Array, at: number, bucket: string): ChangeE
   };
   if (kind !== KIND.set) return change;
   const expiresAt = expiresAtAt(bytes, at);
+  if (!values) return expiresAt === undefined ? change : { ...change, expiresAt };
   const content = contentAt(bytes, at);
   const set = isOnceAt(bytes, at)
     ? { ...change, content, once: true as const }

@@ -17,7 +17,7 @@
  */
 import type { Clock, Timer } from "../base/clock.ts";
 import { FirkinError } from "../base/errors.ts";
-import { EntryBuffer, entryKindAt, entryRecordBytesAt, isSameKey } from "./entry.ts";
+import { BUCKET_BYTES, EntryBuffer, entryKindAt, entryRecordBytesAt, isSameKey } from "./entry.ts";
 import { hintBinding, type HintBytes, type HintFigures, hintName, HintWriter } from "./hint.ts";
 import type { Log } from "./log.ts";
 import {
@@ -33,7 +33,7 @@ import {
   timeAt,
 } from "./record.ts";
 import { SEAL_BYTES, type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
-import { CHUNK_MAX, chunksOf, EntrySort, sharedBytes, Split } from "./sort.ts";
+import { CHUNK_MAX, chunksOf, EntrySort, Split } from "./sort.ts";
 
 /** Records walked through in one step: less than a millisecond's work, as the others are. */
 const RECORDS_PER_STEP = 4_096;
@@ -55,8 +55,10 @@ export function* makeHint(bytes: Uint8Array, hash: HashOfBytes): Generator<void,
   const binding = hintBinding(bytes.subarray(0, SEGMENT_HEADER_BYTES), bytes.length, seal);
   const writer = new HintWriter(binding, walk.entries.tail);
   let superseded = 0;
-  for (const { entries, places } of yield* partsOf(walk)) {
-    yield* new EntrySort(entries.bytes, places.length).sort(places, walk.shared);
+  const { entries, parts } = yield* partsOf(walk);
+  const sort = new EntrySort(entries.bytes, walk.places.length);
+  for (const places of parts) {
+    yield* sort.sort(places, walk.shared);
     for (const chunk of chunksOf(places)) {
       superseded += addNewest(writer, entries, places, chunk);
       yield;
@@ -77,6 +79,8 @@ class Walk {
   #at = SEGMENT_HEADER_BYTES;
   #places = new Uint32Array(1_024);
   #count = 0;
+  /** Where the first sort key begins. */
+  #firstStart = 0;
   #firstAt = 0;
   #lastAt = 0;
   #markBytes = 0;
@@ -111,32 +115,36 @@ class Walk {
   /** Goes on a little; false when that was the rest. */
   step(): boolean {
     const bytes = this.#bytes;
-    for (let steps = 0; steps < RECORDS_PER_STEP; steps++) {
-      const at = this.#at;
-      if (at === this.#end) return false;
+    const end = this.#end;
+    let at = this.#at;
+    let time = this.#time;
+    for (let steps = 0; steps < RECORDS_PER_STEP && at < end; steps++) {
       const kind = kindAt(bytes, at);
       const length = recordBytesAt(bytes, at);
-      const time = timeAt(bytes, at);
-      if (time > this.#time) this.#time = time;
-      if (kind < KIND.mark) this.#add(at);
+      const recordTime = timeAt(bytes, at);
+      if (recordTime > time) time = recordTime;
+      if (kind < KIND.mark) this.#add(at, length);
       else this.#markBytes += length;
       if (isTombstone(kind)) {
         this.#tombstoneBytes += length;
-        this.#tombstoneTime = Math.max(this.#tombstoneTime, time);
+        this.#tombstoneTime = Math.max(this.#tombstoneTime, recordTime);
       }
-      this.#at += length;
+      at += length;
     }
+    this.#at = at;
+    this.#time = time;
     // What is behind is like what is before: memory that grows is copied.
-    if (this.#firstAt !== 0) this.entries.reserve(Math.ceil(this.entries.tail * (this.#end / this.#at - 1) * 1.1));
-    return true;
+    if (this.#count > 0) this.entries.reserve(Math.ceil(this.entries.tail * (end / at - 1) * 1.1));
+    return at < end;
   }
 
-  #add(at: number): void {
+  #add(at: number, length: number): void {
     const bytes = this.#bytes;
     const place = this.entries.tail;
     const start = keyStartAt(bytes, at);
-    this.entries.add(bytes, at, this.#hash(bucketAt(bytes, at), bytes, start, start + keyBytesAt(bytes, at)));
-    this.shared = sharedBytes(this.entries.bytes, 0, place, this.shared);
+    const keyBytes = keyBytesAt(bytes, at);
+    const hash = this.#hash(bucketAt(bytes, at), bytes, start, start + keyBytes);
+    this.#share(this.entries.add(bytes, at, length, at, hash), BUCKET_BYTES + keyBytes);
     if (this.#count === this.#places.length) {
       const grown = new Uint32Array(2 * this.#count);
       grown.set(this.#places);
@@ -146,37 +154,52 @@ class Walk {
     if (this.#firstAt === 0) this.#firstAt = at;
     this.#lastAt = at;
   }
+
+  /** A sort key of so many bytes begins at `start`. */
+  #share(start: number, length: number): void {
+    const { bytes } = this.entries;
+    if (this.#count === 0) this.#firstStart = start;
+    const first = this.#firstStart;
+    const most = Math.min(this.shared, length);
+    let shared = 0;
+    while (shared < most && bytes[first + shared] === bytes[start + shared]) shared++;
+    this.shared = shared;
+  }
 }
 
-/** Some entries, and where they stand, in order of their records. */
-interface EntryPart {
+/** Entries in parts that are in order; within a part they are in order of their records. */
+interface Parts {
   readonly entries: EntryBuffer;
-  readonly places: Uint32Array;
+  readonly parts: readonly Uint32Array[];
 }
 
-/** The entries of a walk in parts that are in order. */
-function* partsOf({ entries, places, shared }: Walk): Generator<void, EntryPart[]> {
-  if (places.length <= CHUNK_MAX) return [{ entries, places }];
+/** The entries of a walk in parts, each close together. */
+function* partsOf({ entries, places, shared }: Walk): Generator<void, Parts> {
+  if (places.length <= CHUNK_MAX) return { entries, parts: [places] };
   const chunks = chunksOf(places);
-  const split = new Split(entries.bytes, shared);
+  const split = new Split(entries.bytes, shared, places.length);
   for (const chunk of chunks) {
-    for (const place of chunk) split.count(place);
+    split.count(chunk);
     yield;
   }
   split.plan();
-  const parts = split.parts.map(({ count, bytes }) => {
-    return { entries: new EntryBuffer(bytes), places: new Uint32Array(count), count: 0 };
-  });
+  const copies = new EntryBuffer(entries.tail);
+  const copyPlaces = new Uint32Array(places.length);
+  const numbers = Uint32Array.from(split.parts, ({ start }) => start);
+  let tail = 0;
+  const tails = Uint32Array.from(split.parts, ({ bytes }) => (tail += bytes) - bytes);
   yield;
+  let entry = 0;
   for (const chunk of chunks) {
     for (const place of chunk) {
-      const part = parts[split.partOf(place)]!;
-      part.places[part.count++] = part.entries.tail;
-      part.entries.tail += part.entries.copy(entries, place, part.entries.tail);
+      const part = split.partOf(entry++);
+      const copy = tails[part]!;
+      copyPlaces[numbers[part]!++] = copy;
+      tails[part]! += copies.copy(entries, place, copy);
     }
     yield;
   }
-  return parts;
+  return { entries: copies, parts: split.parts.map(({ start, count }) => copyPlaces.subarray(start, start + count)) };
 }
 
 /**

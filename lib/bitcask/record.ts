@@ -177,13 +177,15 @@ export function entryAt(bytes: Uint8Array, at: number): Entry {
 export function readValueAt<Result>(bytes: Uint8Array, at: number, read: ValueReader<Result>): Result {
   const flags = bytes[at + 5]!;
   const content = (flags & FLAG.content) as Content;
+  const revision = revisionAt(bytes, at);
+  const expiresAt = (flags & FLAG.deadline) === 0 ? NaN : expiresAtAt(bytes, at)!;
   if ((flags & (FLAG.compressed | FLAG.once)) === 0) {
     const start = keyStartAt(bytes, at) + keyBytesAt(bytes, at);
-    return read(bytes, start, start + readU32(bytes, at + 8), content, false);
+    return read(bytes, start, start + readU32(bytes, at + 8), content, false, revision, expiresAt);
   }
-  if ((flags & FLAG.once) !== 0) return read(EMPTY, 0, 0, content, true);
+  if ((flags & FLAG.once) !== 0) return read(EMPTY, 0, 0, content, true, revision, expiresAt);
   const value = valueAt(bytes, at);
-  return read(value, 0, value.length, content, false);
+  return read(value, 0, value.length, content, false, revision, expiresAt);
 }
 
 /** True when the record at `at` is of this key. */

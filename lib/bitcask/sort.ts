@@ -1,7 +1,7 @@
 /**
  * Sorting entries by bucket and key, in steps of a millisecond, so that no turn of the event loop is long.
  *
- * What is sorted are places of entries in a buffer. A few thousand are sorted as numbers, by the runtime: six bytes of
+ * What is sorted are places of entries in a buffer. A few thousand are sorted as numbers, by the runtime: five bytes of
  * the key behind what all of them begin with, how much of the key there was, and the place, packed into one u64. It is
  * written as two u32 and sorted as a BigUint64Array without a comparison function, which makes no BigInt and takes
  * half of the time that f64 take. Keys that are equal so far are sorted by the bytes that follow.
@@ -13,11 +13,15 @@
  *
  * @module
  */
+import { recordBytesAt } from "./record.ts";
 import { EntryBuffer, entryEndAt, entryOffsetAt, isSameKey, sortKeyEndAt, sortKeyStartAt } from "./entry.ts";
 
-/** Entries sorted in one step: less than a millisecond's work. The place in a chunk takes 13 bits. */
+/** Entries that others do something with in one step: less than a millisecond's work. */
 export const CHUNK_MAX = 8_192;
-const PLACE_BITS = 13;
+
+/** Entries sorted in one step, at most: a millisecond's work. */
+const PLACE_BITS = 14;
+const SORTED_MAX = 1 << PLACE_BITS;
 
 /** Pairs are put together to parts of up to so many entries, which stay in the cache of a processor. */
 const PART_MAX = 4_096;
@@ -26,7 +30,7 @@ const PART_MAX = 4_096;
 const FEW = 12;
 
 /** Bytes of a key in a packed number; what follows them says how many of them there were, or that there are more. */
-const RANK_BYTES = 6;
+const RANK_BYTES = 5;
 const MORE = RANK_BYTES + 1;
 
 /** A pair is two bytes, or one and the key's end, or the end. */
@@ -43,16 +47,6 @@ export function chunksOf(numbers: Uint32Array): Uint32Array[] {
   });
 }
 
-/** How many of the first `most` bytes of two sort keys are equal. */
-export function sharedBytes(bytes: Uint8Array, at: number, other: number, most: number): number {
-  const start = sortKeyStartAt(bytes, at);
-  const otherStart = sortKeyStartAt(bytes, other);
-  const end = Math.min(most, sortKeyEndAt(bytes, at) - start, sortKeyEndAt(bytes, other) - otherStart);
-  let shared = 0;
-  while (shared < end && bytes[start + shared] === bytes[otherStart + shared]) shared++;
-  return shared;
-}
-
 // --- a few thousand ---
 
 /** Sorts places of entries that stand in one buffer. */
@@ -63,10 +57,10 @@ export class EntrySort {
   readonly #before: Uint32Array;
   #places: Uint32Array = new Uint32Array(0);
 
-  /** For entries in `bytes`; with memory for chunks of up to `count`. */
+  /** For entries in `bytes`, of which so many at most are sorted at a time. */
   constructor(bytes: Uint8Array, count: number) {
     this.#bytes = bytes;
-    const capacity = Math.min(count, CHUNK_MAX);
+    const capacity = Math.min(count, SORTED_MAX);
     this.#packed = new BigUint64Array(capacity);
     this.#words = new Uint32Array(this.#packed.buffer);
     this.#before = new Uint32Array(capacity);
@@ -74,34 +68,35 @@ export class EntrySort {
 
   /** Sorts any number of places of entries whose sort keys share `depth` bytes; yields between two steps. */
   *sort(places: Uint32Array, depth = 0): Generator<void, void> {
-    if (places.length <= CHUNK_MAX) return this.sortChunk(places, depth);
+    if (places.length <= SORTED_MAX) return this.sortAtOnce(places, depth);
     const chunks = chunksOf(places.slice());
     let shared = Infinity;
     for (const chunk of chunks) {
-      for (const place of chunk) shared = sharedBytes(this.#bytes, places[0]!, place, shared);
+      for (const place of chunk) shared = this.#sharedBy(places[0]!, place, shared);
       yield;
     }
-    const split = new Split(this.#bytes, shared);
+    const split = new Split(this.#bytes, shared, places.length);
     for (const chunk of chunks) {
-      for (const place of chunk) split.count(place);
+      split.count(chunk);
       yield;
     }
     split.plan();
     const tails = Uint32Array.from(split.parts, ({ start }) => start);
+    let entry = 0;
     for (const chunk of chunks) {
-      for (const place of chunk) places[tails[split.partOf(place)]!++] = place;
+      for (const place of chunk) places[tails[split.partOf(entry++)]!++] = place;
       yield;
     }
     for (const { start, count, ended } of split.parts) {
       const part = places.subarray(start, start + count);
-      if (count <= CHUNK_MAX) this.sortChunk(part, shared);
+      if (count <= SORTED_MAX) this.sortAtOnce(part, shared);
       else if (!ended) yield* this.sort(part, shared);
       yield;
     }
   }
 
-  /** Sorts up to {@link CHUNK_MAX} places of entries whose sort keys share `depth` bytes. */
-  sortChunk(places: Uint32Array, depth = 0): void {
+  /** Sorts a chunk, or some more, of places of entries whose sort keys share `depth` bytes. */
+  sortAtOnce(places: Uint32Array, depth = 0): void {
     this.#places = places;
     this.#sort(0, places.length, depth);
   }
@@ -119,7 +114,7 @@ export class EntrySort {
     this.#packed.subarray(from, to).sort();
     const low = 2 * from + LOW;
     for (let index = from, word = low; index < to; index++, word += 2) {
-      places[index] = before[words[word]! & (CHUNK_MAX - 1)]!;
+      places[index] = before[words[word]! & (SORTED_MAX - 1)]!;
     }
     for (let start = from; start < to;) {
       const rank = words[2 * start + LOW]! >>> PLACE_BITS;
@@ -141,11 +136,10 @@ export class EntrySort {
     let low = 0;
     if (rest >= RANK_BYTES) {
       high = (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
-      low = (bytes[at + 4]! << 8) | bytes[at + 5]!;
+      low = bytes[at + 4]!;
     } else {
       for (let byte = 0; byte < rest; byte++) {
-        if (byte < 4) high |= bytes[at + byte]! << (24 - 8 * byte);
-        else low |= bytes[at + byte]! << (40 - 8 * byte);
+        high |= bytes[at + byte]! << (24 - 8 * byte);
       }
     }
     this.#words[2 * index + 1 - LOW] = high;
@@ -162,6 +156,17 @@ export class EntrySort {
       }
       places[free] = place;
     }
+  }
+
+  /** How many of the first `most` bytes of two sort keys are equal. */
+  #sharedBy(one: number, other: number, most: number): number {
+    const bytes = this.#bytes;
+    const start = sortKeyStartAt(bytes, one);
+    const otherStart = sortKeyStartAt(bytes, other);
+    const end = Math.min(most, sortKeyEndAt(bytes, one) - start, sortKeyEndAt(bytes, other) - otherStart);
+    let shared = 0;
+    while (shared < end && bytes[start + shared] === bytes[otherStart + shared]) shared++;
+    return shared;
   }
 
   /** How many bytes behind `depth` all sort keys share. */
@@ -195,7 +200,7 @@ export class EntrySort {
 
 // --- more ---
 
-/** Neighbours in order: more than {@link CHUNK_MAX} only when the next two bytes of all are the same. */
+/** Neighbours in order: more than {@link PART_MAX} only when the next two bytes of all are the same. */
 export interface Part {
   /** Number of entries in the parts before it, and in it. */
   readonly start: number;
@@ -211,21 +216,38 @@ export class Split {
   readonly parts: Part[] = [];
   readonly #bytes: Uint8Array;
   readonly #depth: number;
+  /** Of each entry that was counted. */
+  readonly #pairs: Uint32Array;
+  #count = 0;
+  /** The lowest pair and the highest. */
+  #low = PAIRS;
+  #high = -1;
   readonly #counts = new Uint32Array(PAIRS);
   readonly #lengths = new Uint32Array(PAIRS);
   readonly #parts = new Uint16Array(PAIRS);
 
-  /** For entries in `bytes` whose sort keys share `depth` bytes. */
-  constructor(bytes: Uint8Array, depth: number) {
+  /** For so many entries in `bytes`, whose sort keys share `depth` bytes. */
+  constructor(bytes: Uint8Array, depth: number, count: number) {
     this.#bytes = bytes;
     this.#depth = depth;
+    this.#pairs = new Uint32Array(count);
   }
 
-  /** Counts the entry at `place`. */
-  count(place: number): void {
-    const pair = this.#pairAt(place);
-    this.#counts[pair]!++;
-    this.#lengths[pair]! += entryEndAt(this.#bytes, place) - place;
+  /** Counts the entries at some places. */
+  count(places: Uint32Array): void {
+    const bytes = this.#bytes;
+    const counts = this.#counts;
+    for (let index = 0; index < places.length; index++) {
+      const place = places[index]!;
+      const at = sortKeyStartAt(bytes, place) + this.#depth;
+      const rest = sortKeyEndAt(bytes, place) - at;
+      const pair = rest === 0 ? 0 : 1 + bytes[at]! * BASE + (rest === 1 ? 0 : bytes[at + 1]! + 1);
+      if (pair < this.#low) this.#low = pair;
+      if (pair > this.#high) this.#high = pair;
+      counts[pair]!++;
+      this.#lengths[pair]! += entryEndAt(bytes, place) - place;
+      this.#pairs[this.#count++] = pair;
+    }
   }
 
   /** Makes the parts. */
@@ -239,7 +261,7 @@ export class Split {
       start += count;
       count = bytes = 0;
     };
-    for (let pair = 0; pair < PAIRS; pair++) {
+    for (let pair = this.#low; pair <= this.#high; pair++) {
       const more = this.#counts[pair]!;
       if (more === 0) continue;
       if (count + more > PART_MAX) close();
@@ -251,17 +273,9 @@ export class Split {
     close();
   }
 
-  /** The number of the part that the entry at `place` is in. */
-  partOf(place: number): number {
-    return this.#parts[this.#pairAt(place)]!;
-  }
-
-  #pairAt(place: number): number {
-    const bytes = this.#bytes;
-    const at = sortKeyStartAt(bytes, place) + this.#depth;
-    const rest = sortKeyEndAt(bytes, place) - at;
-    if (rest === 0) return 0;
-    return 1 + bytes[at]! * BASE + (rest === 1 ? 0 : bytes[at + 1]! + 1);
+  /** The number of the part that an entry is in: the first that was counted is entry 0. */
+  partOf(entry: number): number {
+    return this.#parts[this.#pairs[entry]!]!;
   }
 }
 
@@ -285,10 +299,10 @@ export function sortNewest(records: Records, offsets: Uint32Array): Uint32Array 
   for (let index = 0; index < offsets.length; index++) {
     const at = records.seek(offsets[index]!);
     places[index] = entries.tail;
-    entries.add(records.window, at, 0, offsets[index]!);
+    entries.add(records.window, at, recordBytesAt(records.window, at), offsets[index]!, 0);
   }
   const { bytes } = entries;
-  new EntrySort(bytes, places.length).sortChunk(places);
+  new EntrySort(bytes, places.length).sortAtOnce(places);
   let count = 0;
   for (let index = 0; index < places.length; index++) {
     const isLast = index + 1 === places.length || !isSameKey(bytes, places[index]!, bytes, places[index + 1]!);

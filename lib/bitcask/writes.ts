@@ -25,6 +25,7 @@ import type {
   DeleteOptions,
   Entry,
   Operation,
+  SetEntry,
   SetOperation,
   SetOptions,
   WriteResult,
@@ -116,6 +117,27 @@ export class Writes {
       if (!holds(options.ifRevision, current)) return this.#refuse(current);
     }
     return this.#write(this.#setRecord(number, key, value, expiresAt, options), hash);
+  }
+
+  /** See `Engine.setMany`. */
+  async setMany(bucket: string, entries: readonly SetEntry[]): Promise<void> {
+    // Before anything is written: a deadline may be none.
+    const deadlines = entries.map(({ deadline }) => this.#expiresAt(deadline));
+    const last = entries.length - 1;
+    if (last === -1) return;
+    const number = this.#log.bucketNumber(bucket) ?? this.#createBucket(bucket);
+    await new Promise<Written>((resolve, reject) => {
+      for (let index = 0; index <= last; index++) {
+        const entry = entries[index]!;
+        const hash = this.#live.hash(number, entry.key);
+        this.#expireDue(number, entry.key, hash);
+        const record = this.#setRecord(number, entry.key, entry.value, deadlines[index], entry);
+        const offset = this.#group.append(record);
+        // Groups are told in order, and what fails takes all that comes behind it along: the last answers for all.
+        if (index === last) this.#note(record, offset, hash, resolve, reject);
+        else this.#note(record, offset, hash);
+      }
+    });
   }
 
   /** See `Engine.delete`. */

@@ -54,8 +54,9 @@ export interface Entry {
 }
 
 /**
- * Looks at a value where the engine has it: it stands in `bytes` from `start` to `end` until the call returns, and must
- * not be written to. Of a single-read key (`once`) nothing is shown: `start` is `end`.
+ * Looks at an entry where the engine has it: its value stands in `bytes` from `start` to `end` until the call returns,
+ * and must not be written to. Of a single-read key (`once`) nothing is shown: `start` is `end`. `expiresAt` is NaN when
+ * the key does not expire.
  */
 export type ValueReader<Result> = (
   bytes: Uint8Array,
@@ -63,6 +64,8 @@ export type ValueReader<Result> = (
   end: number,
   content: Content,
   once: boolean,
+  revision: number,
+  expiresAt: number,
 ) => Result;
 
 /** When a key ends: `ttl` milliseconds from when the engine takes the write, or at `expiresAt` (epoch ms). */
@@ -77,6 +80,12 @@ export interface SetOptions {
   readonly ifRevision?: number;
   /** Makes the key single-read: the first `get` takes it. */
   readonly once?: boolean;
+}
+
+/** One key of {@link Engine.setMany}. */
+export interface SetEntry extends Omit<SetOptions, "ifRevision"> {
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
 }
 
 /** Options of {@link Engine.delete}. */
@@ -98,11 +107,9 @@ export interface CheckOperation {
 }
 
 /** As {@link Engine.set}, without a condition of its own. */
-export interface SetOperation extends Omit<SetOptions, "ifRevision"> {
+export interface SetOperation extends SetEntry {
   readonly type: "set";
   readonly bucket: string;
-  readonly key: Uint8Array;
-  readonly value: Uint8Array;
 }
 
 /** As {@link Engine.delete}; a key that does not exist is no failure. */
@@ -151,11 +158,12 @@ export interface ChangeEvent {
   readonly key: Uint8Array;
   readonly revision: number;
   readonly at: number;
-  /** Only on `set`, and not of a single-read key. */
+  /** Only on `set`, and not of a single-read key; and only to those who subscribed to values. */
   readonly value?: Uint8Array;
+  /** Only on `set`, and only to those who subscribed to values. */
   readonly content?: Content;
   readonly expiresAt?: number;
-  /** The key is single-read: only its taker sees the value. */
+  /** The key is single-read: only its taker sees the value. Told with the content type. */
   readonly once?: true;
   /** The next event is of the same batch, and comes out of the same `next`. */
   readonly more?: true;
@@ -175,10 +183,17 @@ export interface ControlEvent {
 /** What a subscription delivers. */
 export type EngineEvent = ChangeEvent | ControlEvent;
 
-/** What to subscribe to: all buckets, one bucket, or the keys of one bucket with a prefix. */
+/** What to subscribe to: all buckets, one bucket, or in one bucket a key or the keys with a prefix. */
 export interface SubscribeQuery {
   readonly bucket?: string;
+  /** Only this key. */
+  readonly key?: Uint8Array;
+  /** Only keys that begin with this; not beside `key`. */
   readonly prefix?: Uint8Array;
+  /** Only changes of these types; all when absent. A snapshot is of sets. */
+  readonly types?: readonly ChangeType[];
+  /** False: events carry neither values nor content types. */
+  readonly values?: boolean;
   /** First the entries as they are, then `synced`, then what changes. */
   readonly snapshot?: boolean;
   /** Continue after this cursor. */
@@ -193,9 +208,14 @@ export interface EngineSubscription {
   readonly cursor: string;
   /**
    * The next events in order, at least one; undefined when the subscription has ended. One call at a time. The events
-   * of a batch come together.
+   * of a batch come together. They may be another subscription's too: nobody writes to them.
    */
   next(): Promise<readonly EngineEvent[] | undefined>;
+  /**
+   * Where events are at hand, in the place of `next`: those that there are now. When there are none, `wake` is called
+   * once, when there may be some.
+   */
+  poll?(wake: () => void): readonly EngineEvent[] | undefined;
   /** Ends the subscription; a waiting `next` resolves undefined. */
   close(): void;
 }
@@ -219,6 +239,8 @@ export interface SnapshotResult {
 export interface Engine {
   readonly capabilities: EngineCapabilities;
   readonly limits: EngineLimits;
+  /** Names the store in its cursors: one of another epoch is another store's, or this one's from before a repair. */
+  readonly epoch: string;
   /** Only when `capabilities.sync`. Takes nothing: of a single-read key it gives the entry without its value. */
   getSync?(bucket: string, key: Uint8Array): Entry | undefined;
   /**
@@ -226,6 +248,11 @@ export interface Engine {
    * object and copies nothing, and takes nothing.
    */
   readSync?<Result>(bucket: string, key: Uint8Array, read: ValueReader<Result>): Result | undefined;
+  /**
+   * Where values come from afar: as `get`, but what `read` makes of the value of a key. Copies neither, and shows what
+   * was taken.
+   */
+  read?<Result>(bucket: string, key: Uint8Array, read: ValueReader<Result>): Promise<Result | undefined>;
   /** The entry of a key; a single-read key is taken. */
   get(bucket: string, key: Uint8Array): Promise<Entry | undefined>;
   /** Entries in the order of `keys`; single-read keys are taken. */
@@ -238,6 +265,13 @@ export interface Engine {
    */
   take(bucket: string, key: Uint8Array): Promise<Entry | undefined>;
   set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult>;
+  /**
+   * Sets keys in their order, as many calls of `set` would; resolves when all are as durable as the policy says. Not a
+   * batch: when it rejects, some may have been written, and a crash may leave a part. When an entry is refused for its
+   * own sake, none is written. @throws {FirkinError} TOO_LARGE — more than a batch may have, of entries or, unless it
+   * is one entry, of bytes
+   */
+  setMany(bucket: string, entries: readonly SetEntry[]): Promise<void>;
   /** A key that does not exist is `{ ok: false, current: undefined }`. */
   delete(bucket: string, key: Uint8Array, options?: DeleteOptions): Promise<WriteResult>;
   /** Moves the deadline, or drops it when `deadline` is undefined. A missing key is `{ ok: false }`. */
@@ -281,6 +315,26 @@ export function checkValue(value: Uint8Array, { valueBytesMax }: Pick<EngineLimi
       "TOO_LARGE",
       `Cannot set a value of ${value.length} bytes: at most ${valueBytesMax} are allowed`,
     );
+  }
+}
+
+/** Checks every key and value of {@link Engine.setMany}, and the whole. @throws as {@link checkBatch} */
+export function checkEntries(entries: readonly SetEntry[], limits: EngineLimits): void {
+  const { batchOperationsMax, batchBytesMax } = limits;
+  if (entries.length > batchOperationsMax && entries.length > 1) {
+    throw new FirkinError(
+      "TOO_LARGE",
+      `Cannot set ${entries.length} keys at once: at most ${batchOperationsMax} are allowed`,
+    );
+  }
+  let bytes = 0;
+  for (const { key, value } of entries) {
+    checkKey(key, limits);
+    checkValue(value, limits);
+    bytes += key.length + value.length;
+  }
+  if (bytes > batchBytesMax && entries.length > 1) {
+    throw new FirkinError("TOO_LARGE", `Cannot set ${bytes} bytes at once: at most ${batchBytesMax} are allowed`);
   }
 }
 

@@ -22,12 +22,15 @@ import {
   readAtomicResult,
   readEntry,
   readPage,
+  readUintOrNull,
+  readValue,
   readWriteResult,
   WINDOW_BYTES,
   WORD,
   writeDeadline,
   writeListQuery,
   writeOperations,
+  writeSetEntries,
   writeSubscribeQuery,
   writeUintOrNull,
 } from "../wire/protocol.ts";
@@ -35,6 +38,7 @@ import {
   type AtomicResult,
   type ChangeEvent,
   checkBatch,
+  checkEntries,
   checkKey,
   checkValue,
   type Deadline,
@@ -49,8 +53,10 @@ import {
   type ListPage,
   type ListQuery,
   type Operation,
+  type SetEntry,
   type SetOptions,
   type SubscribeQuery,
+  type ValueReader,
   type WriteResult,
 } from "./engine.ts";
 
@@ -88,6 +94,11 @@ export class RemoteEngine implements Engine {
     return this.#link.limits;
   }
 
+  /** See {@link Engine.epoch}; empty before the first connection. */
+  get epoch(): string {
+    return this.#link.epoch;
+  }
+
   get(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
     const own = key.slice();
     return this.#link.request(
@@ -95,6 +106,16 @@ export class RemoteEngine implements Engine {
       (writer) => this.#write(writer, bucket, own),
       (reader) => readEntry(reader, own),
     );
+  }
+
+  read<Result>(bucket: string, key: Uint8Array, read: ValueReader<Result>): Promise<Result | undefined> {
+    const link = this.#link;
+    try {
+      this.#write(link.begin(OP.get), bucket, key);
+      return link.send(readValue, read);
+    } catch (error) {
+      return link.refuse(error);
+    }
   }
 
   has(bucket: string, key: Uint8Array): Promise<boolean> {
@@ -125,19 +146,32 @@ export class RemoteEngine implements Engine {
 
   set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult> {
     const { content, deadline, ifRevision, once = false } = options;
-    const own = ifRevision === undefined ? key : key.slice();
+    const link = this.#link;
+    try {
+      const writer = link.begin(OP.set);
+      this.#write(writer, bucket, key);
+      checkValue(value, link.limits);
+      writer.uint(content);
+      writer.bytes(value);
+      writeDeadline(writer, deadline);
+      writeUintOrNull(writer, ifRevision);
+      writer.bool(once);
+      // Without a condition nothing stands in its way, and nobody asks for the key.
+      return link.send(readWriteResult, ifRevision === undefined ? key : key.slice());
+    } catch (error) {
+      return link.refuse(error);
+    }
+  }
+
+  setMany(bucket: string, entries: readonly SetEntry[]): Promise<void> {
     return this.#link.request(
-      OP.set,
+      OP.setMany,
       (writer) => {
-        this.#write(writer, bucket, key);
-        checkValue(value, this.limits);
-        writer.uint(content);
-        writer.bytes(value);
-        writeDeadline(writer, deadline);
-        writeUintOrNull(writer, ifRevision);
-        writer.bool(once);
+        checkEntries(entries, this.limits);
+        writer.text(bucket);
+        writeSetEntries(writer, entries);
       },
-      (reader) => readWriteResult(reader, own),
+      readNothing,
     );
   }
 
@@ -203,7 +237,8 @@ export class RemoteEngine implements Engine {
   }
 
   subscribe(query: SubscribeQuery): EngineSubscription {
-    const own = query.prefix === undefined ? query : { ...query, prefix: query.prefix.slice() };
+    const { key, prefix } = query;
+    const own = { ...query, ...(key && { key: key.slice() }), ...(prefix && { prefix: prefix.slice() }) };
     const subscription = new RemoteSubscription(own, {
       grant: (channel, bytes) => this.#grant(channel, bytes),
       closed: (channel) => {
@@ -235,6 +270,17 @@ export class RemoteEngine implements Engine {
 
   compact(): Promise<void> {
     return this.#link.request(OP.compact, writeNothing, readNothing, Infinity);
+  }
+
+  /**
+   * Becomes who `token` stands for, on this connection alone; a later one says the token it was made with.
+   * Subscriptions that are no longer allowed end.
+   *
+   * @returns When it expires, in epoch milliseconds; undefined: never
+   * @throws {FirkinError} UNAUTHORIZED — nobody, and the connection is lost; UNAVAILABLE
+   */
+  authenticate(token: string): Promise<number | undefined> {
+    return this.#link.request(OP.auth, (writer) => writer.text(token), readUintOrNull);
   }
 
   close(): Promise<void> {

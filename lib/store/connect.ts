@@ -14,10 +14,20 @@ import { Store } from "./store.ts";
 
 /** Options of {@link connect}. */
 export interface ConnectOptions {
-  /** Said to the server when the connection opens. */
-  readonly token?: string;
+  /**
+   * Said to the server when the connection opens. A function is asked at each connection, also when the token before
+   * has expired or was revoked; it has 5 s.
+   */
+  readonly token?: string | (() => string | Promise<string>);
   /** A call, or a connection, that has no answer after this long fails; 30,000 ms by default. */
   readonly timeoutMs?: number;
+  /**
+   * How many calls may wait for a connection that was lost: they are made when it is back, or fail after `timeoutMs`.
+   * What is over fails at once. 10,000 by default; 0: nothing waits.
+   */
+  readonly offlineMax?: number;
+  /** Certificates, as PEM, that a `wss://` server's may go back to, in place of the runtime's. Not in browsers. */
+  readonly ca?: string;
 }
 
 /**
@@ -40,7 +50,11 @@ export interface ConnectOptions {
  * ```
  */
 export async function connect(url: string, options: ConnectOptions = {}): Promise<Store> {
-  const openSocket = (address: string, protocols: string[]): WebSocket =>
-    new WebSocket(address, protocols, { perMessageDeflate: false });
-  return new Store(await connectEngine(url, { ...options, openSocket, clock: systemClock }));
+  const { ca, ...linkOptions } = options;
+  const openSocket = (address: string, protocols: string[]): WebSocket => {
+    const socket = new WebSocket(address, protocols, { perMessageDeflate: false, ...(ca !== undefined && { ca }) });
+    socket.binaryType = "nodebuffer"; // where it lies; anything else would be a copy
+    return socket;
+  };
+  return new Store(await connectEngine(url, { ...linkOptions, openSocket, clock: systemClock }));
 }

@@ -12,8 +12,12 @@ import { Store } from "./store.ts";
 /** Connects to a server: see `connect` in `connect.ts`. */
 export async function connect(url: string, options: ConnectOptions = {}): Promise<Store> {
   const { WebSocket } = globalThis as unknown as {
-    readonly WebSocket: new (url: string, protocols: string[]) => ReturnType<OpenSocket>;
+    readonly WebSocket: new (url: string, protocols: string[]) => ReturnType<OpenSocket> & { binaryType: string };
   };
-  const openSocket: OpenSocket = (address, protocols) => new WebSocket(address, protocols);
+  const openSocket: OpenSocket = (address, protocols) => {
+    const socket = new WebSocket(address, protocols);
+    socket.binaryType = "arraybuffer";
+    return socket;
+  };
   return new Store(await connectEngine(url, { ...options, openSocket, clock: systemClock }));
 }

@@ -136,6 +136,20 @@ export class CborReader {
     return new Uint8Array(this.#bytes.buffer, this.#bytes.byteOffset + start, length);
   }
 
+  /** Steps over a byte string and returns its length: it stands in `source`, up to `position`. Makes no view. */
+  span(): number {
+    const head = this.#byte();
+    if (head >> 5 !== BYTES) throw this.#unexpected("a byte string", head);
+    const length = this.#argument(head);
+    this.#span(length);
+    return length;
+  }
+
+  /** The message. */
+  get source(): Uint8Array {
+    return this.#bytes;
+  }
+
   /** A text of well-formed UTF-8. */
   text(): string {
     const head = this.#byte();
@@ -318,10 +332,10 @@ export class CborWriter {
     this.#length += 9;
   }
 
-  /** A byte string. */
-  bytes(value: Uint8Array): void {
-    this.#head(BYTES, value.length);
-    this.raw(value);
+  /** A byte string: `value` from `start` to `end`. */
+  bytes(value: Uint8Array, start = 0, end: number = value.length): void {
+    this.#head(BYTES, end - start);
+    this.raw(value, start, end);
   }
 
   /** A text. A lone surrogate is written as U+FFFD. */
@@ -346,14 +360,17 @@ export class CborWriter {
   }
 
   /** Items that are encoded already. */
-  raw(encoded: Uint8Array): void {
-    const count = encoded.length;
+  raw(encoded: Uint8Array, start = 0, end: number = encoded.length): void {
+    const count = end - start;
     this.#reserve(count);
     const bytes = this.#bytes;
-    const start = this.#length;
-    if (count > SHORT_BYTES_MAX) bytes.set(encoded, start);
-    else for (let index = 0; index < count; index++) bytes[start + index] = encoded[index]!;
-    this.#length = start + count;
+    const to = this.#length;
+    if (count > SHORT_BYTES_MAX) {
+      bytes.set(count === encoded.length ? encoded : encoded.subarray(start, end), to);
+    } else {
+      for (let index = 0; index < count; index++) bytes[to + index] = encoded[start + index]!;
+    }
+    this.#length = to + count;
   }
 
   /** Writes a short text if all of it is ASCII; else leaves nothing behind. */

@@ -32,9 +32,12 @@ import {
   WIRE_LIMITS,
   type WireLimits,
 } from "./protocol.ts";
+import { nothing, type ReadReply, type Request, Requests } from "./requests.ts";
 
 /** How long a request may take when nobody says otherwise. */
 const TIMEOUT_MS = 30_000;
+/** Requests that wait for a lost connection when nobody says otherwise. */
+const OFFLINE_MAX = 10_000;
 /** Silence after which a ping is sent. */
 const SILENCE_MS = 20_000;
 /** The first delay before a connection is tried again; each further one is twice as long. */
@@ -42,11 +45,10 @@ const RETRY_MS_FIRST = 100;
 const RETRY_MS_MAX = 10_000;
 /** How long the end of a closed connection is waited for. */
 const CLOSE_MS = 1_000;
-const ID_MAX = 2 ** 32 - 1;
+const SETTLED = Promise.resolve();
 
 /** What a link needs of a WebSocket: the browser's interface. */
 export interface Socket {
-  binaryType: string;
   onopen: ((event: never) => void) | null;
   onmessage: ((event: never) => void) | null;
   onclose: ((event: never) => void) | null;
@@ -56,17 +58,25 @@ export interface Socket {
   close(code?: number, reason?: string): void;
 }
 
-/** Opens a WebSocket. Compression must be off: the bytes of `send` are not its to keep. */
+/**
+ * Opens a WebSocket whose binary messages come as an `ArrayBuffer`, or as bytes that nobody writes to. Compression must
+ * be off: the bytes of `send` are not its to keep.
+ */
 export type OpenSocket = (url: string, protocols: string[]) => Socket;
+
+/** Credentials, or who gets fresh ones. */
+export type Token = string | (() => string | Promise<string>);
 
 /** Options of a link, and of `connectEngine`. */
 export interface LinkOptions {
   readonly openSocket: OpenSocket;
   readonly clock: Clock;
-  /** Said to the server in `hello`. */
-  readonly token?: string;
+  /** Said to the server in `hello`; a function is asked for one at each connection, and has 5 s. */
+  readonly token?: Token;
   /** A request, or a connection, that has no answer after this long fails; 30 s when absent. */
   readonly timeoutMs?: number;
+  /** How many requests may wait for a connection that is lost; others fail at once. 10,000 when absent; 0: none. */
+  readonly offlineMax?: number;
 }
 
 /** Whom a link tells what the server says unasked. Nothing of this throws. */
@@ -83,21 +93,8 @@ export interface LinkHandlers {
   control(channel: number, word: number, cursor: string, bytes: number): void;
 }
 
-/** A request that has no answer yet. */
-interface Request {
-  readonly op: number;
-  /** The length of its frame. */
-  readonly bytes: number;
-  /** On the monotonic clock. */
-  readonly expiresAt: number;
-  /** The frame, while it waits to be sent. */
-  frame: Uint8Array | undefined;
-  read(reader: CborReader): void;
-  reject(error: FirkinError): void;
-}
-
 /** Operations that mean something on one connection only. */
-const BOUND: ReadonlySet<number> = new Set([OP.subscribe, OP.unsubscribe, OP.more]);
+const BOUND: ReadonlySet<number> = new Set([OP.subscribe, OP.unsubscribe, OP.more, OP.auth]);
 
 /** One WebSocket that comes back, and the requests on it. */
 export class Link {
@@ -106,18 +103,25 @@ export class Link {
   readonly #url: string;
   readonly #openSocket: OpenSocket;
   readonly #clock: Clock;
-  readonly #token: string | undefined;
+  readonly #token: Token | undefined;
   readonly #timeoutMs: number;
+  readonly #offlineMax: number;
   readonly #handlers: LinkHandlers;
   readonly #reader: CborReader = new CborReader();
   readonly #writer: CborWriter = new CborWriter();
-  /** Sent, or about to be with the next flush; by id, oldest first. */
-  readonly #pending: Map<number, Request> = new Map();
-  /** Not sent, because there is no connection or no room on it; by id, oldest first. */
-  readonly #waiting: Map<number, Request> = new Map();
+  readonly #requests: Requests = new Requests();
+  /** Of those, the ones not sent, because there is no connection or no room on it; oldest first. */
+  readonly #waiting: Set<Request> = new Set();
+  /** The request whose frame is being written, and where it begins. */
+  #opened: Request | undefined;
+  #openedAt = 0;
+  /** What the constructor of a promise gave last. */
+  #resolve: (result: never) => void = nothing;
+  #reject: (error: unknown) => void = nothing;
   #resolveOpened: () => void = () => {};
   #rejectOpened: (error: FirkinError) => void = () => {};
   #limits: WireLimits = WIRE_LIMITS;
+  #epoch = "";
   #socket: Socket | undefined;
   #ready = false;
   #wasReady = false;
@@ -127,8 +131,9 @@ export class Link {
   #closing: Promise<void> | undefined;
   #onFinished: () => void = () => {};
   #flushing = false;
-  #pendingBytes = 0;
-  #lastId = 0;
+  /** Requests that were sent, and the bytes of their frames. */
+  #sentCount = 0;
+  #sentBytes = 0;
   #attempts = 0;
   #heardAt = 0;
   #now = 0;
@@ -145,6 +150,7 @@ export class Link {
     this.#clock = options.clock;
     this.#token = options.token;
     this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
+    this.#offlineMax = options.offlineMax ?? OFFLINE_MAX;
     this.#handlers = handlers;
     this.opened = new Promise((resolve, reject) => {
       this.#resolveOpened = resolve;
@@ -157,6 +163,11 @@ export class Link {
   /** What the server said in its last reply to `hello`. */
   get limits(): WireLimits {
     return this.#limits;
+  }
+
+  /** The epoch of the server's store, as its last reply to `hello` has it; empty before the first. */
+  get epoch(): string {
+    return this.#epoch;
   }
 
   /** True while requests can be sent. */
@@ -179,36 +190,72 @@ export class Link {
     read: (reader: CborReader) => Result,
     timeoutMs: number = this.#timeoutMs,
   ): Promise<Result> {
-    return new Promise((resolve, reject) => {
-      if (this.#end !== undefined) return reject(this.#end);
-      if (!this.#ready && BOUND.has(op)) return reject(this.#unavailable("there is no connection"));
-      const start = this.#writer.length;
-      // One look at the clock for all requests of a tick.
-      if (start === 0) this.#now = this.#clock.monotonic();
-      const id = this.#nextId();
-      try {
-        this.#begin(op, id);
-        write(this.#writer);
-        const bytes = this.#writer.length - start;
-        if (bytes > this.#limits.messageBytesMax) {
-          throw new FirkinError("TOO_LARGE", `Cannot send ${bytes} bytes: at most ${this.#limits.messageBytesMax}`);
-        }
-        const expiresAt = this.#now + timeoutMs;
-        const request = {
-          op,
-          bytes,
-          expiresAt,
-          frame: undefined,
-          read: (reader: CborReader) => resolve(read(reader)),
-          reject,
-        };
-        this.#place(id, request, start);
-      } catch (error) {
-        this.#writer.rewind(start);
-        reject(error);
-      }
-    });
+    try {
+      write(this.begin(op));
+      return this.send(read, undefined, timeoutMs);
+    } catch (error) {
+      return this.refuse(error);
+    }
   }
+
+  /**
+   * Begins the frame of a request; its arguments go into what this returns. Then comes {@link Link.send}, or after a
+   * failure {@link Link.refuse}, with nothing of this link in between: a request in three steps needs no functions made
+   * for it alone. @throws {FirkinError} CLOSED, UNAVAILABLE
+   */
+  begin(op: number): CborWriter {
+    if (this.#end !== undefined) throw this.#end;
+    if (!this.#ready && (BOUND.has(op) || (this.#wasReady && this.#waiting.size >= this.#offlineMax))) {
+      throw this.#unavailable("there is no connection");
+    }
+    const writer = this.#writer;
+    // One look at the clock for all requests of a tick.
+    if (writer.length === 0) this.#now = this.#clock.monotonic();
+    this.#openedAt = writer.length;
+    const request = this.#opened = this.#requests.add();
+    request.op = op;
+    this.#head(op, request.id);
+    return writer;
+  }
+
+  /** Sends the frame that was begun. @throws {FirkinError} TOO_LARGE */
+  send<Subject, Result>(
+    read: ReadReply<Subject, Result>,
+    subject: Subject,
+    timeoutMs: number = this.#timeoutMs,
+  ): Promise<Result> {
+    const start = this.#openedAt;
+    const request = this.#opened!;
+    const bytes = this.#writer.length - start;
+    if (bytes > this.#limits.messageBytesMax) {
+      throw new FirkinError("TOO_LARGE", `Cannot send ${bytes} bytes: at most ${this.#limits.messageBytesMax}`);
+    }
+    const promise = new Promise<Result>(this.#keep);
+    this.#opened = undefined;
+    request.bytes = bytes;
+    request.expiresAt = this.#now + timeoutMs;
+    request.read = read as ReadReply<never, unknown>;
+    request.subject = subject;
+    request.resolve = this.#resolve;
+    request.reject = this.#reject;
+    this.#place(request, start);
+    return promise;
+  }
+
+  /** Forgets the frame that was begun, if one was, because of `error`. */
+  refuse(error: unknown): Promise<never> {
+    if (this.#opened !== undefined) {
+      this.#writer.rewind(this.#openedAt);
+      this.#requests.remove(this.#opened);
+      this.#opened = undefined;
+    }
+    return Promise.reject(error);
+  }
+
+  readonly #keep = (resolve: (result: never) => void, reject: (error: unknown) => void): void => {
+    this.#resolve = resolve;
+    this.#reject = reject;
+  };
 
   /** Takes no more requests, waits for the answers to those on the way, and closes. */
   close(): Promise<void> {
@@ -221,61 +268,59 @@ export class Link {
 
   // --- requests ---
 
-  #begin(op: number, id: number): void {
+  #head(op: number, id: number): void {
     this.#writer.array(2 + SHAPES[op]!.args);
     this.#writer.uint(op);
     this.#writer.uint(id);
   }
 
-  #nextId(): number {
-    do this.#lastId = this.#lastId === ID_MAX ? 1 : this.#lastId + 1; while (
-      this.#pending.has(this.#lastId) || this.#waiting.has(this.#lastId)
-    );
-    return this.#lastId;
-  }
-
   /** Lets a request that stands in the writer from `start` leave with the next flush, or wait. */
-  #place(id: number, request: Request, start: number): void {
-    if (this.#ready && this.#waiting.size === 0 && this.#hasRoom(request)) {
-      this.#pending.set(id, request);
-      this.#pendingBytes += request.bytes;
-      if (this.#writer.length > REQUEST_FLUSH_BYTES) this.#flush();
-      else this.#flushSoon();
+  #place(request: Request, start: number): void {
+    if (this.#ready && this.#waiting.size === 0 && this.#hasRoom(request.bytes)) {
+      this.#leave(request);
     } else {
       request.frame = this.#writer.cut(start);
-      this.#waiting.set(id, request);
+      this.#waiting.add(request);
     }
     if (this.#expiryTimer === undefined) this.#watchExpiry();
   }
 
-  #hasRoom(request: Request): boolean {
-    if (this.#pending.size === 0) return true;
+  #hasRoom(bytes: number): boolean {
+    if (this.#sentCount === 0) return true;
     const { requestsMax, messageBytesMax } = this.#limits;
-    return this.#pending.size < requestsMax && this.#pendingBytes + request.bytes <= messageBytesMax;
+    return this.#sentCount < requestsMax && this.#sentBytes + bytes <= messageBytesMax;
   }
 
   /** Sends what waits, as far as there is room. */
   #sendWaiting(): void {
-    for (const [id, request] of this.#waiting) {
-      if (!this.#ready || !this.#hasRoom(request)) return;
-      this.#waiting.delete(id);
-      this.#pending.set(id, request);
-      this.#pendingBytes += request.bytes;
+    for (const request of this.#waiting) {
+      if (!this.#ready || !this.#hasRoom(request.bytes)) return;
+      this.#waiting.delete(request);
       this.#writer.raw(request.frame!);
       request.frame = undefined;
-      if (this.#writer.length > REQUEST_FLUSH_BYTES) this.#flush();
-      else this.#flushSoon();
+      this.#leave(request);
     }
+  }
+
+  /** Lets a request whose frame stands at the writer's end leave with the next flush. */
+  #leave(request: Request): void {
+    this.#sentCount++;
+    this.#sentBytes += request.bytes;
+    if (this.#writer.length > REQUEST_FLUSH_BYTES) this.#flush();
+    else this.#flushSoon();
   }
 
   #flushSoon(): void {
     if (this.#flushing) return;
     this.#flushing = true;
-    queueMicrotask(() => {
-      this.#flushing = false;
-      this.#flush();
-    });
+    // As queueMicrotask, which costs twice as much in Node.
+    void SETTLED.then(this.#flushNow);
   }
+
+  readonly #flushNow = (): void => {
+    this.#flushing = false;
+    this.#flush();
+  };
 
   #flush(): void {
     if (this.#writer.length > 0) this.#socket?.send(this.#writer.take());
@@ -284,8 +329,7 @@ export class Link {
   /** Sets one timer for the request that expires first. */
   #watchExpiry(): void {
     let earliest = Infinity;
-    for (const request of this.#pending.values()) earliest = Math.min(earliest, request.expiresAt);
-    for (const request of this.#waiting.values()) earliest = Math.min(earliest, request.expiresAt);
+    for (const request of this.#requests) earliest = Math.min(earliest, request.expiresAt);
     if (earliest === Infinity) return;
     this.#expiryTimer = this.#clock.after(earliest - this.#clock.monotonic(), () => this.#expire());
   }
@@ -295,19 +339,18 @@ export class Link {
     const now = this.#clock.monotonic();
     const socket = this.#socket;
     let overdue = false;
-    for (const [id, request] of this.#waiting) {
+    for (const request of this.#requests) {
       if (request.expiresAt > now) continue;
-      this.#waiting.delete(id);
-      const code = this.#ready ? "TIMEOUT" : "UNAVAILABLE";
-      request.reject(new FirkinError(code, `Cannot send a request to ${this.#url}: it waited too long`));
-    }
-    for (const [id, request] of this.#pending) {
-      if (request.expiresAt > now) continue;
-      overdue = true;
-      this.#forget(id, request);
-      request.reject(
-        new FirkinError("TIMEOUT", `Cannot tell the outcome of a request to ${this.#url}: no answer came`),
-      );
+      if (request.frame !== undefined) {
+        const code = this.#ready ? "TIMEOUT" : "UNAVAILABLE";
+        this.#fail(request, new FirkinError(code, `Cannot send a request to ${this.#url}: it waited too long`));
+      } else {
+        overdue = true;
+        this.#fail(
+          request,
+          new FirkinError("TIMEOUT", `Cannot tell the outcome of a request to ${this.#url}: no answer came`),
+        );
+      }
     }
     // Late is late, but silent all that time is a connection that died unnoticed.
     if (overdue && socket !== undefined && now - this.#heardAt >= this.#timeoutMs) this.#drop(socket);
@@ -316,14 +359,19 @@ export class Link {
     this.#closeWhenIdle();
   }
 
-  #forget(id: number, request: Request): void {
-    this.#pending.delete(id);
-    this.#pendingBytes -= request.bytes;
+  /** Takes a request off the books; its place may be another's from here on. */
+  #forget(request: Request): void {
+    if (request.frame === undefined) {
+      this.#sentCount--;
+      this.#sentBytes -= request.bytes;
+    } else this.#waiting.delete(request);
+    this.#requests.remove(request);
   }
 
-  #rejectAll(requests: Map<number, Request>, error: FirkinError): void {
-    for (const request of requests.values()) request.reject(error);
-    requests.clear();
+  #fail(request: Request, error: unknown): void {
+    const { reject } = request;
+    this.#forget(request);
+    reject(error);
   }
 
   // --- the connection ---
@@ -332,7 +380,6 @@ export class Link {
     const socket = this.#openSocket(this.#url, [SUBPROTOCOL]);
     let reason = "";
     this.#told = undefined;
-    socket.binaryType = "arraybuffer";
     socket.onopen = () => this.#greet(socket);
     socket.onmessage = ({ data }: { data: unknown }) => this.#receive(socket, data);
     socket.onerror = (event: { message?: string }) => reason = event.message ?? "";
@@ -346,28 +393,37 @@ export class Link {
   }
 
   #greet(socket: Socket): void {
+    const token = this.#token;
+    if (typeof token !== "function") return this.#sayHello(socket, token);
+    // Should it take too long, the connection's own timer ends it.
+    Promise.resolve().then(token).then((fresh) => this.#sayHello(socket, fresh), (error: unknown) => {
+      if (socket !== this.#socket) return;
+      const state = `there is no token for it: ${messageOf(error)}`;
+      this.#told = new FirkinError("UNAUTHORIZED", `Cannot use ${this.#url}: ${state}`, { cause: error });
+      this.#drop(socket);
+    });
+  }
+
+  #sayHello(socket: Socket, token: string | undefined): void {
     if (socket !== this.#socket) return;
-    const id = this.#nextId();
-    this.#begin(OP.hello, id);
+    const hello = this.#requests.add();
+    this.#head(hello.op = OP.hello, hello.id);
     this.#writer.uint(VERSION);
-    if (this.#token === undefined) this.#writer.null();
-    else this.#writer.text(this.#token);
-    const hello: Request = {
-      op: OP.hello,
-      bytes: this.#writer.length,
-      expiresAt: Infinity,
-      frame: undefined,
-      read: (reader) => this.#greeted(reader),
-      reject: (error) => this.#told ??= error,
-    };
-    this.#pending.set(id, hello);
-    this.#pendingBytes += hello.bytes;
+    if (token === undefined) this.#writer.null();
+    else this.#writer.text(token);
+    hello.bytes = this.#writer.length;
+    hello.expiresAt = Infinity;
+    hello.read = (reader) => this.#greeted(reader);
+    hello.reject = (error) => this.#told ??= error as FirkinError;
+    this.#sentCount++;
+    this.#sentBytes += hello.bytes;
     this.#flush();
   }
 
   #greeted(reader: CborReader): void {
     reader.text();
     this.#limits = readLimits(reader);
+    this.#epoch = reader.text();
     this.#connectTimer?.cancel();
     this.#attempts = 0;
     this.#ready = true;
@@ -382,8 +438,7 @@ export class Link {
     if (socket !== this.#socket) return;
     this.#heardAt = this.#clock.monotonic();
     try {
-      if (!(data instanceof ArrayBuffer)) throw new FirkinError("PROTOCOL", "Cannot read a message: it is not binary");
-      const reader = this.#reader.reset(new Uint8Array(data));
+      const reader = this.#reader.reset(plainBytes(data));
       while (!reader.atEnd()) this.#frame(reader);
     } catch (error) {
       this.#finish(new FirkinError("PROTOCOL", messageOf(error), { cause: error }));
@@ -399,25 +454,19 @@ export class Link {
     const id = reader.uint();
     switch (kind) {
       case FRAME.reply: {
-        const request = this.#pending.get(id);
-        if (request === undefined) {
-          // It has timed out.
-          reader.seek(start);
-          return reader.skip();
-        }
-        expectItems(items, 2 + SHAPES[request.op]!.results);
-        // A reply that cannot be read leaves its request to be rejected with the connection.
-        request.read(reader);
-        return this.#forget(id, request);
+        const request = this.#requests.find(id);
+        if (request !== undefined && request.frame === undefined) return this.#answer(request, reader, start, items);
+        // It has timed out.
+        reader.seek(start);
+        return reader.skip();
       }
       case FRAME.error: {
         expectItems(items, 4);
         const error = new FirkinError(errorCodeOf(reader.uint()), reader.text());
-        const request = this.#pending.get(id);
+        const request = this.#requests.find(id);
         if (id === 0) this.#told = error;
-        if (request === undefined) return;
-        this.#forget(id, request);
-        return request.reject(error);
+        if (request !== undefined && request.frame === undefined) this.#fail(request, error);
+        return;
       }
       case FRAME.change: {
         expectItems(items, CHANGE_ITEMS);
@@ -433,6 +482,23 @@ export class Link {
       default:
         throw new FirkinError("PROTOCOL", `Cannot read a frame at byte ${start}: ${kind} is no kind of frame`);
     }
+  }
+
+  #answer(request: Request, reader: CborReader, start: number, items: number): void {
+    let result: unknown;
+    try {
+      expectItems(items, 2 + SHAPES[request.op]!.results);
+      result = request.read(reader, request.subject as never);
+    } catch (error) {
+      // A reply that cannot be read leaves its request to be rejected with the connection.
+      if (error instanceof FirkinError && error.code === "PROTOCOL") throw error;
+      reader.seek(start);
+      reader.skip();
+      return this.#fail(request, error);
+    }
+    const { resolve } = request;
+    this.#forget(request);
+    resolve(result as never);
   }
 
   #watchSilence(): void {
@@ -452,6 +518,8 @@ export class Link {
 
   #lost(socket: Socket, code: number, reason: string): void {
     if (socket !== this.#socket) return;
+    // Credentials that were good and are no longer: there may be fresh ones.
+    const renewable = code === CLOSE.unauthorized && this.#ready && typeof this.#token === "function";
     this.#socket = undefined;
     this.#ready = false;
     this.#connectTimer?.cancel();
@@ -459,17 +527,14 @@ export class Link {
     this.#writer.take();
     const told = this.#told;
     const state = `the connection was lost (${code === 0 ? reason : `${code} ${reason}`.trim()})`;
-    this.#rejectAll(this.#pending, this.#unavailable(state));
-    this.#pendingBytes = 0;
-    for (const [id, request] of this.#waiting) {
-      if (!BOUND.has(request.op)) continue;
-      this.#waiting.delete(id);
-      request.reject(this.#unavailable(state));
+    for (const request of this.#requests) {
+      // What waits goes with the next connection.
+      if (request.frame === undefined || BOUND.has(request.op)) this.#fail(request, this.#unavailable(state));
     }
     if (this.#end !== undefined) this.#finish(this.#end);
-    else if (code === CLOSE.unauthorized) {
+    else if (code === CLOSE.unauthorized && !renewable) {
       this.#finish(new FirkinError("UNAUTHORIZED", `Cannot use ${this.#url}: ${reason}`));
-    } else if (CLOSE_FINAL.has(code)) {
+    } else if (CLOSE_FINAL.has(code) && !renewable) {
       this.#finish(told ?? new FirkinError("PROTOCOL", `Cannot use ${this.#url}: ${state}`));
     } else if (!this.#wasReady) this.#finish(told ?? this.#unavailable(state));
     else this.#retry();
@@ -494,8 +559,7 @@ export class Link {
     this.#connectTimer?.cancel();
     this.#silenceTimer?.cancel();
     this.#expiryTimer?.cancel();
-    this.#rejectAll(this.#pending, error);
-    this.#rejectAll(this.#waiting, error);
+    for (const request of this.#requests) this.#fail(request, error);
     this.#rejectOpened(error);
     this.#handlers.ended(error);
     socket?.close();
@@ -506,7 +570,7 @@ export class Link {
   #closeWhenIdle(): void {
     if (this.#closing === undefined || this.#finished) return;
     if (this.#socket === undefined || !this.#ready) return this.#finish(this.#end!);
-    if (this.#pending.size > 0 || this.#waiting.size > 0) return;
+    if (this.#requests.count > 0) return;
     this.#ready = false;
     this.#silenceTimer?.cancel();
     this.#connectTimer = this.#clock.after(CLOSE_MS, () => this.#finish(this.#end!));
@@ -516,4 +580,11 @@ export class Link {
   #unavailable(state: string): FirkinError {
     return new FirkinError("UNAVAILABLE", `Cannot reach ${this.#url}: ${state}`);
   }
+}
+
+/** A message as plain bytes: what is read from a `Buffer` would be Buffers. @throws {FirkinError} PROTOCOL */
+function plainBytes(data: unknown): Uint8Array {
+  if (data instanceof ArrayBuffer) return new Uint8Array(data);
+  if (data instanceof Uint8Array) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  throw new FirkinError("PROTOCOL", "Cannot read a message: it is not binary");
 }

@@ -19,7 +19,9 @@ import {
   type ListQuery,
   type Operation,
   PAGE_BYTES_MAX,
+  type SetEntry,
   type SubscribeQuery,
+  type ValueReader,
   type WriteResult,
 } from "../engine/engine.ts";
 import type { CborReader, CborWriter } from "./cbor.ts";
@@ -50,6 +52,8 @@ export const OP = {
   take: 15,
   has: 16,
   atomic: 17,
+  setMany: 18,
+  auth: 19,
 } as const;
 
 /** The name of an operation. */
@@ -63,7 +67,7 @@ export interface Shape {
 
 /** The shapes by the number of the operation. On the wire: never change one. */
 export const SHAPES: readonly Shape[] = [
-  { args: 2, results: 2 }, // hello
+  { args: 2, results: 3 }, // hello
   { args: 2, results: 1 }, // get
   { args: 2, results: 1 }, // getMany
   { args: 8, results: 1 }, // set
@@ -71,7 +75,7 @@ export const SHAPES: readonly Shape[] = [
   { args: 4, results: 1 }, // touch
   { args: 3, results: 2 }, // increment
   { args: 7, results: 2 }, // list
-  { args: 5, results: 2 }, // subscribe
+  { args: 8, results: 2 }, // subscribe
   { args: 1, results: 0 }, // unsubscribe
   { args: 0, results: 0 }, // ping
   { args: 0, results: 1 }, // stats
@@ -81,6 +85,8 @@ export const SHAPES: readonly Shape[] = [
   { args: 2, results: 1 }, // take
   { args: 2, results: 1 }, // has
   { args: 1, results: 2 }, // atomic
+  { args: 2, results: 0 }, // setMany
+  { args: 1, results: 1 }, // auth
 ];
 
 /** Kinds of operation in a batch: the first item of each. On the wire: never change a number. */
@@ -91,6 +97,9 @@ const OPERATION_TYPES = ["check", "set", "delete"] as const;
 
 /** Items of each. On the wire: never change one. */
 const OPERATION_ITEMS = { check: 4, set: 8, delete: 3 } as const;
+
+/** Items of an entry of `setMany`. On the wire: never change it. */
+const ENTRY_ITEMS = 6;
 
 /** Kinds of frame: the first item of a frame from the server. On the wire: never change a number. */
 export const FRAME = { reply: 0, error: 1, change: 2, control: 3 } as const;
@@ -222,6 +231,24 @@ export function writeEntry(writer: CborWriter, entry: Entry | undefined): void {
   writer.bool(entry.once === true);
 }
 
+/** Writes an entry that is not single-read, as {@link writeEntry} does, its value from `start` to `end` of `bytes`. */
+export function writeValue(
+  writer: CborWriter,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  content: number,
+  revision: number,
+  expiresAt: number,
+): void {
+  writer.array(5);
+  writer.uint(revision);
+  writer.uint(content);
+  writer.bytes(bytes, start, end);
+  writeUintOrNull(writer, Number.isNaN(expiresAt) ? undefined : expiresAt);
+  writer.bool(false);
+}
+
 /** Reads what {@link writeEntry} wrote; the value is a view of the message, empty when it is null. */
 export function readEntry(reader: CborReader, key: Uint8Array): Entry | undefined {
   if (reader.skipNull()) return undefined;
@@ -234,6 +261,19 @@ export function readEntry(reader: CborReader, key: Uint8Array): Entry | undefine
   const entry = { key, value, content, revision };
   if (!once) return expiresAt === undefined ? entry : { ...entry, expiresAt };
   return expiresAt === undefined ? { ...entry, once } : { ...entry, expiresAt, once };
+}
+
+/** What `show` makes of the value of the entry that {@link writeEntry} wrote; undefined when there is none. */
+export function readValue<Result>(reader: CborReader, show: ValueReader<Result>): Result | undefined {
+  if (reader.skipNull()) return undefined;
+  expectItems(reader.array(), 5);
+  const revision = reader.uint();
+  const content = readContent(reader);
+  const length = reader.skipNull() ? 0 : reader.span();
+  const end = reader.position;
+  const expiresAt = reader.skipNull() ? NaN : reader.uint();
+  reader.bool();
+  return show(reader.source, end - length, end, content, false, revision, expiresAt);
 }
 
 /** Writes what became of a write: its revision, or the entry that stood in its way, or null when there is none. */
@@ -284,12 +324,27 @@ export function writeOperations(writer: CborWriter, operations: readonly Operati
     if (type === "check") {
       writer.uint(operation.revision);
     } else if (type === "set") {
-      writer.uint(operation.content);
-      writer.bytes(operation.value);
-      writeDeadline(writer, operation.deadline);
-      writer.bool(operation.once === true);
+      writeSet(writer, operation);
     }
   }
+}
+
+/** Writes the entries of `setMany` as one array. */
+export function writeSetEntries(writer: CborWriter, entries: readonly SetEntry[]): void {
+  writer.array(entries.length);
+  for (const entry of entries) {
+    writer.array(ENTRY_ITEMS);
+    writer.bytes(entry.key);
+    writeSet(writer, entry);
+  }
+}
+
+/** What a set says beside its key, as five items. */
+function writeSet(writer: CborWriter, { content, value, deadline, once }: SetEntry): void {
+  writer.uint(content);
+  writer.bytes(value);
+  writeDeadline(writer, deadline);
+  writer.bool(once === true);
 }
 
 /** Reads what {@link writeOperations} wrote; keys and values are views of the message. */
@@ -309,10 +364,24 @@ function readOperation(reader: CborReader): Operation {
   const key = reader.bytes();
   if (type === "delete") return { type, bucket, key };
   if (type === "check") return { type, bucket, key, revision: reader.uint() };
+  return { type, bucket, ...readSet(reader, key) };
+}
+
+/** Reads what {@link writeSetEntries} wrote; keys and values are views of the message. */
+export function readSetEntries(reader: CborReader): SetEntry[] {
+  const entries: SetEntry[] = [];
+  for (let left = reader.array(); left > 0; left--) {
+    expectItems(reader.array(), ENTRY_ITEMS);
+    entries.push(readSet(reader, reader.bytes()));
+  }
+  return entries;
+}
+
+function readSet(reader: CborReader, key: Uint8Array): SetEntry {
   const content = readContent(reader);
   const value = reader.bytes();
   const deadline = readDeadline(reader);
-  return { type, bucket, key, content, value, ...(deadline && { deadline }), once: reader.bool() };
+  return { key, content, value, ...(deadline && { deadline }), once: reader.bool() };
 }
 
 /** Writes what became of a batch as two items: the check that did not hold or null, then as a write. */
@@ -398,26 +467,48 @@ export function countOfPage(entries: readonly (Entry | undefined)[]): number {
 
 // --- subscriptions ---
 
-/** Writes a query as four items. */
+/** Writes a query as seven items. */
 export function writeSubscribeQuery(writer: CborWriter, query: SubscribeQuery): void {
   writeTextOrNull(writer, query.bucket);
+  writeBytesOrNull(writer, query.key);
   writeBytesOrNull(writer, query.prefix);
+  writeUintOrNull(writer, query.types?.reduce((sum, type) => sum | (1 << CHANGE_TYPES.indexOf(type)), 0));
+  writer.bool(query.values ?? true);
   writer.bool(query.snapshot ?? false);
   writeTextOrNull(writer, query.from);
 }
 
-/** Reads what {@link writeSubscribeQuery} wrote; the prefix is a copy. */
+/** Reads what {@link writeSubscribeQuery} wrote; key and prefix are copies. */
 export function readSubscribeQuery(reader: CborReader): SubscribeQuery {
   const bucket = readTextOrNull(reader);
+  const key = readBytesOrNull(reader)?.slice();
   const prefix = readBytesOrNull(reader)?.slice();
+  const types = readTypes(reader);
+  const values = reader.bool();
   const snapshot = reader.bool();
   const from = readTextOrNull(reader);
   return {
     ...(bucket !== undefined && { bucket }),
+    ...(key && { key }),
     ...(prefix && { prefix }),
+    ...(types && { types }),
+    values,
     snapshot,
     ...(from !== undefined && { from }),
   };
+}
+
+/** A sum of two to the power of each type's number. @throws {FirkinError} PROTOCOL — no type, or one that is none */
+function readTypes(reader: CborReader): ChangeType[] | undefined {
+  const sum = readUintOrNull(reader);
+  if (sum === undefined) return undefined;
+  const types = CHANGE_TYPES.filter((type, number): type is ChangeType => {
+    return type !== undefined && (sum & (1 << number)) !== 0;
+  });
+  if (types.reduce((rest, type) => rest - (1 << CHANGE_TYPES.indexOf(type)), sum) !== 0 || sum === 0) {
+    throw new FirkinError("PROTOCOL", `Cannot read types of change: ${sum} is no sum of them`);
+  }
+  return types;
 }
 
 /** Writes the frame of a change. */
@@ -458,7 +549,8 @@ export function readChange(reader: CborReader): ChangeEvent {
     ...(value !== undefined && { value }),
     ...(content !== undefined && { content }),
     ...(expiresAt !== undefined && { expiresAt }),
-    ...(type === "set" && value === undefined && { once: true }),
+    // Without values there is no content type either.
+    ...(content !== undefined && value === undefined && { once: true }),
     ...(more && { more }),
   };
 }

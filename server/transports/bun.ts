@@ -21,12 +21,14 @@ import {
   textResponse,
 } from "./http.ts";
 import {
+  type Accepted,
   type Connection,
   type ConnectionHandlers,
   GOING_AWAY,
   type Listener,
   listenError,
   type ListenOptions,
+  readTls,
   type Transport,
   type TransportHandlers,
   withinGrace,
@@ -56,6 +58,7 @@ interface BunServeOptions {
   readonly reusePort: boolean;
   readonly development: boolean;
   readonly maxRequestBodySize: number;
+  readonly tls?: { readonly cert: string; readonly key: string };
   fetch(request: Request, server: BunServer): Promise<Response> | Response | undefined;
   readonly websocket: {
     readonly maxPayloadLength: number;
@@ -112,6 +115,7 @@ function serve(
   connections: Set<BunConnection>,
   answering: Set<Promise<unknown>>,
 ): BunServer {
+  const tls = options.tls && readTls(options.tls);
   try {
     return runtime.serve({
       hostname: options.hostname,
@@ -119,12 +123,14 @@ function serve(
       reusePort: false,
       development: false,
       maxRequestBodySize: options.bodyBytesMax,
+      ...(tls && { tls }),
       fetch: (request, server) => {
         if (!URL.canParse(request.url) || !isPlainTarget(targetOf(request.url))) {
           return malformed();
         }
-        if (isUpgrade(request.headers)) return decide(request, server, handlers);
-        return reply(request, server, options, handlers, answering);
+        const remoteAddress = server.requestIP(request)?.address ?? "";
+        if (isUpgrade(request.headers)) return decide(request, remoteAddress, server, handlers);
+        return reply(request, remoteAddress, server, options, handlers, answering);
       },
       websocket: {
         maxPayloadLength: options.messageBytesMax,
@@ -134,7 +140,7 @@ function serve(
         perMessageDeflate: false,
         open: (socket) => {
           connections.add(socket.data);
-          socket.data.begin(socket, handlers);
+          socket.data.begin(socket);
         },
         message: (socket, message) => socket.data.message(message),
         drain: (socket) => socket.data.drain(),
@@ -151,6 +157,7 @@ function serve(
 
 async function reply(
   request: Request,
+  remoteAddress: string,
   server: BunServer,
   options: ListenOptions,
   handlers: TransportHandlers,
@@ -161,7 +168,7 @@ async function reply(
     const forget = (): void => void answering.delete(work);
     work.then(forget, forget);
   };
-  const answer = fetchLimited(request, options.bodyBytesMax, handlers);
+  const answer = fetchLimited(request, remoteAddress, options.bodyBytesMax, handlers);
   track(answer);
   const response = await answer;
   if (!isStream(response)) return response;
@@ -201,14 +208,18 @@ function stream(
 }
 
 /** Refuses a handshake with the answer that it returns, or lets it in and returns nothing. */
-function decide(request: Request, server: BunServer, handlers: TransportHandlers): Response | undefined {
+function decide(
+  request: Request,
+  remoteAddress: string,
+  server: BunServer,
+  handlers: TransportHandlers,
+): Response | undefined {
   const { pathname, search } = new URL(request.url);
-  const remoteAddress = server.requestIP(request)?.address ?? "";
   const decision = handlers.upgrade(handshakeOf(pathname + search, request.headers, remoteAddress));
   if ("status" in decision) return textResponse(decision.status, decision.body);
   const headers: Record<string, string> = {};
   if (decision.protocol !== "") headers["sec-websocket-protocol"] = decision.protocol;
-  const upgraded = server.upgrade(request, { headers, data: new BunConnection(remoteAddress) });
+  const upgraded = server.upgrade(request, { headers, data: new BunConnection(remoteAddress, decision) });
   return upgraded ? undefined : textResponse(400, "The handshake is malformed");
 }
 
@@ -218,16 +229,20 @@ class BunConnection implements Connection {
   readonly remoteAddress: string;
   #socket: BunSocket | undefined;
   #handlers: ConnectionHandlers | undefined;
+  /** Until it is open. */
+  #accepted: Accepted | undefined;
   #code = 0;
 
-  constructor(remoteAddress: string) {
+  constructor(remoteAddress: string, accepted: Accepted) {
     this.remoteAddress = remoteAddress;
+    this.#accepted = accepted;
   }
 
-  begin(socket: BunSocket, handlers: TransportHandlers): void {
+  begin(socket: BunSocket): void {
     this.#socket = socket;
-    this.#handlers = handlers.open(this);
-    if (this.#socket === undefined) this.#handlers.closed(this.#code); // closed while it was being opened
+    this.#handlers = this.#accepted?.open(this);
+    this.#accepted = undefined;
+    if (this.#socket === undefined) this.#handlers?.closed(this.#code); // closed while it was being opened
   }
 
   message(message: string | Uint8Array): void {

@@ -17,6 +17,7 @@ import {
   type Listener,
   listenError,
   type ListenOptions,
+  readTls,
   type Transport,
   type TransportHandlers,
   withinGrace,
@@ -50,7 +51,7 @@ interface DenoRequestInfo {
 
 interface DenoRuntime {
   serve(
-    options: { hostname: string; port: number; signal: AbortSignal; onListen(): void },
+    options: { hostname: string; port: number; signal: AbortSignal; cert?: string; key?: string; onListen(): void },
     handler: (request: Request, info: DenoRequestInfo) => Promise<Response> | Response,
   ): DenoServer;
   upgradeWebSocket(
@@ -81,13 +82,12 @@ async function listen(options: ListenOptions, handlers: TransportHandlers): Prom
     if (!URL.canParse(request.url) || !isPlainTarget(targetOf(request.url))) {
       return malformed();
     }
-    if (!isUpgrade(request.headers)) {
-      const sent = info.completed.catch(() => {}); // the peer has left
-      answering.add(sent);
-      void sent.then(() => answering.delete(sent));
-      return fetchLimited(request, options.bodyBytesMax, handlers);
-    }
-    return decide(runtime, request, info.remoteAddr.hostname, options, handlers, connections);
+    const remoteAddress = info.remoteAddr.hostname;
+    if (isUpgrade(request.headers)) return decide(runtime, request, remoteAddress, options, handlers, connections);
+    const sent = info.completed.catch(() => {}); // the peer has left
+    answering.add(sent);
+    void sent.then(() => answering.delete(sent));
+    return fetchLimited(request, remoteAddress, options.bodyBytesMax, handlers);
   });
   return {
     hostname: options.hostname,
@@ -119,8 +119,9 @@ function serve(
   handler: (request: Request, info: DenoRequestInfo) => Promise<Response> | Response,
 ): DenoServer {
   const { hostname, port, signal } = options;
+  const tls = options.tls && readTls(options.tls);
   try {
-    return runtime.serve({ hostname, port, signal, onListen: () => {} }, handler);
+    return runtime.serve({ hostname, port, signal, ...tls, onListen: () => {} }, handler);
   } catch (error) {
     throw listenError(options, error);
   }
@@ -146,7 +147,7 @@ function decide(
     socket.onopen = () => {
       connections.add(connection);
       void connection.released.then(() => connections.delete(connection));
-      connection.begin(handlers.open(connection), options.messageBytesMax);
+      connection.begin(decision.open(connection), options.messageBytesMax);
     };
     return response;
   } catch {

@@ -20,6 +20,8 @@ export interface RequestHead {
   /** As it stood on the request line. */
   readonly target: string;
   readonly headers: Headers;
+  /** The peer's IP address, "" when the runtime does not tell. */
+  readonly remoteAddress: string;
 }
 
 // --- any runtime ---
@@ -99,16 +101,17 @@ export async function answer(
 ): Promise<Response> {
   if (body === undefined) return textResponse(413, "The body is too large", CLOSING);
   const request = requestOf(head, body);
-  return request === undefined ? malformed() : await handlers.fetch(request);
+  return request === undefined ? malformed() : await handlers.fetch(request, head.remoteAddress);
 }
 
 /** Hands over a request of a runtime that speaks web requests, its body read up to a limit. */
 export async function fetchLimited(
   request: Request,
+  remoteAddress: string,
   bytesMax: number,
   handlers: TransportHandlers,
 ): Promise<Response> {
-  if (request.body === null) return await handlers.fetch(request);
+  if (request.body === null) return await handlers.fetch(request, remoteAddress);
   const { url, method, headers } = request;
   let body: Uint8Array<ArrayBuffer> | undefined;
   try {
@@ -117,7 +120,13 @@ export async function fetchLimited(
     return textResponse(400, "The body is incomplete"); // the peer has left; nobody reads this
   }
   if (body === undefined) return textResponse(413, "The body is too large");
-  return await handlers.fetch(new Request(url, { method, headers, body }));
+  let whole: Request;
+  try {
+    whole = new Request(url, { method, headers, body });
+  } catch {
+    return malformed(); // a method that web requests do not have
+  }
+  return await handlers.fetch(whole, remoteAddress);
 }
 
 /** True for an answer that is sent as it comes. */
@@ -203,7 +212,12 @@ export async function serveNodeRequest(
   handlers: TransportHandlers,
 ): Promise<void> {
   try {
-    const head = { method: incoming.method ?? "GET", target: incoming.url ?? "", headers: headersOf(incoming) };
+    const head = {
+      method: incoming.method ?? "GET",
+      target: incoming.url ?? "",
+      headers: headersOf(incoming),
+      remoteAddress: incoming.socket.remoteAddress ?? "",
+    };
     const body = await readBody(incoming.iterator({ destroyOnReturn: false }), options.bodyBytesMax);
     // What follows a body that is too large is read and dropped: a peer that is still sending would not see the answer.
     incoming.resume();

@@ -7,6 +7,8 @@
  *
  * @module
  */
+import { readFileSync } from "node:fs";
+import { createSecureContext } from "node:tls";
 import { systemClock } from "../../lib/base/clock.ts";
 import { FirkinError, messageOf } from "../../lib/base/errors.ts";
 
@@ -57,18 +59,25 @@ export interface ConnectionHandlers {
 /** What a transport calls. */
 export interface TransportHandlers {
   /**
-   * Answers a plain HTTP request. Never rejects. The request's body is limited by the transport to `bodyBytesMax`; the
-   * response's is read whole before it is sent, and left out when the method is HEAD.
+   * Answers a plain HTTP request of a peer, whose address is as in {@link Handshake}. Never rejects. The request's body
+   * is limited by the transport to `bodyBytesMax`; the response's is read whole before it is sent, and left out when
+   * the method is HEAD.
    *
    * A response of the type `text/event-stream`, which has no end to wait for, is sent as it comes: its body is asked
    * for the next chunk when the system has taken the one before (some runtimes ask for a few ahead), so that a peer
    * that does not read holds up its own body and nothing else. When the peer leaves, or the listener closes, the body
    * is cancelled. When the body fails, the connection is cut; Deno cuts it when the peer next reads.
    */
-  fetch(request: Request): Promise<Response>;
-  /** Decides a handshake: the subprotocol to accept it with, or the response to refuse it with. */
-  upgrade(handshake: Handshake): { readonly protocol: string } | { readonly status: number; readonly body: string };
-  /** A WebSocket is open; what to call for it. */
+  fetch(request: Request, remoteAddress: string): Promise<Response>;
+  /** Decides a handshake. */
+  upgrade(handshake: Handshake): Accepted | { readonly status: number; readonly body: string };
+}
+
+/** A handshake that is let in. */
+export interface Accepted {
+  /** The subprotocol, one of those offered. */
+  readonly protocol: string;
+  /** The WebSocket is open; what to call for it. Never called when the peer has left before. */
   open(connection: Connection): ConnectionHandlers;
 }
 
@@ -83,6 +92,37 @@ export interface ListenOptions {
   readonly bodyBytesMax: number;
   /** A connection that sends nothing, not even a pong, for this long is closed. */
   readonly idleSeconds: number;
+  /** Speaks TLS with this; in the clear when absent. */
+  readonly tls?: TlsFiles;
+}
+
+/** Where a certificate is, as PEM. */
+export interface TlsFiles {
+  /** The certificate, followed by those between it and a root. */
+  readonly certFile: string;
+  /** Its private key, without a passphrase. */
+  readonly keyFile: string;
+}
+
+/** The text of both. @throws {FirkinError} IO — one cannot be read; INVALID — they are no certificate and its key */
+export function readTls({ certFile, keyFile }: TlsFiles): { cert: string; key: string } {
+  const cert = readPem(certFile);
+  const key = readPem(keyFile);
+  try {
+    createSecureContext({ cert, key });
+  } catch (error) {
+    const state = `they are no certificate and its key, as PEM: ${messageOf(error)}`;
+    throw new FirkinError("INVALID", `Cannot use ${certFile} and ${keyFile}: ${state}`);
+  }
+  return { cert, key };
+}
+
+function readPem(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw new FirkinError("IO", `Cannot read ${path}: ${messageOf(error)}`, { cause: error });
+  }
 }
 
 /** A listening server. */

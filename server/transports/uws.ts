@@ -28,12 +28,14 @@ import {
   type RequestHead,
 } from "./http.ts";
 import {
+  type Accepted,
   type Connection,
   type ConnectionHandlers,
   GOING_AWAY,
   type Listener,
   listenError,
   type ListenOptions,
+  readTls,
   type Transport,
   type TransportHandlers,
   withinGrace,
@@ -48,6 +50,8 @@ type Socket = WebSocket<Seat>;
 /** What a handshake leaves for its socket. */
 interface Seat {
   readonly remoteAddress: string;
+  /** Until it is open. */
+  accepted: Accepted | undefined;
 }
 
 /** `listen` with a host and an option, which the library has and its types lack. */
@@ -77,7 +81,7 @@ export async function openUwsTransport(): Promise<Transport | undefined> {
 
 async function listen(library: Library, options: ListenOptions, handlers: TransportHandlers): Promise<Listener> {
   const connections = new Map<Socket, UwsConnection>();
-  const app = library.App();
+  const app = createApp(library, options);
   serveSockets(app, options, handlers, connections);
   const answering = new Set<Promise<void>>();
   app.any("/*", (response, request) => {
@@ -101,6 +105,12 @@ async function listen(library: Library, options: ListenOptions, handlers: Transp
   };
 }
 
+function createApp(library: Library, { tls }: ListenOptions): App {
+  if (tls === undefined) return library.App();
+  readTls(tls); // the library would say nothing of files that are none
+  return library.SSLApp({ cert_file_name: tls.certFile, key_file_name: tls.keyFile });
+}
+
 function serveSockets(
   app: App,
   options: ListenOptions,
@@ -117,7 +127,10 @@ function serveSockets(
     open: (socket) => {
       const connection = new UwsConnection(socket);
       connections.set(socket, connection);
-      connection.begin(handlers.open(connection));
+      const seat = socket.getUserData();
+      const { accepted } = seat;
+      seat.accepted = undefined;
+      if (accepted !== undefined) connection.begin(accepted.open(connection));
     },
     message: (socket, bytes, isBinary) => connections.get(socket)?.message(bytes, isBinary),
     drain: (socket) => connections.get(socket)?.drain(),
@@ -135,9 +148,9 @@ function decide(
   context: us_socket_context_t,
   handlers: TransportHandlers,
 ): void {
-  const head = headOf(request);
+  const head = headOf(response, request);
   if (head === undefined) return void response.writeStatus("400 Bad Request").end("The request is malformed");
-  const remoteAddress = new TextDecoder().decode(response.getRemoteAddressAsText());
+  const { remoteAddress } = head;
   const decision = handlers.upgrade(handshakeOf(head.target, head.headers, remoteAddress));
   if ("status" in decision) {
     response.writeStatus(statusLine(decision.status)).writeHeader("Content-Type", "text/plain; charset=utf-8");
@@ -145,7 +158,7 @@ function decide(
     return;
   }
   const key = request.getHeader("sec-websocket-key");
-  response.upgrade<Seat>({ remoteAddress }, key, decision.protocol, "", context);
+  response.upgrade<Seat>({ remoteAddress, accepted: decision }, key, decision.protocol, "", context);
 }
 
 // --- connection ---
@@ -199,7 +212,7 @@ class UwsConnection implements Connection {
 // --- helpers ---
 
 /** The head of a request, copied; undefined when its headers are not text that `Headers` takes. */
-function headOf(request: HttpRequest): RequestHead | undefined {
+function headOf(response: HttpResponse, request: HttpRequest): RequestHead | undefined {
   const headers = new Headers();
   try {
     request.forEach((name, value) => headers.append(name, value));
@@ -208,7 +221,8 @@ function headOf(request: HttpRequest): RequestHead | undefined {
   }
   const query = request.getQuery(); // undefined without a query, whatever the types say
   const target = query ? `${request.getUrl()}?${query}` : request.getUrl();
-  return { method: request.getCaseSensitiveMethod(), target, headers };
+  const remoteAddress = new TextDecoder().decode(response.getRemoteAddressAsText());
+  return { method: request.getCaseSensitiveMethod(), target, headers, remoteAddress };
 }
 
 /** Reads the body up to its limit, then answers, unless the peer has left. Resolves when either has happened. */
@@ -218,7 +232,7 @@ async function serveRequest(
   options: ListenOptions,
   handlers: TransportHandlers,
 ): Promise<void> {
-  const head = headOf(request);
+  const head = headOf(response, request);
   let aborted = false;
   let leave = (): void => {};
   const gone = new Promise<undefined>((resolve) => leave = () => resolve(undefined));

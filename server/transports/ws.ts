@@ -7,7 +7,8 @@
  *
  * @module
  */
-import { createServer, type IncomingMessage, STATUS_CODES } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
@@ -21,6 +22,7 @@ import {
   type Listener,
   listenError,
   type ListenOptions,
+  readTls,
   type Transport,
   type TransportHandlers,
 } from "./transport.ts";
@@ -32,7 +34,9 @@ export const wsTransport: Transport = { name: "ws", listen };
 
 async function listen(options: ListenOptions, handlers: TransportHandlers): Promise<Listener> {
   const connections = new Set<WsConnection>();
-  const server = createServer((incoming, outgoing) => void serveNodeRequest(incoming, outgoing, options, handlers));
+  const serve = (incoming: IncomingMessage, outgoing: ServerResponse): void =>
+    void serveNodeRequest(incoming, outgoing, options, handlers);
+  const server = options.tls === undefined ? createServer(serve) : createTlsServer(readTls(options.tls), serve);
   server.on("upgrade", acceptUpgrades(options, handlers, connections));
   await new Promise<void>((resolve, reject) => {
     server.on("error", (error) => reject(listenError(options, error)));
@@ -82,7 +86,7 @@ function acceptUpgrades(
       const connection = new WsConnection(webSocket, remoteAddress);
       connections.add(connection);
       void connection.released.then(() => connections.delete(connection));
-      connection.begin(handlers.open(connection));
+      connection.begin(decision.open(connection));
     });
   };
 }

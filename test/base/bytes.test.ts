@@ -59,6 +59,14 @@ describe("keys", () => {
     }
   });
 
+  test("KeyBuffer.cut() is the bytes from start to end, of any length", () => {
+    const keys = new KeyBuffer();
+    const bytes = Uint8Array.from({ length: 2_000 }, (_, index) => index);
+    for (const length of [0, 1, 21, 255, 256, 257, 1_024]) {
+      expect(keys.cut(bytes, 7, 7 + length)).toEqual(bytes.slice(7, 7 + length));
+    }
+  });
+
   test("KeyBuffer.encode() is encodeKey(), and short keys lie in memory that the next call overwrites", () => {
     const keys = new KeyBuffer();
     const letters = ["a", "\u007f", "\u0080", "é", "😀"];

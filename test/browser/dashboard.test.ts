@@ -12,7 +12,7 @@ import { CONTENT } from "../../lib/base/codec.ts";
 import { connect } from "../../lib/store/connect.ts";
 import { open } from "../../lib/store/open.ts";
 import type { Store } from "../../lib/store/store.ts";
-import { serve, type Server } from "../../server/mod.ts";
+import { serve, type Server, Tokens } from "../../server/mod.ts";
 import { launchBrowser, type LaunchedBrowser } from "../suites/chromium.ts";
 
 /** Only in the page. */
@@ -31,8 +31,8 @@ function textsOf(element: { readonly textContent: string | null }): Promise<stri
 const browser: LaunchedBrowser | undefined = await launchBrowser();
 const runs = browser !== undefined;
 
-function serveStore(store: Store, port: number): Promise<Server> {
-  return serve({ store, port });
+function serveStore(store: Store, port: number, auth?: Tokens): Promise<Server> {
+  return serve({ store, port, ...(auth && { auth }) });
 }
 
 describe("the dashboard", () => {
@@ -225,6 +225,29 @@ describe("the dashboard", () => {
     await waitForText("#keys-shown", /^1 of 1 shown$/);
     await store.close();
     store = other;
+  });
+
+  test.skipIf(!runs)("asks for a token where one is needed, until it is right, and once", async () => {
+    const tokens = new Tokens();
+    const rights = ["read", "write", "subscribe", "admin"] as const;
+    const { token } = await tokens.create({ name: "dashboard", scopes: [{ buckets: "*", rights }] });
+    const { port } = server;
+    await server.close();
+    server = await serveStore(store, port, tokens);
+    await page.goto(`http://127.0.0.1:${port}/`);
+    for (const [attempt, answer] of [["wrong", /^That token is wrong/], [token, undefined]] as const) {
+      await page.getByLabel("token").fill(attempt);
+      await page.getByRole("button", { name: "Connect" }).click();
+      if (answer !== undefined) await waitForText("#ask-why", answer);
+    }
+    await waitForText("#state", /^Live/);
+    await store.bucket("sessions").set("ada", 1);
+    await keyRow("sessions/ada").waitFor();
+    await page.reload();
+    await waitForText("#state", /^Live/);
+    await tokens.revoke("dashboard");
+    await waitForText("#state", /^Disconnected$/);
+    expect(complaints).toEqual([]);
   });
 
   /** Closes the server and, when `meanwhile` is done, serves `next` on the same port. */

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { ManualClock } from "../../lib/base/clock.ts";
 import { CONTENT } from "../../lib/base/codec.ts";
+import { FirkinError } from "../../lib/base/errors.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
 import type { EngineEvent, EngineSubscription } from "../../lib/engine/engine.ts";
 import type { RemoteEngine } from "../../lib/engine/remote.ts";
@@ -55,6 +56,35 @@ describe("RemoteEngine and its connection", () => {
     clock.advance(100);
     await settled();
   }
+
+  test("RemoteEngine.read() rejects alone when its reader fails", async () => {
+    await set("bad");
+    await set("good");
+    const read = (key: string): Promise<unknown> => {
+      return engine.read("b", bytesOf(key), (bytes, start, end) => {
+        if (key === "bad") throw new FirkinError("CORRUPT", "Cannot decode");
+        return textOf(bytes.slice(start, end));
+      });
+    };
+    const answers = await Promise.allSettled([read("good"), read("bad"), read("good")]);
+    expect(answers.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
+    expect(await errorCode(() => read("bad"))).toBe("CORRUPT");
+    expect(loopback.opened).toBe(1);
+  });
+
+  test("RemoteEngine lets as many calls wait for a lost connection as it is told, and no more", async () => {
+    const bounded = await loopback.connect({ clock, offlineMax: 2 });
+    const none = await loopback.connect({ clock, offlineMax: 0 });
+    loopback.refusing = true;
+    loopback.cut();
+    await settled();
+    expect(await errorCode(() => none.get("b", bytesOf("a")))).toBe("UNAVAILABLE");
+    const waiting = [bounded.get("b", bytesOf("a")), bounded.get("b", bytesOf("a"))];
+    expect(await errorCode(() => bounded.get("b", bytesOf("a")))).toBe("UNAVAILABLE");
+    await reconnect();
+    expect(await Promise.all(waiting)).toEqual([undefined, undefined]);
+    await Promise.all([bounded.close(), none.close()]);
+  });
 
   describe("connecting", () => {
     test("connectEngine() rejects when nobody answers the first time", async () => {

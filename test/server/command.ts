@@ -126,7 +126,7 @@ export class Workplace {
   /** Starts a server and waits until it can be connected to. */
   async serve(args: readonly string[] = ["--listen", "127.0.0.1:0"], options?: StartOptions): Promise<Served> {
     const command = this.start(["serve", ...args], options);
-    const said = await command.stderr.find(/^firkin: serving .* on (ws:\/\/\S+:(\d+)) \((\w+), sync (\w+)\)$/m);
+    const said = await command.stderr.find(/^firkin: serving .* on (wss?:\/\/\S+:(\d+)) \((\w+), sync (\w+)\)$/m);
     return { command, url: said[1]!, port: Number(said[2]), transport: said[3]!, sync: said[4]! };
   }
 

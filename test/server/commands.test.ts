@@ -32,6 +32,7 @@ const CALLS: Readonly<
   has: [["read"], (commands, principal) => commands.has(principal, "b", KEY)],
   list: [["read"], (commands, principal) => commands.list(principal, "b", { limit: 10 })],
   set: [["write"], (commands, principal) => commands.set(principal, "b", KEY, VALUE, SET)],
+  setMany: [["write"], (commands, principal) => commands.setMany(principal, "b", [{ key: KEY, value: VALUE, ...SET }])],
   delete: [["write"], (commands, principal) => commands.delete(principal, "b", KEY)],
   touch: [["write"], (commands, principal) => commands.touch(principal, "b", KEY, undefined)],
   increment: [["read", "write"], (commands, principal) => commands.increment(principal, "b", KEY, 1)],
@@ -217,6 +218,7 @@ describe("Commands", () => {
     const wrong: readonly [ErrorCode, OperationName, (door: Commands) => unknown][] = [
       ["TOO_LARGE", "getMany", (door) => door.getMany(EVERYONE, "b", Array.from({ length: 1_001 }, () => KEY))],
       ["TOO_LARGE", "set", set({}, KEY, LONG_VALUE)],
+      ["TOO_LARGE", "setMany", (door) => door.setMany(EVERYONE, "b", [{ key: KEY, value: LONG_VALUE, ...SET }])],
       ["INVALID", "set", set({ content: 4 })],
       ["INVALID", "set", set({ content: 1.5 })],
       ["INVALID", "set", set({ ifRevision: -1 })],

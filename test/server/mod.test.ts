@@ -5,7 +5,7 @@ import { CONTENT } from "../../lib/base/codec.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
 import { connectEngine, type RemoteEngine } from "../../lib/engine/remote.ts";
 import { Store } from "../../lib/store/store.ts";
-import { serve, type Server, type ServerLimits } from "../../server/mod.ts";
+import { serve, type Server, type ServerLimits, Tokens } from "../../server/mod.ts";
 import { bytesOf, take, textOf } from "../suites/engine_subject.ts";
 import { errorCode } from "../suites/fs.ts";
 import { openMemoryEngine } from "../wire/loopback.ts";
@@ -70,6 +70,28 @@ describe("serve()", () => {
         "FORBIDDEN",
       ]);
     }
+  });
+
+  test("serve() listens beyond loopback with tokens, and TLS or what stands for it", async () => {
+    const store = new Store(engine);
+    const auth = new Tokens();
+    await auth.create({ name: "web", scopes: [{ buckets: "*", rights: ["read"] }] });
+    const events: unknown[] = [];
+    const base = { store, port: 0, hostname: "0.0.0.0", onEvent: (event: unknown) => void events.push(event) };
+    const tls = { certFile: "/nowhere/cert.pem", keyFile: "/nowhere/key.pem" };
+    expect(await errorCode(() => serve({ ...base, insecureNoTls: true }))).toBe("FORBIDDEN");
+    expect(await errorCode(() => serve({ ...base, tls }))).toBe("FORBIDDEN");
+    expect(await errorCode(() => serve({ ...base, trustedProxies: ["10.0.0.1"] }))).toBe("FORBIDDEN");
+    expect(await errorCode(() => serve({ ...base, auth }))).toBe("FORBIDDEN");
+    expect(await errorCode(() => serve({ ...base, auth, trustedProxies: [] }))).toBe("FORBIDDEN");
+    expect(await errorCode(() => serve({ ...base, auth, tls }))).toBe("IO");
+    expect(events).toEqual([]);
+    await (await serve({ ...base, auth, trustedProxies: ["10.0.0.1"] })).close();
+    expect(events).toEqual([]);
+    await (await serve({ ...base, auth, insecureNoTls: true })).close();
+    expect(events).toEqual([
+      { type: "insecure", message: "tokens and values travel in the clear to 0.0.0.0" },
+    ]);
   });
 
   test("serve() refuses limits that contradict one another", async () => {

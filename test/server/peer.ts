@@ -9,8 +9,10 @@ import { type ErrorCode, errorCodeOf } from "../../lib/base/errors.ts";
 import type { Engine } from "../../lib/engine/engine.ts";
 import { CborReader, CborWriter } from "../../lib/wire/cbor.ts";
 import { OP, type OpName } from "../../lib/wire/protocol.ts";
+import { EVERYONE, type Guest } from "../../server/auth.ts";
 import { Session, type SessionHost } from "../../server/session.ts";
 import { bytesOf } from "../suites/engine_subject.ts";
+import { guestOf } from "../wire/loopback.ts";
 
 /** An item of a frame, as a test writes it; what is read has no objects. */
 export type Item = number | string | boolean | null | Uint8Array | Item[];
@@ -64,20 +66,24 @@ export class Peer {
   stalled = false;
   buffered = 0;
 
-  constructor(host: SessionHost) {
-    this.session = new Session({
-      remoteAddress: "127.0.0.1",
-      send: (bytes) => {
-        this.messages.push(bytes.slice());
-        if (this.stalled) this.buffered += bytes.length;
-        return true;
+  constructor(host: SessionHost, guest: Guest = guestOf(EVERYONE)) {
+    this.session = new Session(
+      {
+        remoteAddress: "127.0.0.1",
+        send: (bytes) => {
+          this.messages.push(bytes.slice());
+          if (this.stalled) this.buffered += bytes.length;
+          return true;
+        },
+        bufferedBytes: () => this.buffered,
+        close: (code) => {
+          this.closedWith ??= code;
+          this.session.closed();
+        },
       },
-      bufferedBytes: () => this.buffered,
-      close: (code) => {
-        this.closedWith ??= code;
-        this.session.closed();
-      },
-    }, host);
+      host,
+      guest,
+    );
   }
 
   send(...frames: Item[][]): void {
@@ -122,7 +128,7 @@ export const REQUESTS: Readonly<Record<OpName, Item[]>> = {
   touch: ["b", bytesOf("k"), null, null],
   increment: ["b", bytesOf("n"), 1],
   list: ["b", null, null, null, null, false, 10],
-  subscribe: ["b", null, false, null, null],
+  subscribe: ["b", null, bytesOf("k"), 2, true, false, null, null],
   unsubscribe: [1],
   ping: [],
   stats: [],
@@ -131,10 +137,15 @@ export const REQUESTS: Readonly<Record<OpName, Item[]>> = {
   more: [1, 10],
   take: ["b", bytesOf("x")],
   has: ["b", bytesOf("k")],
+  auth: ["token"],
   atomic: [[
     [0, "b", bytesOf("x"), 0],
     [1, "b", bytesOf("k"), CONTENT.text, bytesOf("value"), null, null, false],
     [2, "b", bytesOf("x")],
+  ]],
+  setMany: ["b", [
+    [bytesOf("k"), CONTENT.text, bytesOf("value"), null, null, false],
+    [bytesOf("y"), CONTENT.text, bytesOf("value"), 60_000, null, true],
   ]],
 };
 
@@ -169,11 +180,13 @@ export function engineOf(engine: Engine): Engine {
   return {
     capabilities: { sync: false, snapshot: false },
     limits: engine.limits,
+    epoch: engine.epoch,
     get: (...args) => engine.get(...args),
     getMany: (...args) => engine.getMany(...args),
     has: (...args) => engine.has(...args),
     take: (...args) => engine.take(...args),
     atomic: (operations) => engine.atomic(operations),
+    setMany: (...args) => engine.setMany(...args),
     set: (...args) => engine.set(...args),
     delete: (...args) => engine.delete(...args),
     touch: (...args) => engine.touch(...args),

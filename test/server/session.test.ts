@@ -5,10 +5,11 @@ import { type ErrorCode, errorCodeOf } from "../../lib/base/errors.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
 import type { Engine } from "../../lib/engine/engine.ts";
 import { OP, type OpName, SHAPES } from "../../lib/wire/protocol.ts";
-import { EVERYONE, type Principal } from "../../server/auth.ts";
-import { SERVER_LIMITS, type ServerLimits, Session, type SessionHost } from "../../server/session.ts";
+import { EVERYONE } from "../../server/auth.ts";
+import { SERVER_LIMITS, type ServerLimits } from "../../server/limits.ts";
+import { Session, type SessionHost } from "../../server/session.ts";
 import { bytesOf } from "../suites/engine_subject.ts";
-import { hostOf, openMemoryEngine, settled } from "../wire/loopback.ts";
+import { guestOf, hostOf, openMemoryEngine, settled } from "../wire/loopback.ts";
 import { engineOf, type Item, message, mutated, Peer, REQUESTS } from "./peer.ts";
 
 describe("Session", () => {
@@ -36,10 +37,12 @@ describe("Session", () => {
   afterEach(() => engine.close());
 
   describe("hello", () => {
-    test("Session answers hello with its limits", () => {
+    test("Session answers hello with its limits and the epoch of its cursors", () => {
       const peer = new Peer(host);
       peer.send([OP.hello, 9, 1, null]);
-      expect(peer.frames()).toEqual([[0, 9, "firkin", [1_024, 1_048_576, 2_097_152, 1_000, 10_000, 1_000, 1_048_576]]]);
+      const limits = [1_024, 1_048_576, 2_097_152, 1_000, 10_000, 1_000, 1_048_576];
+      expect(peer.frames()).toEqual([[0, 9, "firkin", limits, engine.epoch]]);
+      expect(engine.subscribe({}).cursor).toBe(`${engine.epoch}.0`);
     });
 
     test("Session runs what comes with hello in one message", () => {
@@ -171,9 +174,16 @@ describe("Session", () => {
         ["INVALID", [OP.increment, 1, "b", key, Infinity]],
         ["INVALID", [OP.list, 1, "b", null, null, null, null, false, 0]],
         ["INVALID", [OP.list, 1, "b", null, null, null, null, 0, 10]],
-        ["INVALID", [OP.subscribe, 1, "B", null, false, null, null]],
-        ["INVALID", [OP.subscribe, 1, null, key, false, null, null]],
-        ["TOO_LARGE", [OP.subscribe, 1, "b", new Uint8Array(1_025), false, null, null]],
+        ["INVALID", [OP.subscribe, 1, "B", null, null, null, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, null, null, key, null, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, null, key, null, null, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, "b", key, key, null, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, "b", new Uint8Array(0), null, null, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, "b", null, null, 0, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, "b", null, null, 1, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, "b", null, null, 64, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, "b", null, null, 2 ** 32 + 2, true, false, null, null]],
+        ["TOO_LARGE", [OP.subscribe, 1, "b", null, new Uint8Array(1_025), null, true, false, null, null]],
         ["INVALID", [OP.set, 1, "b", key, 0, key, null, null, null, null]],
         ["INVALID", [OP.take, 1, "B", key]],
         ["INVALID", [OP.has, 1, "b", new Uint8Array(0)]],
@@ -189,6 +199,14 @@ describe("Session", () => {
         ["TOO_LARGE", [OP.atomic, 1, [[1, "b", key, 0, new Uint8Array(1_048_577), null, null, false]]]],
         ["TOO_LARGE", [OP.atomic, 1, [[1, "b", key, 0, new Uint8Array(1_048_576), null, null, false]]]],
         ["TOO_LARGE", [OP.atomic, 1, Array.from({ length: 1_001 }, () => [2, "b", key])]],
+        ["INVALID", [OP.setMany, 1, "b", key]],
+        ["INVALID", [OP.setMany, 1, "B", []]],
+        ["INVALID", [OP.setMany, 1, "b", [[key, 0, key, null, null]]]],
+        ["INVALID", [OP.setMany, 1, "b", [[new Uint8Array(0), 0, key, null, null, false]]]],
+        ["INVALID", [OP.setMany, 1, "b", [[key, 4, key, null, null, false]]]],
+        ["INVALID", [OP.setMany, 1, "b", [[key, 0, key, 5, 6, false]]]],
+        ["TOO_LARGE", [OP.setMany, 1, "b", [[key, 0, new Uint8Array(1_048_577), null, null, false]]]],
+        ["TOO_LARGE", [OP.setMany, 1, "b", Array.from({ length: 1_001 }, () => [key, 0, key, null, null, false])]],
         ["NOT_SUPPORTED", [99, 1]],
         ["NOT_SUPPORTED", [99, 1, [[["deep"]]], null, "rest"]],
       ];
@@ -245,14 +263,31 @@ describe("Session", () => {
       expect(peer.closedWith).toBe(1003);
     });
 
-    test("Session closes 4429 over too many unanswered requests", async () => {
-      const peer = connect({ requestsMax: 10 });
+    test("Session runs no more than runningMax requests at once, and answers all in order", async () => {
+      let running = 0;
+      let most = 0;
+      host = hostOn({
+        ...engineOf(engine),
+        set: async (...args) => {
+          most = Math.max(most, ++running);
+          const result = await engine.set(...args);
+          running--;
+          return result;
+        },
+      });
+      const peer = connect({ runningMax: 10 });
       const set = (id: number): Item[] => [OP.set, id, "b", bytesOf("k"), 0, bytesOf("v"), null, null, null, false];
-      peer.send(...Array.from({ length: 10 }, (_, index) => set(index + 1)));
-      await settled();
-      expect(peer.closedWith).toBeUndefined();
-      peer.send(...Array.from({ length: 11 }, (_, index) => set(index + 1)));
-      expect(peer.closedWith).toBe(4429);
+      peer.send(...Array.from({ length: 35 }, (_, index) => set(index + 1)));
+      peer.send(...Array.from({ length: 35 }, (_, index) => set(index + 36)));
+      const frames: Item[][] = [];
+      while (frames.length < 70) {
+        await settled();
+        frames.push(...peer.frames());
+      }
+      expect(most).toBe(10);
+      expect(frames.map(([, id]) => id)).toEqual(Array.from({ length: 70 }, (_, index) => index + 1));
+      const revisions = frames.map(([, , revision]) => revision as number);
+      expect(revisions).toEqual([...revisions].sort((left, right) => left - right));
     });
 
     test("Session answers IO, not more, when the engine fails unexpectedly", async () => {
@@ -265,6 +300,30 @@ describe("Session", () => {
       expect(frame![3]).not.toContain("secret");
       expect(failures.length).toBe(1);
       expect(peer.closedWith).toBeUndefined();
+    });
+
+    test("Session runs a long message a part at a time, and answers all of it in order", async () => {
+      // Every look takes a millisecond.
+      class BusyClock extends ManualClock {
+        looks = 0;
+        override monotonic(): number {
+          return super.monotonic() + this.looks++;
+        }
+      }
+      const busy = new BusyClock();
+      const peer = new Peer({ ...hostOf(engine, {}, busy), clock: busy });
+      peer.hello();
+      peer.send(...Array.from({ length: 1_000 }, (_, index) => [OP.ping, index + 1]));
+      peer.send([OP.ping, 1_001]);
+      const ids = peer.frames().map(([, id]) => id);
+      expect(ids.length).toBeGreaterThan(16);
+      expect(ids.length).toBeLessThan(500);
+      for (let turn = 0; turn < 20; turn++) {
+        busy.advance(0);
+        await settled();
+        ids.push(...peer.frames().map(([, id]) => id));
+      }
+      expect(ids).toEqual(Array.from({ length: 1_001 }, (_, index) => index + 1));
     });
 
     test("Session gives the same replies wherever messages are cut between frames", async () => {
@@ -294,113 +353,9 @@ describe("Session", () => {
     }
   });
 
-  describe("subscriptions", () => {
-    async function subscribed(peer: Peer, args: Item[] = ["b", null, false, null, null]): Promise<number> {
-      peer.send([OP.subscribe, 1, ...args]);
-      await settled();
-      const [reply] = peer.frames();
-      expect(reply!.slice(0, 2)).toEqual([0, 1]);
-      return reply![2] as number;
-    }
-
-    async function setMany(count: number, size = 10): Promise<void> {
-      const value = new Uint8Array(size).fill(0x76);
-      await Promise.all(Array.from({ length: count }, (_, index) => {
-        return engine.set("b", bytesOf(`k${index}`), value, { content: CONTENT.bytes });
-      }));
-      await settled();
-    }
-
-    test("Session sends events after the reply, many in a message", async () => {
-      const peer = connect();
-      const channel = await subscribed(peer);
-      await setMany(200);
-      expect(peer.messages.length).toBeLessThan(5);
-      const frames = peer.frames();
-      expect(frames.length).toBe(200);
-      expect(frames[0]!.slice(0, 5)).toEqual([2, channel, 1, "b", "k0"]);
-      expect(frames.every((frame) => frame.length === 11)).toBe(true);
-    });
-
-    test("Session sends a snapshot, synced and what follows in order", async () => {
-      await setMany(3);
-      const peer = connect();
-      peer.send([OP.subscribe, 1, "b", null, true, null, null]);
-      await settled();
-      await setMany(1);
-      const frames = peer.frames();
-      expect(frames.map(([kind]) => kind)).toEqual([0, 2, 2, 2, 3, 2]);
-      expect(frames[4]!.slice(2, 3)).toEqual([1]);
-    });
-
-    test("Session sends no more than the window, and more when told", async () => {
-      const peer = connect();
-      const channel = await subscribed(peer, ["b", null, false, null, 1_000]);
-      await setMany(100, 100);
-      const first = peer.messages.reduce((sum, bytes) => sum + bytes.length, 0);
-      expect(first).toBeGreaterThanOrEqual(1_000);
-      expect(first).toBeLessThan(1_300);
-      const sent = peer.frames().length;
-      peer.send([OP.more, 2, channel, 100_000]);
-      await settled();
-      expect(peer.frames().length - 1).toBe(100 - sent);
-    });
-
-    test("Session ends a subscription that is unsubscribed", async () => {
-      const peer = connect();
-      const channel = await subscribed(peer);
-      expect(host.metrics.subscriptions).toBe(1);
-      peer.send([OP.unsubscribe, 2, channel], [OP.unsubscribe, 3, 999], [OP.more, 4, 999, 1]);
-      expect(peer.frames()).toEqual([[0, 2], [0, 3], [0, 4]]);
-      await setMany(5);
-      expect(peer.frames()).toEqual([]);
-      expect(host.metrics.subscriptions).toBe(0);
-    });
-
-    test("Session says resync for a cursor that is not this store's, and ends the channel", async () => {
-      const peer = connect();
-      peer.send([OP.subscribe, 1, "b", null, false, "other.5", null]);
-      await settled();
-      const [reply, control] = peer.frames();
-      expect(control!.slice(0, 3)).toEqual([3, reply![2]!, 3]);
-      expect(host.metrics.subscriptions).toBe(0);
-    });
-
-    test("Session says ended when the engine closes", async () => {
-      const peer = connect();
-      const channel = await subscribed(peer);
-      await engine.close();
-      await settled();
-      expect(peer.frames().map((frame) => frame.slice(0, 3))).toEqual([[3, channel, 4]]);
-    });
-
-    test("Session refuses more subscriptions than the limit", async () => {
-      const peer = connect({ subscriptionsMax: 2 });
-      await subscribed(peer);
-      const second = await subscribed(peer);
-      peer.send([OP.subscribe, 3, null, null, false, null, null]);
-      await settled();
-      expect(peer.errorCode()).toBe("BUSY");
-      peer.send([OP.unsubscribe, 4, second]);
-      peer.frames();
-      await subscribed(peer);
-    });
-
-    test("Session lets go of subscriptions and timers when the connection is gone", async () => {
-      const peer = connect();
-      await subscribed(peer);
-      peer.session.closed();
-      peer.session.closed();
-      expect([host.metrics.connections, host.metrics.subscriptions]).toEqual([0, 0]);
-      await setMany(3);
-      clock.advance(100_000);
-      expect(peer.messages).toEqual([]);
-    });
-  });
-
   describe("slow readers", () => {
     async function fill(peer: Peer): Promise<void> {
-      peer.send([OP.subscribe, 1, "b", null, false, null, null]);
+      peer.send([OP.subscribe, 1, "b", null, null, null, true, false, null, null]);
       await settled();
       peer.frames();
       peer.stalled = true;
@@ -492,43 +447,35 @@ describe("Session", () => {
 
     test("Session closes 4408 when a message was dropped", () => {
       const peer = new Peer(host);
-      const dropping = new Session({
-        remoteAddress: "",
-        send: () => false,
-        bufferedBytes: () => 0,
-        close: (code) => peer.closedWith = code,
-      }, host);
+      const dropping = new Session(
+        {
+          remoteAddress: "",
+          send: () => false,
+          bufferedBytes: () => 0,
+          close: (code) => peer.closedWith = code,
+        },
+        host,
+        guestOf(EVERYONE),
+      );
       dropping.message(message([OP.hello, 1, 1, null]));
       expect(peer.closedWith).toBe(4408);
     });
   });
 
-  test("Session asks with the principal that it has when a request comes", async () => {
-    const nobody: Principal = { name: "nobody", allows: () => false };
-    host = { ...host, principal: nobody };
-    const peer = connect();
-    for (const name of Object.keys(OP) as OpName[]) {
-      if (["hello", "ping", "more", "unsubscribe"].includes(name)) continue;
-      peer.send([OP[name], 7, ...REQUESTS[name]]);
-      expect([name, peer.errorCode()]).toEqual([name, "FORBIDDEN"]);
-    }
-    peer.session.principal = EVERYONE;
-    peer.send([OP.get, 1, "b", bytesOf("k")], [OP.sync, 2]);
-    peer.session.principal = nobody;
-    await settled();
-    expect(peer.frames()).toEqual([[0, 1, null], [0, 2]]);
-  });
-
   test("Session times requests until the replies that are there at once are handed over", () => {
-    const slow = new Session({
-      remoteAddress: "",
-      send: () => {
-        clock.advance(5);
-        return true;
+    const slow = new Session(
+      {
+        remoteAddress: "",
+        send: () => {
+          clock.advance(5);
+          return true;
+        },
+        bufferedBytes: () => 0,
+        close: () => {},
       },
-      bufferedBytes: () => 0,
-      close: () => {},
-    }, host);
+      host,
+      guestOf(EVERYONE),
+    );
     slow.message(message([OP.hello, 1, 1, null], [OP.get, 2, "b", bytesOf("k")], [OP.get, 3, "b", bytesOf("k")]));
     expect(host.metrics.count("get", "answered")).toBe(2);
     expect(host.metrics.latency("get").quantile(0)).toBeGreaterThanOrEqual(5_000);

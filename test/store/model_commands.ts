@@ -87,6 +87,12 @@ const WRITES = {
     const change = model.change({ name, after: knownOf(value) });
     return { change, answer: bucket.set(PLACES[place]!.key, value) };
   },
+  many({ model, bucket, place, name }: Target, bytes: number): Request {
+    const value = model.newValue(place, bytes);
+    const change = model.change({ name, after: knownOf(value) });
+    const written = bucket.setMany([[PLACES[place]!.key, value]]);
+    return { change, answer: written.then((count) => ({ ok: count === 1 })) };
+  },
   once({ model, bucket, place, name }: Target, bytes: number): Request {
     const value = model.newValue(place, bytes);
     const change = model.change({ name, after: knownOf(value, undefined, true) });
@@ -528,7 +534,7 @@ const anyBatch: fc.Arbitrary<Write> = fc.array(anyPart, { minLength: 2, maxLengt
   .map((parts) => ["atomic", ...parts] as const);
 
 const anyWrite: fc.Arbitrary<Write> = fc.oneof(
-  { weight: 8, arbitrary: fc.tuple(fc.constant("set" as const), anyPlace, anySize) },
+  { weight: 8, arbitrary: fc.tuple(fc.constantFrom("set" as const, "many" as const), anyPlace, anySize) },
   { weight: 6, arbitrary: fc.tuple(fc.constant("remove" as const), anyPlace, fc.constant(0)) },
   { weight: 3, arbitrary: fc.tuple(fc.constantFrom("expiring" as const, "touch" as const), anyPlace, anyTime) },
   { weight: 1, arbitrary: fc.tuple(fc.constant("persist" as const), anyPlace, fc.constant(0)) },

@@ -8,6 +8,7 @@ import { describe, expect, test } from "bun:test";
 import { CONTENT, decodeValue, encodeValue } from "../../lib/base/codec.ts";
 import type { ChangeEvent, Entry, ListQuery } from "../../lib/engine/engine.ts";
 import { testBatches } from "./engine_batches.ts";
+import { testMany } from "./engine_many.ts";
 import { brief, bytesOf, type OpenEngine, revisionOf, Subject, take, textOf } from "./engine_subject.ts";
 import { testSubscriptions } from "./engine_subscriptions.ts";
 import { testTakes } from "./engine_takes.ts";
@@ -22,6 +23,7 @@ export function runEngineSuite(name: string, open: OpenEngine): void {
     testListings(open);
     testTakes(open);
     testBatches(open);
+    testMany(open);
     testSubscriptions(open);
     testLife(open);
   });
@@ -46,6 +48,27 @@ function testKeys(open: OpenEngine): void {
       expect(entry.revision).toBe(revision);
       expect(entry.content).toBe(CONTENT.text);
       expect("expiresAt" in entry).toBe(false);
+    });
+
+    test("Engine.read() shows what get gives, and takes what get takes", async () => {
+      const { engine } = subject;
+      if (engine.read === undefined) return;
+      const read = (key: Uint8Array): Promise<unknown> | undefined => {
+        return engine.read?.("b", key, (bytes, start, end, content, once, revision, expiresAt) => {
+          return [textOf(bytes.slice(start, end)), content, once, revision, expiresAt];
+        });
+      };
+      const long = new Uint8Array(1_000).fill(0x61);
+      const options = { content: CONTENT.text };
+      const first = await engine.set("b", long, bytesOf("1"), options);
+      await engine.set("b", bytesOf("dated"), bytesOf("2"), { ...options, deadline: { expiresAt: 4e12 } });
+      await engine.set("b", bytesOf("once"), bytesOf("3"), { ...options, once: true });
+      const { revision } = first as { readonly revision: number };
+      expect(await read(long)).toEqual(["1", CONTENT.text, false, revision, NaN]);
+      expect(await read(bytesOf("dated"))).toEqual(["2", CONTENT.text, false, revision + 1, 4e12]);
+      expect(await read(bytesOf("once"))).toEqual(["3", CONTENT.text, false, revision + 2, NaN]);
+      expect(await read(bytesOf("once"))).toBeUndefined();
+      expect(await errorCode(() => read(new Uint8Array(9_999))!)).toBe("TOO_LARGE");
     });
 
     test("Engine.getSync() is there when capabilities say so", async () => {

@@ -13,6 +13,7 @@ import {
   PROTOCOL,
   talk,
 } from "../server/fixtures/echo_client.ts";
+import { type Certificate, makeCertificate, OPENSSL } from "./certificate.ts";
 
 const ECHO = 0;
 const CLOSE = 1;
@@ -182,9 +183,14 @@ export function runTransportSuite(name: string, start: () => Promise<EchoServer>
       expect([empty.status, await empty.text()]).toEqual([204, ""]);
     });
 
-    test("listen() hands over method, path, query and Host", async () => {
+    test("listen() hands over method, path, query, Host and the peer's address", async () => {
       const facts = await (await server.fetch("/facts?a=1&b=%2F", { method: "PUT" })).json();
-      expect(facts).toEqual({ method: "PUT", target: "/facts?a=1&b=%2F", host: `127.0.0.1:${server.port}` });
+      expect(facts).toEqual({
+        method: "PUT",
+        target: "/facts?a=1&b=%2F",
+        host: `127.0.0.1:${server.port}`,
+        remoteAddress: "127.0.0.1",
+      });
     });
 
     test("listen() hands over a body up to bodyBytesMax", async () => {
@@ -449,6 +455,56 @@ export function runTransportSuite(name: string, start: () => Promise<EchoServer>
       expect(await (await server.fetch("/unlisten")).text()).toBe("closed");
       expect((await server.report()).closed).toEqual([1001]);
       client.destroy();
+    });
+  });
+
+  describe(`Transport ${name}: TLS`, () => {
+    const secureTest = test.skipIf(OPENSSL === undefined);
+    const certificates: Certificate[] = [];
+    afterAll(() => certificates.forEach((certificate) => certificate.remove()));
+
+    function certificate(): Certificate {
+      const made = makeCertificate();
+      certificates.push(made);
+      return made;
+    }
+
+    async function listen(certFile: string, keyFile: string): Promise<{ port: number; message?: string }> {
+      const query = new URLSearchParams({ port: "0", cert: certFile, key: keyFile });
+      return await (await server.fetch(`/listen?${query.toString()}`)).json() as { port: number };
+    }
+
+    secureTest("listen() speaks TLS with a certificate, and nothing else", async () => {
+      const { certFile, keyFile, ca } = certificate();
+      const { port } = await listen(certFile, keyFile);
+      const client = await EchoClient.open(port, { ca });
+      const message = numbered(7, 1024 * 1024);
+      client.send(message);
+      expect(await client.next()).toEqual(message);
+      expect(await server.report()).toMatchObject({ remoteAddress: "127.0.0.1" });
+      client.destroy();
+      const request = "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n";
+      expect(await talk(port, request, (text) => text.endsWith("hello"), ca)).toContain(" 200 ");
+      const clear = await talk(port, request, (text) => text.endsWith("hello")).catch(() => "");
+      expect(clear).not.toContain("hello");
+      const other = certificate().ca;
+      const strange = await talk(port, request, (text) => text.endsWith("hello"), other).catch(() => "refused");
+      expect(strange).toBe("refused");
+      await server.fetch("/unlisten");
+    });
+
+    secureTest("listen() refuses files that are no certificate and its key", async () => {
+      const [first, second] = [certificate(), certificate()];
+      const wrong = [
+        [first.certFile, second.keyFile],
+        [first.keyFile, first.keyFile],
+        [first.certFile, first.certFile],
+        [first.certFile, `${first.keyFile}.missing`],
+        ["/", first.keyFile],
+      ] as const;
+      for (const [certFile, keyFile] of wrong) {
+        expect((await listen(certFile, keyFile)).message).toMatch(/^Cannot (?:use|read|listen on) /);
+      }
     });
   });
 }

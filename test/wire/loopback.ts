@@ -12,10 +12,12 @@ import type { Engine } from "../../lib/engine/engine.ts";
 import { connectEngine, type RemoteEngine } from "../../lib/engine/remote.ts";
 import { MemoryFileSystem } from "../../lib/fs/memory.ts";
 import type { LinkOptions, Socket } from "../../lib/wire/link.ts";
-import { EVERYONE } from "../../server/auth.ts";
+import { EVERYONE, type Guest, type Principal } from "../../server/auth.ts";
 import { Commands } from "../../server/commands.ts";
+import { Deliveries } from "../../server/deliveries.ts";
 import { Metrics } from "../../server/metrics.ts";
-import { SERVER_LIMITS, type ServerLimits, Session, type SessionHost } from "../../server/session.ts";
+import { SERVER_LIMITS, type ServerLimits } from "../../server/limits.ts";
+import { Session, type SessionHost } from "../../server/session.ts";
 import type { Connection } from "../../server/transports/transport.ts";
 
 /** A store in memory, with small limits. */
@@ -52,7 +54,6 @@ type Handler = (event: never) => void;
 
 /** One connection: the client's socket and the server's connection. */
 class Wire implements Socket {
-  binaryType = "blob";
   onopen: Handler | null = null;
   onmessage: Handler | null = null;
   onclose: Handler | null = null;
@@ -74,7 +75,7 @@ class Wire implements Socket {
     };
     queueMicrotask(() => {
       if (loopback.refusing) return this.end(1006, "refused");
-      this.#session = new Session(this.server, loopback.host);
+      this.#session = new Session(this.server, loopback.host, loopback.guest);
       this.#call(this.onopen, {});
     });
   }
@@ -131,6 +132,11 @@ class Wire implements Socket {
   }
 }
 
+/** A connection of somebody who needs no token. */
+export function guestOf(principal: Principal): Guest {
+  return { principal, enter: () => true, identify: () => principal, leave: () => {} };
+}
+
 /** What the sessions of a server share. */
 export function hostOf(
   engine: Engine,
@@ -141,7 +147,18 @@ export function hostOf(
   const metrics = new Metrics(clock);
   const all = { ...SERVER_LIMITS, ...limits };
   const commands = new Commands({ engine, limits: all, clock, metrics, onFailure });
-  return { commands, principal: EVERYONE, limits: all, clock, metrics, writers: [], onFailure };
+  return {
+    commands,
+    limits: all,
+    clock,
+    metrics,
+    writers: [],
+    readers: [],
+    unsent: [],
+    deliveries: new Deliveries(),
+    outbound: { bytes: 0 },
+    onFailure,
+  };
 }
 
 /** A server in this process, and the sockets that lead to it. */
@@ -154,6 +171,8 @@ export class Loopback {
   readonly messages: Uint8Array[] = [];
   /** How often a socket was opened. */
   opened = 0;
+  /** Who connects. */
+  guest: Guest = guestOf(EVERYONE);
   /** True: new connections are refused. */
   refusing = false;
   /** True: what the server sends stays in its outbound buffer. */

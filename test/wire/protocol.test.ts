@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { ERRORS } from "../../lib/base/errors.ts";
+import { SERVER_LIMITS } from "../../server/limits.ts";
 import { CLOSE, CLOSE_FINAL, OP, SHAPES, WIRE_LIMITS } from "../../lib/wire/protocol.ts";
 
 const document = readFileSync(new URL("../../docs/PROTOCOL.md", import.meta.url), "utf8");
@@ -43,7 +44,12 @@ describe("docs/PROTOCOL.md", () => {
     expect(closes).toEqual(codes.map((code) => [code, CLOSE_FINAL.has(code)]));
   });
 
-  test("names every limit that hello tells", () => {
-    for (const name of Object.keys(WIRE_LIMITS)) expect(document).toContain(`| ${name}`);
+  test("names every limit of a server, those that hello tells first, with its default", () => {
+    const between = document.split("<!-- limits:start -->\n")[1]!.split("<!-- limits:end -->")[0]!;
+    const limits = [...between.matchAll(/^\| (\w+)[^|]*\| ([\d,]+)( KiB| MiB)? \|/gm)].map(([, name, count, unit]) => {
+      return [name, Number(count!.replaceAll(",", "")) * (unit === " MiB" ? 2 ** 20 : unit === " KiB" ? 2 ** 10 : 1)];
+    });
+    expect(limits).toEqual(Object.entries(SERVER_LIMITS));
+    expect(limits.slice(0, 7)).toEqual(Object.entries(WIRE_LIMITS));
   });
 });

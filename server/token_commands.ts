@@ -1,0 +1,85 @@
+/**
+ * The commands for tokens: `firkin token create | list | revoke`, on the file that `firkin serve --auth` reads.
+ *
+ * A running server follows the file, so it needs no restart and no word from here. A new token goes to standard output,
+ * alone and once; everything else to standard error.
+ *
+ * @module
+ */
+import process from "node:process";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Duration, milliseconds } from "../lib/store/bucket.ts";
+import type { Right } from "./auth.ts";
+import { openTokens, type Scope, type Tokens } from "./tokens.ts";
+
+const DONE = 0;
+const MISSING = 1;
+
+interface Flags {
+  readonly auth: string;
+}
+
+interface CreateFlags extends Flags {
+  readonly allow: Scope[];
+  readonly expires?: number;
+}
+
+/** Adds the commands to the program; each action sets the exit code. */
+export function addTokenCommands(firkin: Command, exit: (code: number) => void): void {
+  const token = firkin.command("token").description("the tokens of a server's clients");
+  const add = (name: string, description: string): Command =>
+    token.command(name).description(description).addOption(
+      new Option("--auth <file>", "where the tokens are: beside the data, not in its folder").env("FIRKIN_AUTH")
+        .makeOptionMandatory(),
+    );
+
+  add("create", "create a token and print it, once").argument("<name>", "what it is for")
+    .requiredOption(
+      "--allow <buckets:rights>",
+      "what it may, such as 'team-*:read,subscribe' or '*:read,write,subscribe,admin'; may be repeated",
+      parseScope,
+    )
+    .option("--expires <duration>", "how long it is good for: 30s, 5m, 2h, 7d; for ever when absent", parseDuration)
+    .action(async (name: string, flags: CreateFlags) => {
+      const { allow, expires } = flags;
+      const created = await openTokens(flags.auth).create({
+        name,
+        scopes: allow,
+        ...(expires !== undefined && { expiresAt: Date.now() + expires }),
+      });
+      process.stdout.write(`${created.token}\n`);
+      process.stderr.write(`firkin: created ${created.info.id}; nobody can tell the token again\n`);
+      exit(DONE);
+    });
+
+  add("list", "print what is known of each token, one line of JSON each").action((flags: Flags) => {
+    for (const info of openTokens(flags.auth).list()) process.stdout.write(`${JSON.stringify(info)}\n`);
+    exit(DONE);
+  });
+
+  add("revoke", "end a token; a running server closes its connections").argument("<id or name>")
+    .action(async (idOrName: string, flags: Flags) => exit(await revoke(openTokens(flags.auth), idOrName)));
+}
+
+async function revoke(tokens: Tokens, idOrName: string): Promise<number> {
+  if (await tokens.revoke(idOrName)) return DONE;
+  process.stderr.write(`firkin: no token ${idOrName}\n`);
+  return MISSING;
+}
+
+/** One more scope; whether it can be is judged where tokens are created. */
+function parseScope(text: string, before: Scope[] = []): Scope[] {
+  const [buckets, rights, more] = text.split(":");
+  if (!buckets || !rights || more !== undefined) {
+    throw new InvalidArgumentError("expected buckets:rights, such as 'team-*:read,subscribe'");
+  }
+  return [...before, { buckets, rights: rights.split(",") as Right[] }];
+}
+
+function parseDuration(text: string): number {
+  try {
+    return milliseconds(text as Duration);
+  } catch {
+    throw new InvalidArgumentError("expected a number with ms, s, m, h or d, such as 7d");
+  }
+}
