@@ -326,8 +326,8 @@ async function grown(
   count: number,
   open: () => Promise<Counter>,
 ): Promise<number> {
-  // The first connections pay for what all share.
-  const warm = await openAll(OPENING, open);
+  // The first connections pay for what all share, and for the heap's first growth.
+  const warm = await openAll(count / 4, open);
   const before = memoryOf(pid);
   const all = await openAll(count, open);
   const bytes = memoryOf(pid) - before;

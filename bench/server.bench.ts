@@ -213,7 +213,7 @@ async function expiry({ quick }: ContestOptions): Promise<readonly Finding[]> {
 }
 
 async function memory({ quick }: ContestOptions): Promise<readonly Finding[]> {
-  const { firkin, raw } = await idleConnections(quick ? 1_000 : 5_000);
+  const { firkin, raw } = await idleConnections(quick ? 1_000 : 7_000);
   const name = "memory of an idle connection";
   return [{
     name,

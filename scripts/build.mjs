@@ -8,8 +8,19 @@
  *
  * @module
  */
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { extname, join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { existing, root, run } from "./tools.mjs";
 
 /** Compiles the sources that are part of the package. */
@@ -40,8 +51,13 @@ function bundle(target) {
   const args = ["build", "browser.ts", "--target", "browser", "--format", "esm", "--minify", "--external", "ws"];
   const options = ["--define", "Function=undefined", "--outfile", outfile];
   const bundled = run("bun", [...args, ...options], { stdio: "pipe" });
-  if (!bundled.ok) console.error(bundled.output);
-  return bundled.ok;
+  if (!bundled.ok) {
+    console.error(bundled.output);
+    return false;
+  }
+  const bytes = gzipSync(readFileSync(outfile)).length;
+  console.log(`build: firkin.browser.js has ${(bytes / 1_024).toFixed(1)} KiB gzipped`);
+  return true;
 }
 
 /** Builds into a folder of its own; true when all of it is there. */

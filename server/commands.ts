@@ -112,6 +112,11 @@ export class Commands {
     this.#metrics = options.metrics;
   }
 
+  /** Names the store in its cursors. */
+  get epoch(): string {
+    return this.#engine.epoch;
+  }
+
   // --- reads ---
 
   /** The entry of a key; a single-read key is taken, which needs the right to write too. */
@@ -203,7 +208,8 @@ export class Commands {
   has(principal: Principal, bucket: string, key: Uint8Array): Answer<boolean> {
     return this.#run(COMMANDS.has, principal, bucket, () => {
       checkKey(key, this.#limits);
-      return this.#engine.has(bucket, key);
+      const engine = this.#engine;
+      return engine.readSync === undefined ? engine.has(bucket, key) : engine.readSync(bucket, key, isThere) === true;
     });
   }
 
@@ -316,15 +322,20 @@ export class Commands {
   // --- subscriptions ---
 
   /**
-   * Subscribes to a bucket, to the keys in it with a prefix, or to all buckets. Returns at once, so that the caller can
-   * close it whatever comes; it is counted then. What `ready` and `next` fail with goes through {@link failureOf}.
+   * Subscribes to a bucket, to a key in it or the keys with a prefix, or to all buckets. Returns at once, so that the
+   * caller can close it whatever comes; it is counted then. What `ready` and `next` fail with goes through
+   * {@link failureOf}.
    */
   subscribe(principal: Principal, query: SubscribeQuery): EngineSubscription {
-    const { bucket, prefix } = query;
+    const { bucket, key, prefix } = query;
     return this.#run<EngineSubscription>(COMMANDS.subscribe, principal, bucket, () => {
-      if (prefix !== undefined && bucket === undefined) {
-        throw new FirkinError("INVALID", "Cannot subscribe to a prefix: it needs a bucket");
+      if ((prefix !== undefined || key !== undefined) && bucket === undefined) {
+        throw new FirkinError("INVALID", "Cannot subscribe to a key or a prefix: it needs a bucket");
       }
+      if (prefix !== undefined && key !== undefined) {
+        throw new FirkinError("INVALID", "Cannot subscribe to a key and a prefix: it is either");
+      }
+      if (key !== undefined) checkKey(key, this.#limits);
       if (prefix !== undefined && prefix.length > 0) checkKey(prefix, this.#limits);
       return this.#engine.subscribe(query);
     }) as EngineSubscription;
@@ -446,6 +457,10 @@ export function failureOf(error: unknown, report: (error: unknown) => void): Fir
   }
   report(error);
   return new FirkinError("IO", "Cannot complete the request: the server failed", { cause: error });
+}
+
+function isThere(): true {
+  return true;
 }
 
 // --- arguments ---

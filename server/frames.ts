@@ -96,15 +96,16 @@ export interface FrameRequest<Result = unknown> {
 
 // --- the connection ---
 
-const hello: FrameRequest<WireLimits> = {
+const hello: FrameRequest<FrameHost> = {
   run(host, reader) {
     const version = reader.uint();
     host.greet(version, reader.skipNull() ? undefined : reader.text());
-    return host.limits;
+    return host;
   },
-  write(writer, limits) {
+  write(writer, { limits, commands }) {
     writer.text(SERVER_NAME);
     writeLimits(writer, limits);
+    writer.text(commands.epoch);
   },
 };
 

@@ -138,7 +138,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
     metrics,
   });
   const web = new Web({ ...host, engine, gate, allowedOrigins, rest: options.rest ?? true });
-  const seats = { writers: [], deliveries: new Deliveries(), outbound: { bytes: 0 } };
+  const seats = { writers: [], readers: [], unsent: [], deliveries: new Deliveries(), outbound: { bytes: 0 } };
   const front = new Front({ ...host, ...seats }, gate, web, auth);
   const listener = await transport.listen({
     hostname,

@@ -7,7 +7,8 @@
  *    further requests (it keeps them, and a client of ours never sends more than fit) nor the feed. A reader that
  *    stays so for `outboundMs` is closed with 4408 and resumes from its cursor.
  * 3. Requests whose replies are long (pages) run a few at a time, whatever a client asks in one message.
- * 4. What is not the protocol closes this connection and touches no other. Wrong arguments do not: they are answered,
+ * 4. A message may hold a hundred thousand requests: a connection runs them for ten milliseconds at a time.
+ * 5. What is not the protocol closes this connection and touches no other. Wrong arguments do not: they are answered,
  *    and the session goes on. No handler throws.
  *
  * @module
@@ -33,7 +34,11 @@ const WRITERS_KEPT = 64;
 const SETTLED = Promise.resolve();
 /** What a request is when its reply has been written. */
 const ANSWERED = Symbol("answered");
+const NOTHING = new Uint8Array(0);
 const ID_MAX = 2 ** 32 - 1;
+/** How long a connection's requests run before others get their turn, and after how many it looks at the clock. */
+const TURN_MS = 10;
+const FRAMES_PER_LOOK = 16;
 
 /** Bytes that wait to be sent on all connections of a server. */
 export interface Outbound {
@@ -46,8 +51,11 @@ export interface SessionHost {
   readonly limits: ServerLimits;
   readonly clock: Clock;
   readonly metrics: Metrics;
-  /** Writers that no session is using: ten thousand idle connections need none. */
+  /** Writers and readers that no session is using: ten thousand idle connections need none. */
   readonly writers: CborWriter[];
+  readonly readers: CborReader[];
+  /** Sessions that have written something in this tick. */
+  readonly unsent: Session[];
   readonly deliveries: Deliveries;
   readonly outbound: Outbound;
   /** Told of a failure that is the server's own fault. */
@@ -66,13 +74,14 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
   /** On the monotonic clock. */
   readonly #openedAt: number;
   readonly #onClosed: () => void;
-  readonly #reader: CborReader = new CborReader();
   /** Made for the first subscription: most of ten thousand idle connections have none. */
   #channels: Channels | undefined;
   #writer: CborWriter | undefined;
   #flushing = false;
   #helloTimer: Timer | undefined;
   #stallTimer: Timer | undefined;
+  #restTimer: Timer | undefined;
+  #turnBeganAt = 0;
   #greeted = false;
   #closed = false;
   #ending: (() => void) | undefined;
@@ -160,6 +169,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
     }
     this.#greeted = true;
     this.#helloTimer?.cancel();
+    this.#helloTimer = undefined;
   }
 
   authenticate(token: string): number | undefined {
@@ -250,6 +260,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
   /** Runs what has come, or what was kept, as far as it may, and sends the replies that are there then. */
   #run(bytes?: Uint8Array): void {
     this.#host.metrics.begin();
+    this.#turnBeganAt = this.clock.monotonic();
     try {
       if (bytes === undefined) this.#readKept();
       else if (bytes.length === 0) throw new FirkinError("PROTOCOL", "Cannot read a message: it is empty");
@@ -268,15 +279,38 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
 
   /** Runs the frames of a message until it ends or the session has to wait. `owned`: the bytes may be kept. */
   #read(bytes: Uint8Array, owned: boolean): void {
-    const reader = this.#reader.reset(bytes);
-    while (!reader.atEnd() && !this.#closed) {
-      if (this.#paused) return this.#keepFirst(bytes.subarray(reader.position), owned);
+    const { readers } = this.#host;
+    const reader = (readers.pop() ?? new CborReader()).reset(bytes);
+    try {
+      this.#readFrames(reader, bytes, owned);
+    } finally {
+      reader.reset(NOTHING);
+      readers.push(reader);
+    }
+  }
+
+  #readFrames(reader: CborReader, bytes: Uint8Array, owned: boolean): void {
+    for (let frames = 1; !reader.atEnd() && !this.#closed; frames++) {
+      if (this.#paused || (frames % FRAMES_PER_LOOK === 0 && this.#isLate())) {
+        return this.#keepFirst(bytes.subarray(reader.position), owned);
+      }
       this.#frame(reader);
     }
   }
 
   get #paused(): boolean {
-    return this.#stallTimer !== undefined || this.#pages >= PAGES_MAX || this.#unanswered >= this.limits.runningMax;
+    return this.#stallTimer !== undefined || this.#restTimer !== undefined || this.#pages >= PAGES_MAX ||
+      this.#unanswered >= this.limits.runningMax;
+  }
+
+  /** True when this connection has had its turn: it goes on after others had theirs. */
+  #isLate(): boolean {
+    if (this.clock.monotonic() - this.#turnBeganAt < TURN_MS) return false;
+    this.#restTimer = this.clock.after(0, () => {
+      this.#restTimer = undefined;
+      this.#run();
+    });
+    return true;
   }
 
   /** Runs one frame. @throws {FirkinError} PROTOCOL — the connection cannot go on */
@@ -417,7 +451,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
   }
 
   #readKept(): void {
-    while (this.#inbox.length > 0 && !this.#paused) {
+    while (this.#inbox.length > 0 && !this.#paused && !this.#isLate()) {
       const bytes = this.#inbox.shift()!;
       this.#inboxBytes -= bytes.length;
       this.#read(bytes, true);
@@ -430,14 +464,15 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
   #flushSoon(): void {
     if (this.#flushing) return;
     this.#flushing = true;
-    // As queueMicrotask, which costs twice as much in Node.
-    void SETTLED.then(this.#flushNow);
+    const { unsent } = this.#host;
+    // One task for all sessions. (queueMicrotask costs twice as much in Node.)
+    if (unsent.push(this) === 1) void SETTLED.then(() => unsent.splice(0).forEach((session) => session.#flushNow()));
   }
 
-  readonly #flushNow = (): void => {
+  #flushNow(): void {
     this.#flushing = false;
     this.flush();
-  };
+  }
 
   flush(): void {
     const writer = this.#writer;
@@ -506,6 +541,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
     this.#closed = true;
     this.#helloTimer?.cancel();
     this.#stallTimer?.cancel();
+    this.#restTimer?.cancel();
     this.#channels?.closeAll();
     this.#inbox = [];
     this.#host.metrics.connections--;

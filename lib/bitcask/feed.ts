@@ -23,7 +23,14 @@
  * @module
  */
 import type { Clock, Timer } from "../base/clock.ts";
-import type { ChangeEvent, ChangeType, EngineEvent, EngineSubscription, SubscribeQuery } from "../engine/engine.ts";
+import {
+  type ChangeEvent,
+  type ChangeType,
+  type EngineEvent,
+  type EngineSubscription,
+  PAGE_ENTRIES_MAX,
+  type SubscribeQuery,
+} from "../engine/engine.ts";
 import type { Log } from "./log.ts";
 import {
   bucketAt,
@@ -61,8 +68,15 @@ export interface FeedOwner {
   committed(): number;
   /**
    * A page of the live entries of a bucket as `set` changes, in key order, past `after`; empty when there are no more.
+   * At most `limit`.
    */
-  page(bucket: string, prefix: Uint8Array | undefined, after: Uint8Array | undefined): readonly ChangeEvent[];
+  page(
+    bucket: string,
+    prefix: Uint8Array | undefined,
+    after: Uint8Array | undefined,
+    limit: number,
+    values: boolean,
+  ): readonly ChangeEvent[];
 }
 
 /** The subscriptions of a log. */
@@ -92,7 +106,7 @@ export class Feed {
 
   /** Begins a subscription at what is visible now. */
   subscribe(query: SubscribeQuery): EngineSubscription {
-    const topic = this.#topics.hold(query.bucket, query.prefix);
+    const topic = this.#topics.hold(query);
     const subscription = new FeedSubscription(this.#log, this.#clock, this.#owner, topic, query, {
       reading: this.#reading,
       forget: () => {
@@ -115,8 +129,10 @@ export class Feed {
     const revision = revisionAt(segment.window, at);
     const bucket = this.#log.bucketName(bucketAt(segment.window, at));
     const key = keyAt(segment.window, at);
-    this.#topics.visit(bucket, key, ({ waiting }) => {
-      if (waiting.size === 0) return;
+    const type = CHANGES[kindAt(segment.window, at)]!;
+    this.#topics.visit(bucket, key, (topic) => {
+      const { waiting } = topic;
+      if (waiting.size === 0 || !topic.wants(type)) return;
       // Who is told has a place from here on, and hears no more before it is caught up again.
       for (const subscription of waiting) subscription.offer(segment, offset, revision);
       waiting.clear();
@@ -358,16 +374,19 @@ class FeedSubscription implements EngineSubscription {
 
   /** Pages of entries up to `revision`: a later one comes as an event. */
   *#list(revision: number): Generator<readonly EngineEvent[], void> {
-    const { bucket: wanted, prefix } = this.#topic;
+    const { bucket: wanted, prefix, exact, values } = this.#topic;
+    if (!this.#topic.wants("set")) return;
     const buckets = wanted === undefined ? [...this.#log.bucketNames] : [wanted];
     for (const bucket of buckets) {
       let after: Uint8Array | undefined;
       for (;;) {
-        const page = this.#owner.page(bucket, prefix, after);
+        // Of the keys that begin with a key it is the first.
+        const page = this.#owner.page(bucket, prefix, after, exact ? 1 : PAGE_ENTRIES_MAX, values);
         if (page.length === 0) break;
         after = page[page.length - 1]!.key;
-        const events = page.filter((event) => event.revision <= revision);
+        const events = page.filter((event) => event.revision <= revision && (!exact || this.#topic.fits(event.key)));
         if (events.length > 0) yield events;
+        if (exact) break;
       }
     }
   }
@@ -450,8 +469,8 @@ class FeedSubscription implements EngineSubscription {
         if (revision > this.#revision) {
           this.#revision = revision;
           const bucket = this.#log.bucketName(bucketAt(bytes, at));
-          if (this.#topic.matches(bucket, keyAt(bytes, at))) {
-            events.push(changeAt(bytes, at, bucket));
+          if (this.#topic.matches(CHANGES[kindAt(bytes, at)]!, bucket, keyAt(bytes, at))) {
+            events.push(changeAt(bytes, at, bucket, this.#topic.values));
             eventBytes += recordBytesAt(bytes, at);
           }
         }
@@ -474,8 +493,11 @@ class FeedSubscription implements EngineSubscription {
   }
 }
 
-/** The change that the record at `at` is; the value of a single-read key is left out. @throws {FirkinError} CORRUPT */
-export function changeAt(bytes: Uint8Array, at: number, bucket: string): ChangeEvent {
+/**
+ * The change that the record at `at` is; the value of a single-read key is left out, and without `values` each with its
+ * content type. @throws {FirkinError} CORRUPT
+ */
+export function changeAt(bytes: Uint8Array, at: number, bucket: string, values: boolean): ChangeEvent {
   const kind = kindAt(bytes, at);
   const change = {
     type: CHANGES[kind]!,
@@ -486,6 +508,7 @@ export function changeAt(bytes: Uint8Array, at: number, bucket: string): ChangeE
   };
   if (kind !== KIND.set) return change;
   const expiresAt = expiresAtAt(bytes, at);
+  if (!values) return expiresAt === undefined ? change : { ...change, expiresAt };
   const content = contentAt(bytes, at);
   const set = isOnceAt(bytes, at)
     ? { ...change, content, once: true as const }

@@ -279,15 +279,19 @@ class Seen {
   }
 }
 
+/** What a table begins and ends with. */
+const NO_WORDS = new Uint32Array(0);
+const NO_TABLES = Array.from({ length: TABLES }, () => NO_WORDS);
+
 /** Keys that are all different, by the table of the keydir that they belong to: [hash, slot, offset]. */
 class LiveKeys {
-  readonly #tables: Uint32Array[] = [];
+  readonly #tables: Uint32Array[] = NO_TABLES.slice();
   readonly #tails = new Uint32Array(TABLES);
+  readonly #words: number;
 
   /** With room for so many when their hashes are spread evenly: the system backs what is not used with nothing. */
   constructor(count: number) {
-    const words = WORDS * (16 + Math.ceil((count / TABLES) * 1.05));
-    for (let table = 0; table < TABLES; table++) this.#tables.push(new Uint32Array(words));
+    this.#words = WORDS * (16 + Math.ceil((count / TABLES) * 1.05));
   }
 
   add(hash: number, slot: number, offset: number): void {
@@ -295,7 +299,7 @@ class LiveKeys {
     const tail = this.#tails[table]!;
     let words = this.#tables[table]!;
     if (tail === words.length) {
-      words = new Uint32Array(2 * tail);
+      words = new Uint32Array(tail === 0 ? this.#words : 2 * tail);
       words.set(this.#tables[table]!);
       this.#tables[table] = words;
     }
@@ -307,8 +311,10 @@ class LiveKeys {
 
   /** The keys of a table, which are forgotten here. */
   take(table: number): Uint32Array {
-    const words = this.#tables[table]!.subarray(0, this.#tails[table]!);
-    this.#tables[table] = new Uint32Array(0);
+    const tail = this.#tails[table]!;
+    if (tail === 0) return NO_WORDS;
+    const words = this.#tables[table]!.subarray(0, tail);
+    this.#tables[table] = NO_WORDS;
     return words;
   }
 }

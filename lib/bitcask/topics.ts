@@ -1,7 +1,8 @@
 /**
  * Which subscriptions a key concerns: an index of what is subscribed to.
  *
- * A topic is a bucket or all of them, or the keys there with a prefix; subscriptions to the same share one. The topics
+ * A topic is a bucket or all of them, or there the keys with a prefix, or one key; and of their changes all types or
+ * some, with values or without. Subscriptions to the same share one. The topics
  * of a key are found in one pass over its bytes: a hash of the bytes so far is looked up wherever some prefix of that
  * length is subscribed to. So a change costs its key's length, whether one prefix is subscribed to or a hundred
  * thousand. The hash only proposes; the bytes decide. It is seeded, so that nobody can aim prefixes at one hash.
@@ -9,6 +10,7 @@
  * @module
  */
 import { compareBytes, startsWith } from "../base/bytes.ts";
+import type { ChangeType, SubscribeQuery } from "../engine/engine.ts";
 
 /** FNV-1a's prime. */
 const PRIME = 0x01000193;
@@ -19,26 +21,53 @@ export class Topic<Member> {
   readonly bucket: string | undefined;
   /** All keys when undefined. */
   readonly prefix: Uint8Array | undefined;
+  /** The prefix is the whole key. */
+  readonly exact: boolean;
+  /** All types when undefined. */
+  readonly types: ReadonlySet<ChangeType> | undefined;
+  /** Events carry values. */
+  readonly values: boolean;
   /** Those who want to hear of the next change; who is told leaves. */
   readonly waiting: Set<Member> = new Set();
   /** Subscriptions that hold it. */
   holders = 0;
 
-  constructor(bucket: string | undefined, prefix: Uint8Array | undefined) {
+  constructor({ bucket, key, prefix, types, values = true }: SubscribeQuery) {
     this.bucket = bucket;
-    this.prefix = prefix;
+    const start = key ?? prefix;
+    this.prefix = start !== undefined && start.length > 0 ? start.slice() : undefined;
+    this.exact = key !== undefined;
+    this.types = types && new Set(types);
+    this.values = values;
   }
 
   /** True when a change of this key is its business. */
-  matches(bucket: string, key: Uint8Array): boolean {
-    return (this.bucket === undefined || this.bucket === bucket) &&
-      (this.prefix === undefined || startsWith(key, this.prefix));
+  matches(type: ChangeType, bucket: string, key: Uint8Array): boolean {
+    return this.wants(type) && (this.bucket === undefined || this.bucket === bucket) &&
+      (this.prefix === undefined || (startsWith(key, this.prefix) && this.fits(key)));
+  }
+
+  /** True when changes of this type are. */
+  wants(type: ChangeType): boolean {
+    return this.types === undefined || this.types.has(type);
+  }
+
+  /** True when a key that begins with the prefix is. */
+  fits(key: Uint8Array): boolean {
+    return !this.exact || key.length === this.prefix!.length;
+  }
+
+  /** True when it is about the same. */
+  equals(other: Topic<Member>): boolean {
+    return this.exact === other.exact && this.values === other.values && isSame(this.prefix, other.prefix) &&
+      this.types?.size === other.types?.size && [...this.types ?? []].every((type) => other.wants(type));
   }
 }
 
 /** The topics of one bucket, or of all. */
 interface BucketTopics<Member> {
-  whole: Topic<Member> | undefined;
+  /** Those of all keys. */
+  readonly whole: Topic<Member>[];
   /** By the hash of the prefix; more than one where hashes are equal. */
   readonly byHash: Map<number, Topic<Member>[]>;
   /** How many topics there are with a prefix of this length. */
@@ -56,9 +85,9 @@ export class Topics<Member> {
     this.#seed = seed;
   }
 
-  /** The topic of a filter, made when nobody holds it; to be given back by {@link Topics.release}. */
-  hold(bucket: string | undefined, prefix: Uint8Array | undefined): Topic<Member> {
-    const topic = this.#find(bucket, prefix !== undefined && prefix.length > 0 ? prefix : undefined);
+  /** The topic of a query, made when nobody holds it; to be given back by {@link Topics.release}. */
+  hold(query: SubscribeQuery): Topic<Member> {
+    const topic = this.#find(new Topic(query));
     topic.holders++;
     return topic;
   }
@@ -68,7 +97,7 @@ export class Topics<Member> {
     if (--topic.holders > 0) return;
     const { bucket, prefix } = topic;
     const topics = this.#buckets.get(bucket)!;
-    if (prefix === undefined) topics.whole = undefined;
+    if (prefix === undefined) topics.whole.splice(topics.whole.indexOf(topic), 1);
     else {
       const hash = this.#hash(prefix);
       const rest = topics.byHash.get(hash)!.filter((other) => other !== topic);
@@ -76,7 +105,7 @@ export class Topics<Member> {
       else topics.byHash.delete(hash);
       topics.lengths[prefix.length]!--;
     }
-    if (topics.whole === undefined && topics.byHash.size === 0) this.#buckets.delete(bucket);
+    if (topics.whole.length === 0 && topics.byHash.size === 0) this.#buckets.delete(bucket);
   }
 
   /** Calls `visit` for each topic that a change of this key concerns. */
@@ -91,7 +120,7 @@ export class Topics<Member> {
     visit: (topic: Topic<Member>) => void,
   ): void {
     if (topics === undefined) return;
-    if (topics.whole !== undefined) visit(topics.whole);
+    for (const topic of topics.whole) visit(topic);
     const { byHash, lengths } = topics;
     const longest = Math.min(key.length, lengths.length - 1);
     let hash = this.#seed;
@@ -101,27 +130,26 @@ export class Topics<Member> {
       const found = byHash.get(hash);
       if (found === undefined) continue;
       for (const topic of found) {
-        if (topic.prefix!.length === length && startsWith(key, topic.prefix!)) visit(topic);
+        if (topic.prefix!.length === length && startsWith(key, topic.prefix!) && topic.fits(key)) visit(topic);
       }
     }
   }
 
-  #find(bucket: string | undefined, prefix: Uint8Array | undefined): Topic<Member> {
+  /** The topic that is held already and equals this one; else this one, from here on. */
+  #find(wanted: Topic<Member>): Topic<Member> {
+    const { bucket, prefix } = wanted;
     let topics = this.#buckets.get(bucket);
-    if (topics === undefined) {
-      this.#buckets.set(bucket, topics = { whole: undefined, byHash: new Map(), lengths: [] });
-    }
-    if (prefix === undefined) return topics.whole ??= new Topic<Member>(bucket, undefined);
-    const hash = this.#hash(prefix);
-    const found = topics.byHash.get(hash) ?? [];
-    let topic = found.find((other) => compareBytes(other.prefix!, prefix) === 0);
-    if (topic === undefined) {
-      topic = new Topic<Member>(bucket, prefix.slice());
-      topics.byHash.set(hash, [...found, topic]);
-      while (topics.lengths.length <= prefix.length) topics.lengths.push(0);
-      topics.lengths[prefix.length]!++;
-    }
-    return topic;
+    if (topics === undefined) this.#buckets.set(bucket, topics = { whole: [], byHash: new Map(), lengths: [] });
+    const hash = prefix === undefined ? 0 : this.#hash(prefix);
+    const candidates = prefix === undefined ? topics.whole : topics.byHash.get(hash) ?? [];
+    const found = candidates.find((other) => other.equals(wanted));
+    if (found !== undefined) return found;
+    candidates.push(wanted);
+    if (prefix === undefined) return wanted;
+    topics.byHash.set(hash, candidates);
+    while (topics.lengths.length <= prefix.length) topics.lengths.push(0);
+    topics.lengths[prefix.length]!++;
+    return wanted;
   }
 
   #hash(prefix: Uint8Array): number {
@@ -129,4 +157,8 @@ export class Topics<Member> {
     for (const byte of prefix) hash = Math.imul(hash ^ byte, PRIME);
     return hash;
   }
+}
+
+function isSame(left: Uint8Array | undefined, right: Uint8Array | undefined): boolean {
+  return left === right || (left !== undefined && right !== undefined && compareBytes(left, right) === 0);
 }

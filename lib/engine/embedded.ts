@@ -165,7 +165,7 @@ export class EmbeddedEngine implements Engine {
     );
     this.#feed = new Feed(log, this.#clock, {
       committed,
-      page: (bucket, prefix, after) => this.#changes(bucket, prefix, after),
+      page: (...page) => this.#changes(...page),
     });
     const isLive = ({ slot }: Segment, offset: number): boolean => {
       return this.#live.isLive(slot * ADDRESS_UNIT + offset, true);
@@ -182,6 +182,11 @@ export class EmbeddedEngine implements Engine {
       report: options.report,
     }, options);
     this.#snapshots = new Snapshots(log, this.#clock, this.#compaction, { ...options, now, committed, isLive });
+  }
+
+  /** See {@link Engine.epoch}. */
+  get epoch(): string {
+    return this.#log.epoch;
   }
 
   /** Who the log tells of its segments. */
@@ -279,14 +284,20 @@ export class EmbeddedEngine implements Engine {
   }
 
   /** A page of entries as the feed's snapshots need them. */
-  #changes(bucket: string, prefix: Uint8Array | undefined, after: Uint8Array | undefined): readonly ChangeEvent[] {
+  #changes(
+    bucket: string,
+    prefix: Uint8Array | undefined,
+    after: Uint8Array | undefined,
+    limit: number,
+    values: boolean,
+  ): readonly ChangeEvent[] {
     const query: ListQuery = {
-      limit: PAGE_ENTRIES_MAX,
+      limit,
       ...(prefix === undefined ? {} : { prefix }),
       ...(after === undefined ? {} : { after }),
     };
     return this.#list(bucket, query, (bytes, at): ChangeEvent => {
-      return changeAt(bytes, at, bucket);
+      return changeAt(bytes, at, bucket, values);
     }).entries;
   }
 

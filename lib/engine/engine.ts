@@ -158,11 +158,12 @@ export interface ChangeEvent {
   readonly key: Uint8Array;
   readonly revision: number;
   readonly at: number;
-  /** Only on `set`, and not of a single-read key. */
+  /** Only on `set`, and not of a single-read key; and only to those who subscribed to values. */
   readonly value?: Uint8Array;
+  /** Only on `set`, and only to those who subscribed to values. */
   readonly content?: Content;
   readonly expiresAt?: number;
-  /** The key is single-read: only its taker sees the value. */
+  /** The key is single-read: only its taker sees the value. Told with the content type. */
   readonly once?: true;
   /** The next event is of the same batch, and comes out of the same `next`. */
   readonly more?: true;
@@ -182,10 +183,17 @@ export interface ControlEvent {
 /** What a subscription delivers. */
 export type EngineEvent = ChangeEvent | ControlEvent;
 
-/** What to subscribe to: all buckets, one bucket, or the keys of one bucket with a prefix. */
+/** What to subscribe to: all buckets, one bucket, or in one bucket a key or the keys with a prefix. */
 export interface SubscribeQuery {
   readonly bucket?: string;
+  /** Only this key. */
+  readonly key?: Uint8Array;
+  /** Only keys that begin with this; not beside `key`. */
   readonly prefix?: Uint8Array;
+  /** Only changes of these types; all when absent. A snapshot is of sets. */
+  readonly types?: readonly ChangeType[];
+  /** False: events carry neither values nor content types. */
+  readonly values?: boolean;
   /** First the entries as they are, then `synced`, then what changes. */
   readonly snapshot?: boolean;
   /** Continue after this cursor. */
@@ -231,6 +239,8 @@ export interface SnapshotResult {
 export interface Engine {
   readonly capabilities: EngineCapabilities;
   readonly limits: EngineLimits;
+  /** Names the store in its cursors: one of another epoch is another store's, or this one's from before a repair. */
+  readonly epoch: string;
   /** Only when `capabilities.sync`. Takes nothing: of a single-read key it gives the entry without its value. */
   getSync?(bucket: string, key: Uint8Array): Entry | undefined;
   /**

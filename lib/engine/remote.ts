@@ -94,6 +94,11 @@ export class RemoteEngine implements Engine {
     return this.#link.limits;
   }
 
+  /** See {@link Engine.epoch}; empty before the first connection. */
+  get epoch(): string {
+    return this.#link.epoch;
+  }
+
   get(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
     const own = key.slice();
     return this.#link.request(
@@ -232,7 +237,8 @@ export class RemoteEngine implements Engine {
   }
 
   subscribe(query: SubscribeQuery): EngineSubscription {
-    const own = query.prefix === undefined ? query : { ...query, prefix: query.prefix.slice() };
+    const { key, prefix } = query;
+    const own = { ...query, ...(key && { key: key.slice() }), ...(prefix && { prefix: prefix.slice() }) };
     const subscription = new RemoteSubscription(own, {
       grant: (channel, bytes) => this.#grant(channel, bytes),
       closed: (channel) => {

@@ -21,6 +21,11 @@ export interface ConnectOptions {
   readonly token?: string | (() => string | Promise<string>);
   /** A call, or a connection, that has no answer after this long fails; 30,000 ms by default. */
   readonly timeoutMs?: number;
+  /**
+   * How many calls may wait for a connection that was lost: they are made when it is back, or fail after `timeoutMs`.
+   * What is over fails at once. 10,000 by default; 0: nothing waits.
+   */
+  readonly offlineMax?: number;
   /** Certificates, as PEM, that a `wss://` server's may go back to, in place of the runtime's. Not in browsers. */
   readonly ca?: string;
 }

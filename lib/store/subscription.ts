@@ -22,11 +22,11 @@ export interface Change<Value = unknown> {
   readonly revision: number;
   /** When the store took the change, epoch milliseconds. */
   readonly at: number;
-  /** Only on `set`, and not of a single-read key. */
+  /** Only on `set`, and not of a single-read key; absent when the subscription wants no values. */
   readonly value?: Value;
   /** In the place of `value` when its bytes are not what its content type says: one bad value stops no subscriber. */
   readonly error?: FirkinError;
-  /** What the value is stored as; only on `set`. */
+  /** What the value is stored as; only beside `value`, or `once`. */
   readonly content?: ContentName;
   /** When the key will expire, epoch milliseconds; only on `set`. */
   readonly expiresAt?: number;
@@ -39,10 +39,18 @@ export interface Change<Value = unknown> {
 /** What a subscription delivers: changes, and words about itself. */
 export type SubscriptionEvent<Value = unknown> = Change<Value> | ControlEvent;
 
+const CHANGE_TYPES: ReadonlySet<ChangeType> = new Set(["set", "delete", "expire", "evict", "take"]);
+
 /** Options of `subscribe`. */
 export interface SubscribeOptions {
-  /** Only keys that begin with this. */
+  /** Only this key. */
+  readonly key?: Key;
+  /** Only keys that begin with this; not beside `key`. */
   readonly prefix?: Key;
+  /** Only changes of these types, such as `["expire"]`; all when absent. A snapshot is of sets. */
+  readonly types?: readonly ChangeType[];
+  /** False: events say what changed, and not what to. */
+  readonly values?: boolean;
   /** First the entries as they are, as `set` events, then `synced`, then what changes. */
   readonly snapshot?: boolean;
   /**
@@ -126,6 +134,28 @@ export class Subscription<Value = unknown> implements AsyncIterable<Subscription
     }
   }
 
+  /**
+   * Calls `listener` for each event, one after another, also where it returns a promise; resolves when the subscription
+   * is closed. Rejects with what `listener` throws, which closes it.
+   *
+   * @example Events by callback
+   * ```ts
+   * import { open } from "firkin";
+   *
+   * const store = await open(":memory:");
+   * const subscription = store.bucket("users").subscribe({ types: ["set"] });
+   * const done = subscription.forEach((event) => {
+   *   if ("key" in event) subscription.close();
+   * });
+   * await store.bucket("users").set("ada", 1);
+   * await done;
+   * await store.close();
+   * ```
+   */
+  async forEach(listener: (event: SubscriptionEvent<Value>) => void | Promise<void>): Promise<void> {
+    for await (const event of this) await listener(event);
+  }
+
   #behind(event: EngineEvent): string {
     if ("cursor" in event) {
       this.#inSnapshot = false;
@@ -140,11 +170,11 @@ function decodeEvent<Value>(event: EngineEvent): SubscriptionEvent<Value> {
   if ("cursor" in event) return event;
   const { type, bucket, revision, at, value, content, expiresAt, once, more } = event;
   const change: Change<Value> = { type, bucket, key: decodeKey(event.key), revision, at };
-  if (content === undefined) return more === undefined ? change : { ...change, more };
+  if (type !== "set") return more === undefined ? change : { ...change, more };
   return {
     ...change,
-    ...(value === undefined ? undefined : decoded<Value>(value, content)),
-    content: CONTENT_NAMES[content]!,
+    ...(value === undefined || content === undefined ? undefined : decoded<Value>(value, content)),
+    ...(content === undefined ? undefined : { content: CONTENT_NAMES[content]! }),
     ...(expiresAt === undefined ? undefined : { expiresAt }),
     ...(once === undefined ? undefined : { once }),
     ...(more === undefined ? undefined : { more }),
@@ -160,16 +190,32 @@ function decoded<Value>(value: Uint8Array, content: Content): { value: Value } |
   }
 }
 
-/** The part of `options` that an engine wants. @throws {TypeError} a cursor that is no string, or beside a snapshot */
+/**
+ * The part of `options` that an engine wants. @throws {TypeError} a cursor that is no string, or beside a snapshot; a
+ * prefix beside a key; {RangeError} types that are none
+ */
 export function subscribeQuery(options: SubscribeOptions): SubscribeQuery {
-  const { prefix, snapshot, from } = options;
+  const { key, prefix, types, values, snapshot, from } = options;
   if (from !== undefined && typeof from !== "string") {
     throw new TypeError(`Cannot subscribe from a ${typeof from}: expected a cursor`);
   }
   if (from !== undefined && snapshot === true) throw new TypeError("Cannot use both a snapshot and a cursor");
+  if (key !== undefined && prefix !== undefined) throw new TypeError("Cannot use both a key and a prefix");
+  if (types !== undefined && (types.length === 0 || !types.every((type) => CHANGE_TYPES.has(type)))) {
+    throw new RangeError(`Cannot subscribe to changes of type ${types.join(", ") || "none"}`);
+  }
   return {
+    ...(key === undefined ? {} : { key: keyOf(key) }),
+    ...(types === undefined ? {} : { types: [...types] }),
+    ...(values === undefined ? {} : { values }),
     ...(prefix === undefined ? {} : { prefix: encodeKey(prefix) }),
     ...(snapshot === undefined ? {} : { snapshot }),
     ...(from === undefined ? {} : { from }),
   };
+}
+
+function keyOf(key: Key): Uint8Array {
+  const bytes = encodeKey(key);
+  if (bytes.length === 0) throw new RangeError("Cannot use an empty key");
+  return bytes;
 }

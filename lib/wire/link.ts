@@ -36,6 +36,8 @@ import { nothing, type ReadReply, type Request, Requests } from "./requests.ts";
 
 /** How long a request may take when nobody says otherwise. */
 const TIMEOUT_MS = 30_000;
+/** Requests that wait for a lost connection when nobody says otherwise. */
+const OFFLINE_MAX = 10_000;
 /** Silence after which a ping is sent. */
 const SILENCE_MS = 20_000;
 /** The first delay before a connection is tried again; each further one is twice as long. */
@@ -73,6 +75,8 @@ export interface LinkOptions {
   readonly token?: Token;
   /** A request, or a connection, that has no answer after this long fails; 30 s when absent. */
   readonly timeoutMs?: number;
+  /** How many requests may wait for a connection that is lost; others fail at once. 10,000 when absent; 0: none. */
+  readonly offlineMax?: number;
 }
 
 /** Whom a link tells what the server says unasked. Nothing of this throws. */
@@ -101,6 +105,7 @@ export class Link {
   readonly #clock: Clock;
   readonly #token: Token | undefined;
   readonly #timeoutMs: number;
+  readonly #offlineMax: number;
   readonly #handlers: LinkHandlers;
   readonly #reader: CborReader = new CborReader();
   readonly #writer: CborWriter = new CborWriter();
@@ -116,6 +121,7 @@ export class Link {
   #resolveOpened: () => void = () => {};
   #rejectOpened: (error: FirkinError) => void = () => {};
   #limits: WireLimits = WIRE_LIMITS;
+  #epoch = "";
   #socket: Socket | undefined;
   #ready = false;
   #wasReady = false;
@@ -144,6 +150,7 @@ export class Link {
     this.#clock = options.clock;
     this.#token = options.token;
     this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
+    this.#offlineMax = options.offlineMax ?? OFFLINE_MAX;
     this.#handlers = handlers;
     this.opened = new Promise((resolve, reject) => {
       this.#resolveOpened = resolve;
@@ -156,6 +163,11 @@ export class Link {
   /** What the server said in its last reply to `hello`. */
   get limits(): WireLimits {
     return this.#limits;
+  }
+
+  /** The epoch of the server's store, as its last reply to `hello` has it; empty before the first. */
+  get epoch(): string {
+    return this.#epoch;
   }
 
   /** True while requests can be sent. */
@@ -193,7 +205,9 @@ export class Link {
    */
   begin(op: number): CborWriter {
     if (this.#end !== undefined) throw this.#end;
-    if (!this.#ready && BOUND.has(op)) throw this.#unavailable("there is no connection");
+    if (!this.#ready && (BOUND.has(op) || (this.#wasReady && this.#waiting.size >= this.#offlineMax))) {
+      throw this.#unavailable("there is no connection");
+    }
     const writer = this.#writer;
     // One look at the clock for all requests of a tick.
     if (writer.length === 0) this.#now = this.#clock.monotonic();
@@ -409,6 +423,7 @@ export class Link {
   #greeted(reader: CborReader): void {
     reader.text();
     this.#limits = readLimits(reader);
+    this.#epoch = reader.text();
     this.#connectTimer?.cancel();
     this.#attempts = 0;
     this.#ready = true;

@@ -67,7 +67,7 @@ export interface Shape {
 
 /** The shapes by the number of the operation. On the wire: never change one. */
 export const SHAPES: readonly Shape[] = [
-  { args: 2, results: 2 }, // hello
+  { args: 2, results: 3 }, // hello
   { args: 2, results: 1 }, // get
   { args: 2, results: 1 }, // getMany
   { args: 8, results: 1 }, // set
@@ -75,7 +75,7 @@ export const SHAPES: readonly Shape[] = [
   { args: 4, results: 1 }, // touch
   { args: 3, results: 2 }, // increment
   { args: 7, results: 2 }, // list
-  { args: 5, results: 2 }, // subscribe
+  { args: 8, results: 2 }, // subscribe
   { args: 1, results: 0 }, // unsubscribe
   { args: 0, results: 0 }, // ping
   { args: 0, results: 1 }, // stats
@@ -467,26 +467,48 @@ export function countOfPage(entries: readonly (Entry | undefined)[]): number {
 
 // --- subscriptions ---
 
-/** Writes a query as four items. */
+/** Writes a query as seven items. */
 export function writeSubscribeQuery(writer: CborWriter, query: SubscribeQuery): void {
   writeTextOrNull(writer, query.bucket);
+  writeBytesOrNull(writer, query.key);
   writeBytesOrNull(writer, query.prefix);
+  writeUintOrNull(writer, query.types?.reduce((sum, type) => sum | (1 << CHANGE_TYPES.indexOf(type)), 0));
+  writer.bool(query.values ?? true);
   writer.bool(query.snapshot ?? false);
   writeTextOrNull(writer, query.from);
 }
 
-/** Reads what {@link writeSubscribeQuery} wrote; the prefix is a copy. */
+/** Reads what {@link writeSubscribeQuery} wrote; key and prefix are copies. */
 export function readSubscribeQuery(reader: CborReader): SubscribeQuery {
   const bucket = readTextOrNull(reader);
+  const key = readBytesOrNull(reader)?.slice();
   const prefix = readBytesOrNull(reader)?.slice();
+  const types = readTypes(reader);
+  const values = reader.bool();
   const snapshot = reader.bool();
   const from = readTextOrNull(reader);
   return {
     ...(bucket !== undefined && { bucket }),
+    ...(key && { key }),
     ...(prefix && { prefix }),
+    ...(types && { types }),
+    values,
     snapshot,
     ...(from !== undefined && { from }),
   };
+}
+
+/** A sum of two to the power of each type's number. @throws {FirkinError} PROTOCOL — no type, or one that is none */
+function readTypes(reader: CborReader): ChangeType[] | undefined {
+  const sum = readUintOrNull(reader);
+  if (sum === undefined) return undefined;
+  const types = CHANGE_TYPES.filter((type, number): type is ChangeType => {
+    return type !== undefined && (sum & (1 << number)) !== 0;
+  });
+  if (types.reduce((rest, type) => rest - (1 << CHANGE_TYPES.indexOf(type)), sum) !== 0 || sum === 0) {
+    throw new FirkinError("PROTOCOL", `Cannot read types of change: ${sum} is no sum of them`);
+  }
+  return types;
 }
 
 /** Writes the frame of a change. */
@@ -527,7 +549,8 @@ export function readChange(reader: CborReader): ChangeEvent {
     ...(value !== undefined && { value }),
     ...(content !== undefined && { content }),
     ...(expiresAt !== undefined && { expiresAt }),
-    ...(type === "set" && value === undefined && { once: true }),
+    // Without values there is no content type either.
+    ...(content !== undefined && value === undefined && { once: true }),
     ...(more && { more }),
   };
 }

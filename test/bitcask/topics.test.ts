@@ -18,24 +18,60 @@ function visited(topics: Topics<unknown>, bucket: string, key: string): string[]
 describe("Topics", () => {
   test("Topics.visit() finds all buckets, the bucket and every prefix of the key, and no other", () => {
     const topics = new Topics<unknown>(SEED);
-    topics.hold(undefined, undefined);
-    topics.hold(undefined, bytesOf("a"));
-    topics.hold("b", undefined);
-    for (const prefix of ["a", "ab", "abc", "abcd", "b", "ac", ""]) topics.hold("b", bytesOf(prefix));
-    topics.hold("c", bytesOf("a"));
+    topics.hold({});
+    topics.hold({ prefix: bytesOf("a") });
+    topics.hold({ bucket: "b" });
+    for (const prefix of ["a", "ab", "abc", "abcd", "b", "ac", ""]) {
+      topics.hold({ bucket: "b", prefix: bytesOf(prefix) });
+    }
+    topics.hold({ bucket: "c", prefix: bytesOf("a") });
     expect(visited(topics, "b", "abc")).toEqual(["*", "*/a", "b", "b/a", "b/ab", "b/abc"]);
     expect(visited(topics, "c", "b")).toEqual(["*"]);
   });
 
   test("Topics.hold() gives those who ask for the same one topic, until the last releases it", () => {
     const topics = new Topics<unknown>(SEED);
-    const first = topics.hold("b", bytesOf("a"));
-    expect(topics.hold("b", bytesOf("a"))).toBe(first);
+    const first = topics.hold({ bucket: "b", prefix: bytesOf("a") });
+    expect(topics.hold({ bucket: "b", prefix: bytesOf("a") })).toBe(first);
     topics.release(first);
     expect(visited(topics, "b", "ab")).toEqual(["b/a"]);
     topics.release(first);
     expect(visited(topics, "b", "ab")).toEqual([]);
-    expect(topics.hold("b", bytesOf("a"))).not.toBe(first);
+    expect(topics.hold({ bucket: "b", prefix: bytesOf("a") })).not.toBe(first);
+  });
+
+  test("Topics.visit() finds a key by itself, and topics apart that differ in types or values", () => {
+    const topics = new Topics<unknown>(SEED);
+    const exact = topics.hold({ bucket: "b", key: bytesOf("ab") });
+    const others = [
+      topics.hold({ bucket: "b", prefix: bytesOf("ab") }),
+      topics.hold({ bucket: "b", prefix: bytesOf("ab"), values: false }),
+      topics.hold({ bucket: "b", prefix: bytesOf("ab"), types: ["expire"] }),
+      topics.hold({ bucket: "b", prefix: bytesOf("ab"), types: ["expire", "set"] }),
+    ];
+    expect(new Set([exact, ...others]).size).toBe(5);
+    expect(topics.hold({ bucket: "b", prefix: bytesOf("ab"), types: ["set", "expire"] })).toBe(others[3]!);
+    const found = (key: string): Topic<unknown>[] => {
+      const all: Topic<unknown>[] = [];
+      topics.visit("b", bytesOf(key), (topic) => all.push(topic));
+      return all;
+    };
+    expect(found("ab")).toEqual([exact, ...others]);
+    expect(found("abc")).toEqual(others);
+    expect(found("a")).toEqual([]);
+  });
+
+  test("Topics tells prefixes of one hash apart", () => {
+    const topics = new Topics<unknown>(SEED);
+    const [left, right] = collision();
+    topics.hold({ bucket: "b", prefix: left });
+    topics.hold({ bucket: "b", prefix: right });
+    for (const [key, other] of [[left, right], [right, left]] as const) {
+      const found: unknown[] = [];
+      topics.visit("b", key, (topic) => found.push(topic.prefix));
+      expect(found).toEqual([key]);
+      topics.release(topics.hold({ bucket: "b", prefix: other }));
+    }
   });
 
   test("Topics finds what a comparison with each finds, while topics come and go", () => {
@@ -45,20 +81,41 @@ describe("Topics", () => {
     const word = (): string => Array.from({ length: random(5) }, () => "ab"[random(2)]).join("");
     for (let step = 0; step < 2_000; step++) {
       if (held.length > 20 && random(2) === 0) topics.release(held.splice(random(held.length), 1)[0]!);
-      else held.push(topics.hold(["b", "c", undefined][random(3)], bytesOf(word())));
-      const [bucket, key] = ["bc"[random(2)]!, `${word()}x`];
-      const wanted = new Set(held.filter((topic) => topic.matches(bucket, bytesOf(key))).map(nameOf));
-      expect(visited(topics, bucket, key)).toEqual([...wanted].sort());
+      else {
+        const bucket = ["b", "c", undefined][random(3)];
+        const text = bytesOf(word());
+        const keys = random(3) === 0 && text.length > 0 ? { key: text } : { prefix: text };
+        held.push(topics.hold({ ...(bucket && { bucket }), ...keys, values: random(2) === 0 }));
+      }
+      const [bucket, key] = ["bc"[random(2)]!, bytesOf(word())];
+      const wanted = new Set(held.filter((topic) => topic.matches("set", bucket, key)));
+      const found: Topic<unknown>[] = [];
+      topics.visit(bucket, key, (topic) => found.push(topic));
+      expect(found.length).toBe(wanted.size);
+      expect(new Set(found)).toEqual(wanted);
     }
   });
 
   test("Topics looks at no more topics when there are a hundred thousand", () => {
     const topics = new Topics<unknown>(SEED);
-    for (let index = 0; index < 100_000; index++) topics.hold("b", bytesOf(`user:${index}:`));
+    for (let index = 0; index < 100_000; index++) topics.hold({ bucket: "b", prefix: bytesOf(`user:${index}:`) });
     expect(visited(topics, "b", "user:77:name")).toEqual(["b/user:77:"]);
     expect(lookupsOf(() => topics.visit("b", bytesOf("user:12345:name"), () => {}))).toBeLessThanOrEqual(2 + 15);
   });
 });
+
+/** Two texts of one length whose hash is the same. */
+function collision(): [Uint8Array, Uint8Array] {
+  const seen = new Map<number, Uint8Array>();
+  for (let number = 0;; number++) {
+    const text = bytesOf(number.toString(36).padStart(6, "0"));
+    let hash = SEED;
+    for (const byte of text) hash = Math.imul(hash ^ byte, 0x01000193);
+    const other = seen.get(hash);
+    if (other !== undefined) return [other, text];
+    seen.set(hash, text);
+  }
+}
 
 /** How often a call looks something up in a map. */
 function lookupsOf(call: () => void): number {

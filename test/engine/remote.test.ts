@@ -72,6 +72,20 @@ describe("RemoteEngine and its connection", () => {
     expect(loopback.opened).toBe(1);
   });
 
+  test("RemoteEngine lets as many calls wait for a lost connection as it is told, and no more", async () => {
+    const bounded = await loopback.connect({ clock, offlineMax: 2 });
+    const none = await loopback.connect({ clock, offlineMax: 0 });
+    loopback.refusing = true;
+    loopback.cut();
+    await settled();
+    expect(await errorCode(() => none.get("b", bytesOf("a")))).toBe("UNAVAILABLE");
+    const waiting = [bounded.get("b", bytesOf("a")), bounded.get("b", bytesOf("a"))];
+    expect(await errorCode(() => bounded.get("b", bytesOf("a")))).toBe("UNAVAILABLE");
+    await reconnect();
+    expect(await Promise.all(waiting)).toEqual([undefined, undefined]);
+    await Promise.all([bounded.close(), none.close()]);
+  });
+
   describe("connecting", () => {
     test("connectEngine() rejects when nobody answers the first time", async () => {
       loopback.refusing = true;

@@ -248,6 +248,7 @@ for (const transport of TRANSPORTS) {
       ["stranger", ["POST /v1/batch", [JSON_HEADER], { operations: [{ ...WRITE, bucket: "open" }, REMOVE] }]],
       ["stranger", ["GET /v1/buckets/vault/events?snapshot=1"]],
       ["stranger", ["GET /v1/buckets/vault/events?prefix=gold"]],
+      ["stranger", ["GET /v1/buckets/vault/events?key=gold&types=set&snapshot=1"]],
       ["stranger", ["GET /v1/events?snapshot=1"]],
       ["stranger", ["GET /v1/events", ["Last-Event-ID: x.0"]]],
       ["watcher", ["GET /v1/buckets/vault/events"]],
@@ -259,7 +260,8 @@ for (const transport of TRANSPORTS) {
       ["stranger", ["GET /metrics"]],
     ];
     for (const [name, ask] of forbidden) {
-      test(`refuses ${name} ${ask[0]} ${ask[1]?.at(-1) ?? ""} ${JSON.stringify(ask[2] ?? "").slice(0, 60)}`, async () => {
+      const [line, headers = [], body = ""] = ask;
+      test(`refuses ${name} ${line} ${headers.at(-1) ?? ""} ${JSON.stringify(body).slice(0, 60)}`, async () => {
         const revision = (await vault.engine.stats())["revision"];
         expect(await codeOf(name, ask)).toBe("403 FORBIDDEN");
         expect((await vault.engine.stats())["revision"]).toBe(revision!);

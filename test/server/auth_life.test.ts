@@ -22,7 +22,7 @@ import { EventReader } from "./http_client.ts";
 import { framesOf, type Item, message } from "./peer.ts";
 
 const ALL: readonly Scope[] = [{ buckets: "*", rights: ["read", "write", "subscribe", "admin"] }];
-const SUBSCRIBE: Item[] = [8, 2, "b", null, false, null, null];
+const SUBSCRIBE: Item[] = [8, 2, "b", null, null, null, true, false, null, null];
 
 for (const transport of TRANSPORTS) {
   describe(`Tokens and limits over ${transport}`, () => {

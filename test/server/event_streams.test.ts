@@ -82,13 +82,29 @@ describe("event streams", () => {
     await bucket.set("a/once", "hush", { once: true });
     await bucket.take("a/once");
     const [, ...events] = await reader.take(4);
-    expect(events.map(({ data }) => [data["type"], data["key"], data["value"], data["once"]])).toEqual([
+    expect(events.map(({ data }) => [data["type"], data["key"], data["value"], data["content"]])).toEqual([
       ["set", "a/1", undefined, undefined],
-      ["set", "a/once", undefined, true],
+      ["set", "a/once", undefined, undefined],
       ["take", "a/once", undefined, undefined],
     ]);
     const seen = await all.take(5);
     expect(seen.map(({ data }) => data["value"])).toEqual([undefined, "no", "yes", undefined, undefined]);
+    expect(seen.map(({ data }) => data["once"])).toEqual([undefined, undefined, undefined, true, undefined]);
+  });
+
+  test("a stream takes a key and types of changes", async () => {
+    const reader = await open("/v1/buckets/b/events?key=a&types=delete,expire");
+    const bucket = store.bucket("b");
+    await bucket.set("a", 1);
+    await bucket.delete("a");
+    await bucket.set("ab", 1);
+    await bucket.delete("ab");
+    await bucket.set("a", 2, { ttl: 10 });
+    const [, ...events] = await reader.take(3);
+    expect(events.map(({ event, data }) => [event, data["key"], data["revision"]])).toEqual([
+      ["delete", "a", 2],
+      ["expire", "a", 6],
+    ]);
   });
 
   test("values with line breaks stay one event", async () => {
@@ -167,7 +183,17 @@ describe("event streams", () => {
 
   test("what cannot be subscribed to is refused before it begins", async () => {
     const base = server.url.replace("ws:", "http:");
-    for (const path of ["/v1/events?prefix=a", "/v1/buckets/B/events", "/v1/buckets/b/events?snapshot=2"]) {
+    for (
+      const path of [
+        "/v1/events?prefix=a",
+        "/v1/buckets/B/events",
+        "/v1/buckets/b/events?snapshot=2",
+        "/v1/buckets/b/events?types=set,get",
+        "/v1/buckets/b/events?types=",
+        "/v1/buckets/b/events?key=a&prefix=a",
+        "/v1/buckets/b/events?key=",
+      ]
+    ) {
       const response = await fetch(`${base}${path}`);
       expect([path, response.status]).toEqual([path, 400]);
       await response.text();

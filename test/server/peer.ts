@@ -128,7 +128,7 @@ export const REQUESTS: Readonly<Record<OpName, Item[]>> = {
   touch: ["b", bytesOf("k"), null, null],
   increment: ["b", bytesOf("n"), 1],
   list: ["b", null, null, null, null, false, 10],
-  subscribe: ["b", null, false, null, null],
+  subscribe: ["b", null, bytesOf("k"), 2, true, false, null, null],
   unsubscribe: [1],
   ping: [],
   stats: [],
@@ -180,6 +180,7 @@ export function engineOf(engine: Engine): Engine {
   return {
     capabilities: { sync: false, snapshot: false },
     limits: engine.limits,
+    epoch: engine.epoch,
     get: (...args) => engine.get(...args),
     getMany: (...args) => engine.getMany(...args),
     has: (...args) => engine.has(...args),

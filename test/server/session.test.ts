@@ -37,10 +37,12 @@ describe("Session", () => {
   afterEach(() => engine.close());
 
   describe("hello", () => {
-    test("Session answers hello with its limits", () => {
+    test("Session answers hello with its limits and the epoch of its cursors", () => {
       const peer = new Peer(host);
       peer.send([OP.hello, 9, 1, null]);
-      expect(peer.frames()).toEqual([[0, 9, "firkin", [1_024, 1_048_576, 2_097_152, 1_000, 10_000, 1_000, 1_048_576]]]);
+      const limits = [1_024, 1_048_576, 2_097_152, 1_000, 10_000, 1_000, 1_048_576];
+      expect(peer.frames()).toEqual([[0, 9, "firkin", limits, engine.epoch]]);
+      expect(engine.subscribe({}).cursor).toBe(`${engine.epoch}.0`);
     });
 
     test("Session runs what comes with hello in one message", () => {
@@ -172,9 +174,16 @@ describe("Session", () => {
         ["INVALID", [OP.increment, 1, "b", key, Infinity]],
         ["INVALID", [OP.list, 1, "b", null, null, null, null, false, 0]],
         ["INVALID", [OP.list, 1, "b", null, null, null, null, 0, 10]],
-        ["INVALID", [OP.subscribe, 1, "B", null, false, null, null]],
-        ["INVALID", [OP.subscribe, 1, null, key, false, null, null]],
-        ["TOO_LARGE", [OP.subscribe, 1, "b", new Uint8Array(1_025), false, null, null]],
+        ["INVALID", [OP.subscribe, 1, "B", null, null, null, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, null, null, key, null, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, null, key, null, null, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, "b", key, key, null, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, "b", new Uint8Array(0), null, null, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, "b", null, null, 0, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, "b", null, null, 1, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, "b", null, null, 64, true, false, null, null]],
+        ["INVALID", [OP.subscribe, 1, "b", null, null, 2 ** 32 + 2, true, false, null, null]],
+        ["TOO_LARGE", [OP.subscribe, 1, "b", null, new Uint8Array(1_025), null, true, false, null, null]],
         ["INVALID", [OP.set, 1, "b", key, 0, key, null, null, null, null]],
         ["INVALID", [OP.take, 1, "B", key]],
         ["INVALID", [OP.has, 1, "b", new Uint8Array(0)]],
@@ -293,6 +302,30 @@ describe("Session", () => {
       expect(peer.closedWith).toBeUndefined();
     });
 
+    test("Session runs a long message a part at a time, and answers all of it in order", async () => {
+      // Every look takes a millisecond.
+      class BusyClock extends ManualClock {
+        looks = 0;
+        override monotonic(): number {
+          return super.monotonic() + this.looks++;
+        }
+      }
+      const busy = new BusyClock();
+      const peer = new Peer({ ...hostOf(engine, {}, busy), clock: busy });
+      peer.hello();
+      peer.send(...Array.from({ length: 1_000 }, (_, index) => [OP.ping, index + 1]));
+      peer.send([OP.ping, 1_001]);
+      const ids = peer.frames().map(([, id]) => id);
+      expect(ids.length).toBeGreaterThan(16);
+      expect(ids.length).toBeLessThan(500);
+      for (let turn = 0; turn < 20; turn++) {
+        busy.advance(0);
+        await settled();
+        ids.push(...peer.frames().map(([, id]) => id));
+      }
+      expect(ids).toEqual(Array.from({ length: 1_001 }, (_, index) => index + 1));
+    });
+
     test("Session gives the same replies wherever messages are cut between frames", async () => {
       for (const key of ["k", "l", "m"]) {
         await engine.set("b", bytesOf(key), bytesOf("value"), { content: CONTENT.text });
@@ -320,116 +353,9 @@ describe("Session", () => {
     }
   });
 
-  describe("subscriptions", () => {
-    async function subscribed(peer: Peer, args: Item[] = ["b", null, false, null, null]): Promise<number> {
-      peer.send([OP.subscribe, 1, ...args]);
-      await settled();
-      const [reply] = peer.frames();
-      expect(reply!.slice(0, 2)).toEqual([0, 1]);
-      return reply![2] as number;
-    }
-
-    async function setMany(count: number, size = 10): Promise<void> {
-      const value = new Uint8Array(size).fill(0x76);
-      await Promise.all(Array.from({ length: count }, (_, index) => {
-        return engine.set("b", bytesOf(`k${index}`), value, { content: CONTENT.bytes });
-      }));
-      await settled();
-    }
-
-    test("Session sends events after the reply, many in a message", async () => {
-      const peer = connect();
-      const channel = await subscribed(peer);
-      await setMany(200);
-      expect(peer.messages.length).toBeLessThan(5);
-      const frames = peer.frames();
-      expect(frames.length).toBe(200);
-      expect(frames[0]!.slice(0, 5)).toEqual([2, channel, 1, "b", "k0"]);
-      expect(frames.every((frame) => frame.length === 11)).toBe(true);
-    });
-
-    test("Session sends a snapshot, synced and what follows in order", async () => {
-      await setMany(3);
-      const peer = connect();
-      peer.send([OP.subscribe, 1, "b", null, true, null, null]);
-      await settled();
-      await setMany(1);
-      const frames = peer.frames();
-      expect(frames.map(([kind]) => kind)).toEqual([0, 2, 2, 2, 3, 2]);
-      expect(frames[4]!.slice(2, 3)).toEqual([1]);
-      // How late a change is told is asked of changes alone, not of entries that are older.
-      expect(host.metrics.lag.count).toBe(1);
-    });
-
-    test("Session sends no more than the window, and more when told", async () => {
-      const peer = connect();
-      const channel = await subscribed(peer, ["b", null, false, null, 1_000]);
-      await setMany(100, 100);
-      const first = peer.messages.reduce((sum, bytes) => sum + bytes.length, 0);
-      expect(first).toBeGreaterThanOrEqual(1_000);
-      expect(first).toBeLessThan(1_300);
-      const sent = peer.frames().length;
-      peer.send([OP.more, 2, channel, 100_000]);
-      await settled();
-      expect(peer.frames().length - 1).toBe(100 - sent);
-    });
-
-    test("Session ends a subscription that is unsubscribed", async () => {
-      const peer = connect();
-      const channel = await subscribed(peer);
-      expect(host.metrics.subscriptions).toBe(1);
-      peer.send([OP.unsubscribe, 2, channel], [OP.unsubscribe, 3, 999], [OP.more, 4, 999, 1]);
-      expect(peer.frames()).toEqual([[0, 2], [0, 3], [0, 4]]);
-      await setMany(5);
-      expect(peer.frames()).toEqual([]);
-      expect(host.metrics.subscriptions).toBe(0);
-    });
-
-    test("Session says resync for a cursor that is not this store's, and ends the channel", async () => {
-      const peer = connect();
-      peer.send([OP.subscribe, 1, "b", null, false, "other.5", null]);
-      await settled();
-      const [reply, control] = peer.frames();
-      expect(control!.slice(0, 3)).toEqual([3, reply![2]!, 3]);
-      expect(host.metrics.subscriptions).toBe(0);
-      expect(host.metrics.resyncs).toBe(1);
-    });
-
-    test("Session says ended when the engine closes", async () => {
-      const peer = connect();
-      const channel = await subscribed(peer);
-      await engine.close();
-      await settled();
-      expect(peer.frames().map((frame) => frame.slice(0, 3))).toEqual([[3, channel, 4]]);
-    });
-
-    test("Session refuses more subscriptions than the limit", async () => {
-      const peer = connect({ subscriptionsMax: 2 });
-      await subscribed(peer);
-      const second = await subscribed(peer);
-      peer.send([OP.subscribe, 3, null, null, false, null, null]);
-      await settled();
-      expect(peer.errorCode()).toBe("BUSY");
-      peer.send([OP.unsubscribe, 4, second]);
-      peer.frames();
-      await subscribed(peer);
-    });
-
-    test("Session lets go of subscriptions and timers when the connection is gone", async () => {
-      const peer = connect();
-      await subscribed(peer);
-      peer.session.closed();
-      peer.session.closed();
-      expect([host.metrics.connections, host.metrics.subscriptions]).toEqual([0, 0]);
-      await setMany(3);
-      clock.advance(100_000);
-      expect(peer.messages).toEqual([]);
-    });
-  });
-
   describe("slow readers", () => {
     async function fill(peer: Peer): Promise<void> {
-      peer.send([OP.subscribe, 1, "b", null, false, null, null]);
+      peer.send([OP.subscribe, 1, "b", null, null, null, true, false, null, null]);
       await settled();
       peer.frames();
       peer.stalled = true;

@@ -151,9 +151,9 @@ describe("Session", () => {
     const peer = new Peer(host, guest());
     peer.send(
       [OP.hello, 1, 1, "everyone"],
-      [OP.subscribe, 2, "b", null, false, null, null],
-      [OP.subscribe, 3, "c", null, false, null, null],
-      [OP.subscribe, 4, null, null, false, null, null],
+      [OP.subscribe, 2, "b", null, null, null, true, false, null, null],
+      [OP.subscribe, 3, "c", null, null, null, true, false, null, null],
+      [OP.subscribe, 4, null, null, null, null, true, false, null, null],
     );
     await settled();
     peer.frames();
@@ -169,7 +169,7 @@ describe("Session", () => {
     const peer = new Peer(host, guest());
     peer.send(
       [OP.hello, 1, 1, "everyone"],
-      [OP.subscribe, 2, "c", null, false, null, null],
+      [OP.subscribe, 2, "c", null, null, null, true, false, null, null],
       [OP.auth, 3, "reader"],
     );
     await settled();

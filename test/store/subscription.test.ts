@@ -25,6 +25,58 @@ describe("Subscription", () => {
     await store.close();
   });
 
+  test("Bucket.subscribe() keeps to a key, to types, and to no values", async () => {
+    const store = await open(":memory:");
+    const users = store.bucket<number>("users");
+    const told: Record<string, unknown[]> = { key: [], types: [], bare: [] };
+    const subscriptions = {
+      key: users.subscribe({ key: "a" }),
+      types: users.subscribe({ types: ["delete"] }),
+      bare: users.subscribe({ values: false }),
+    };
+    const done = Object.entries(subscriptions).map(([name, subscription]) => {
+      return subscription.forEach((event) => void told[name]!.push(event));
+    });
+    await users.set("a", 1, { ttl: "1h" });
+    await users.set("ab", 2);
+    await users.delete("ab");
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    for (const subscription of Object.values(subscriptions)) subscription.close();
+    await Promise.all(done);
+    expect(told["key"]).toMatchObject([{ type: "set", key: "a", value: 1, content: "cbor" }]);
+    expect(told["types"]).toMatchObject([{ type: "delete", key: "ab" }]);
+    expect(told["bare"]!.map((event) => Object.keys(event as object).sort())).toEqual([
+      ["at", "bucket", "expiresAt", "key", "revision", "type"],
+      ["at", "bucket", "key", "revision", "type"],
+      ["at", "bucket", "key", "revision", "type"],
+    ]);
+    expect(() => users.subscribe({ key: "a", prefix: "a" })).toThrow(TypeError);
+    expect(() => users.subscribe({ key: "" })).toThrow(RangeError);
+    expect(() => users.subscribe({ types: [] })).toThrow(RangeError);
+    expect(() => users.subscribe({ types: ["move" as "set"] })).toThrow(RangeError);
+    await store.close();
+  });
+
+  test("Subscription.forEach() waits for its listener, and ends with what it throws", async () => {
+    const store = await open(":memory:");
+    const users = store.bucket<number>("users");
+    const subscription = users.subscribe();
+    await Promise.all([1, 2, 3].map((value) => users.set(`k${value}`, value)));
+    const seen: unknown[] = [];
+    let running = 0;
+    const done = subscription.forEach(async (event) => {
+      expect(++running).toBe(1);
+      await Promise.resolve();
+      running--;
+      seen.push("value" in event && event.value);
+      if (seen.length === 3) throw new Error("enough");
+    });
+    await expect(done).rejects.toThrow("enough");
+    expect(seen).toEqual([1, 2, 3]);
+    expect((await store.stats())["subscriptions"]).toBe(0);
+    await store.close();
+  });
+
   test("Subscription.cursor is behind the event in hand, and resumes with the next", async () => {
     const store = await open(":memory:");
     const users = store.bucket<number>("users");

@@ -45,6 +45,66 @@ export function testSubscriptions(open: OpenEngine): void {
       for (const subscription of [everything, bucket, prefixed]) subscription.close();
     });
 
+    test("Engine.subscribe() keeps to one key, in its snapshot too", async () => {
+      const { engine } = subject;
+      await subject.set("a", "0");
+      await subject.set("ab", "0");
+      const key = bytesOf("a");
+      const [present, missing] = [
+        engine.subscribe({ bucket: "b", key, snapshot: true }),
+        engine.subscribe({
+          bucket: "b",
+          key: bytesOf("aa"),
+          snapshot: true,
+        }),
+      ];
+      key.fill(0x7a);
+      await Promise.all([present.ready, missing.ready]);
+      expect((await take(present, 2)).map(brief)).toEqual(["set a=0", "synced"]);
+      expect((await take(missing, 1)).map(brief)).toEqual(["synced"]);
+      for (const name of ["ab", "aa", "a"]) await subject.set(name, "1");
+      expect((await take(present, 1)).map(brief)).toEqual(["set a=1"]);
+      expect((await take(missing, 1)).map(brief)).toEqual(["set aa=1"]);
+      for (const subscription of [present, missing]) subscription.close();
+    });
+
+    test("Engine.subscribe() keeps to types of change, in its snapshot too", async () => {
+      const { engine } = subject;
+      await subject.set("before", "0");
+      const ends = engine.subscribe({ bucket: "b", types: ["delete", "take"], snapshot: true });
+      const sets = engine.subscribe({ types: ["set"], snapshot: true });
+      await Promise.all([ends.ready, sets.ready]);
+      await subject.set("a", "1");
+      await subject.set("c", "2");
+      await engine.delete("b", bytesOf("a"));
+      await engine.take("b", bytesOf("c"));
+      expect((await take(ends, 3)).map(brief)).toEqual(["synced", "delete a", "take c"]);
+      expect((await take(sets, 4)).map(brief)).toEqual(["set before=0", "synced", "set a=1", "set c=2"]);
+      for (const subscription of [ends, sets]) subscription.close();
+    });
+
+    test("Engine.subscribe() without values tells what changed, and not what to", async () => {
+      const { engine } = subject;
+      await subject.set("before", "0");
+      const [bare, full] = [engine.subscribe({ snapshot: true, values: false }), engine.subscribe({ snapshot: true })];
+      await Promise.all([bare.ready, full.ready]);
+      await subject.set("a", "1", { deadline: { ttl: 1_000 } });
+      await subject.set("once", "2", { once: true });
+      const told = await take(bare, 4) as ChangeEvent[];
+      const known = await take(full, 4) as ChangeEvent[];
+      expect(told.map(({ type, key, revision, expiresAt }) => [type, key, revision, expiresAt])).toEqual(
+        known.map(({ type, key, revision, expiresAt }) => [type, key, revision, expiresAt]),
+      );
+      for (const event of told) expect("value" in event || "content" in event || "once" in event).toBe(false);
+      expect(known.map(({ value, once }) => [value !== undefined, once])).toEqual([
+        [true, undefined],
+        [false, undefined],
+        [true, undefined],
+        [false, true],
+      ]);
+      for (const subscription of [bare, full]) subscription.close();
+    });
+
     test("Engine.subscribe() tells the deadline of a set", async () => {
       const subscription = subject.engine.subscribe({});
       await subscription.ready;

@@ -153,6 +153,8 @@ export function hostOf(
     clock,
     metrics,
     writers: [],
+    readers: [],
+    unsent: [],
     deliveries: new Deliveries(),
     outbound: { bytes: 0 },
     onFailure,
