@@ -166,7 +166,7 @@ export const BUGS = [
     changes: [["lib/bitcask/time.ts", "Math.max(this.#wallAtOpen, timeMax)", "this.#wallAtOpen"]],
   },
   {
-    name: "the newer record is the one with the later time, by a clock that may be set back",
+    name: "a record is old when one before it has a later time, by a clock that may be set back",
     suites: [SIMULATION],
     changes: [
       [
@@ -175,18 +175,9 @@ export const BUGS = [
         "now: () => Math.floor(this.#clock.wall())",
       ],
       [
-        "lib/bitcask/live.ts",
-        "    this.apply(segment, offset);\n    const at = segment.seek(offset);",
-        "    const at = segment.seek(offset);\n" +
-        "    const [bucket, key] = [bucketAt(segment.window, at), keyAt(segment.window, at)];\n" +
-        "    const time = timeAt(segment.window, at);\n" +
-        "    const present = this.#keydir.get(this.hash(bucket, key), bucket, key);\n" +
-        "    if (present !== -1) {\n" +
-        "      const other = this.#log.segmentOf(present);\n" +
-        "      const otherAt = other.seek(present % ADDRESS_UNIT);\n" +
-        "      if (timeAt(other.window, otherAt) > time) return;\n" +
-        "    }\n" +
-        "    this.apply(segment, offset);",
+        "lib/bitcask/hint_builder.ts",
+        "if (kind < KIND.mark) this.#add(at, length);",
+        "if (kind < KIND.mark && recordTime === time) this.#add(at, length);",
       ],
     ],
   },

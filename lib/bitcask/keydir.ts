@@ -82,14 +82,15 @@ export class Keydir {
   }
 
   /**
-   * Adds keys that are not there and differ from one another: nothing is compared. [hash, segment slot, offset] each,
-   * and of all hashes the upper 8 bits are the same, so that only one table is written to.
+   * Adds keys, one at least, that are not there and differ from one another: nothing is compared. Each is [hash, segment
+   * slot, offset], and of all hashes the upper 8 bits are the same, so that only one table is written to.
    */
   addDistinct(entries: Uint32Array): void {
-    if (entries.length === 0) return;
     const table = this.#tables[entries[0]! >>> 24]!;
     const count = table.count + entries.length / WORDS;
-    if (table.words === EMPTY_WORDS || count * 5 > table.capacity * 4) resize(table, Math.ceil(count * 1.45) + 1);
+    if (table.words === EMPTY_WORDS || count * 5 > table.capacity * 4) {
+      resize(table, Math.max(CAPACITY_MIN, Math.ceil(count * 1.45)));
+    }
     const { words, capacity } = table;
     for (let index = 0; index < entries.length; index += WORDS) {
       let at = homeOf(entries[index]!, capacity) * WORDS;
