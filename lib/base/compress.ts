@@ -1,6 +1,6 @@
 /**
- * Raw deflate (RFC 1951): by the runtime's own codec where there is one (`lib/fs/native.ts` hands it over: several times
- * as fast, `docs/BENCHMARKS.md`), else by the package `fflate`. Either reads what the other has written.
+ * Raw deflate (RFC 1951): by the runtime's own codec where there is one (`lib/fs/native.ts` hands it over: several
+ * times as fast, `docs/BENCHMARKS.md`), else by the package `fflate`. Either reads what the other has written.
  *
  * The reader always knows the raw length beforehand (it stands in the record, under the CRC) and allows just that: a
  * stream cannot inflate past it, and one that ends short of it is an error.
