@@ -20,6 +20,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { buffer } from "node:stream/consumers";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { systemClock } from "../lib/base/clock.ts";
 import { FirkinError, messageOf } from "../lib/base/errors.ts";
 import type { LogEvent, SyncPolicy } from "../lib/bitcask/log.ts";
 import { MANIFEST_NAME } from "../lib/bitcask/manifest.ts";
@@ -33,6 +34,8 @@ import { addTokenCommands, openExisting } from "./token_commands.ts";
 import { addUpkeepCommands } from "./upkeep.ts";
 
 const VERSION = "0.1.0";
+/** A disk that hangs would keep a server from ending for ever. */
+const CLOSE_MS_MAX = 10_000;
 const EXIT = { done: 0, missing: 1, usage: 2, failure: 3 } as const;
 
 interface ServeFlags {
@@ -50,6 +53,7 @@ interface ServeFlags {
   readonly allowOrigin: string[];
   readonly allowHost: string[];
   readonly transport?: TransportName;
+  readonly rest: "yes" | "no" | false;
 }
 
 interface TargetFlags {
@@ -109,6 +113,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
       trustedProxies: flags.trustedProxy,
       insecureNoTls: flags.insecureNoTls === "yes",
       limits: flags.limit,
+      rest: flags.rest === "yes",
       onEvent: report,
       ...(auth && { auth }),
       ...(tlsCert !== undefined && tlsKey !== undefined && { tls: { certFile: tlsCert, keyFile: tlsKey } }),
@@ -118,11 +123,22 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
     note(`dashboard at ${server.url.replace(/^ws/, "http")}/`);
     await stopSignal();
     note("closing");
+    endInTime();
     await server.close();
   } finally {
     await store.close();
   }
   note("closed, everything is on disk");
+}
+
+/** Ends the process when closing takes longer than whoever stopped it will wait. */
+function endInTime(): void {
+  systemClock.after(CLOSE_MS_MAX, () => {
+    note(
+      `not closed within ${CLOSE_MS_MAX / 1_000} s: ends as it is; what was acknowledged is as safe as the policy says`,
+    );
+    process.exit(EXIT.failure);
+  });
 }
 
 async function getCommand(bucket: string, key: string, flags: TargetFlags): Promise<number> {
@@ -357,7 +373,7 @@ function target(command: Command): Command {
 }
 
 /** Adds the command that serves. */
-function addServeCommand(firkin: Command): void {
+function addServe(firkin: Command): void {
   firkin.command("serve").description("serve a folder, with a dashboard")
     .addOption(
       new Option("--data-dir <folder>", "where the data is; :memory: for none").env("FIRKIN_DATA_DIR").default(
@@ -406,6 +422,11 @@ function addServeCommand(firkin: Command): void {
       ),
     )
     .addOption(
+      new Option("--rest [yes|no]", "answer plain HTTP under /v1 too").env("FIRKIN_REST").choices(["yes", "no"])
+        .preset("yes").default("yes"),
+    )
+    .addOption(new Option("--no-rest", "do not"))
+    .addOption(
       new Option("--transport <name>", "the network server; the runtime's best by default").env("FIRKIN_TRANSPORT")
         .choices(["uws", "ws", "bun", "deno"]),
     )
@@ -419,7 +440,7 @@ function program(exit: (code: number) => void): Command {
     .version(VERSION)
     .configureOutput({ outputError: (text, write) => write(`firkin: ${oneLine(text)} (see --help)\n`) });
 
-  addServeCommand(firkin);
+  addServe(firkin);
 
   target(firkin.command("get").description("print a value").argument("<bucket>").argument("<key>"))
     .action(async (bucket: string, key: string, flags: TargetFlags) => exit(await getCommand(bucket, key, flags)));

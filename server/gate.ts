@@ -14,15 +14,7 @@
 import type { Clock } from "../lib/base/clock.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import { SUBPROTOCOL } from "../lib/wire/protocol.ts";
-import {
-  admit,
-  type AdmitOptions,
-  type Authenticate,
-  EVERYONE,
-  type Guest,
-  type Principal,
-  type Refusal,
-} from "./auth.ts";
+import { admit, type AdmitOptions, EVERYONE, type Guest, type Principal, type Refusal } from "./auth.ts";
 import type { ServerLimits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import { Tickets } from "./tickets.ts";
@@ -70,7 +62,12 @@ export class Gate {
     this.#tickets = new Tickets(options.clock);
   }
 
-  /** From now on nobody comes in. */
+  /** True when it asks for credentials. */
+  get asksCredentials(): boolean {
+    return this.#options.tokens !== undefined;
+  }
+
+  /** From now on no connection comes in. */
   end(): void {
     this.#ending = true;
   }
@@ -86,7 +83,7 @@ export class Gate {
   }
 
   /** Who asks a plain request: by `Authorization: Bearer`. */
-  readonly authenticate: Authenticate = (headers, remoteAddress) => {
+  authenticate(headers: Headers, remoteAddress: string): Principal | Refusal {
     const { tokens } = this.#options;
     if (tokens === undefined) return EVERYONE;
     const place = this.#placeOf(headers, remoteAddress);
@@ -97,16 +94,11 @@ export class Gate {
     // Nothing at all is no guess.
     if (headers.has("authorization")) this.#failed(place);
     return UNAUTHORIZED;
-  };
+  }
 
-  /** Answers a request for a ticket: `POST /v1/tickets`. Its Host and Origin have been judged. */
-  ticket(request: Request, remoteAddress: string): Response {
-    const { headers, method } = request;
-    if (method !== "POST") return responseOf({ status: 405, body: "Ask with POST", headers: { allow: "POST" } });
-    const principal = this.authenticate(headers, remoteAddress);
-    if ("status" in principal) return responseOf(principal);
-    const issued = this.#tickets.issue(principal, headers.get("origin"), this.#placeOf(headers, remoteAddress));
-    return Response.json(issued, { status: 201, headers: { "cache-control": "no-store" } });
+  /** A ticket for who asks with a plain request, and how long it is good for. */
+  issueTicket(principal: Principal, headers: Headers, remoteAddress: string): { ticket: string; expiresInMs: number } {
+    return this.#tickets.issue(principal, headers.get("origin"), this.#placeOf(headers, remoteAddress));
   }
 
   /** Decides a handshake: who it is, or why not. */
@@ -215,11 +207,6 @@ class Seat implements Guest {
   leave(): void {
     this.#visitors.leave(this.#place, this.#authenticated);
   }
-}
-
-/** The response that a refusal is. */
-export function responseOf({ status, body, headers }: Refusal): Response {
-  return new Response(body, { status, headers: { "content-type": "text/plain; charset=utf-8", ...headers } });
 }
 
 /** The token of `Authorization: Bearer <token>`; undefined when there is none, or anything beside it. */

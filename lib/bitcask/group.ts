@@ -31,6 +31,7 @@
  */
 import type { Clock, Timer } from "../base/clock.ts";
 import { FirkinError, messageOf } from "../base/errors.ts";
+import { Histogram } from "../base/histogram.ts";
 import type { File } from "../fs/fs.ts";
 import type { Log, LogEvent, SyncPolicy } from "./log.ts";
 import { EMPTY, encodeMark, FLAG, KIND, type Kind, NO_CONTENT, recordBytes, type RecordFields } from "./record.ts";
@@ -89,6 +90,8 @@ export class GroupCommit<Note> {
   durable: number;
   /** The highest time of a record that is committed, marks included. */
   timeCommitted: number;
+  /** How long syncs of the log took. */
+  readonly syncs: Histogram = new Histogram();
 
   readonly #log: Log;
   readonly #clock: Clock;
@@ -123,6 +126,11 @@ export class GroupCommit<Note> {
     this.timeCommitted = log.timeMax;
     this.#failure = log.refusal;
     log.onLost = (error) => this.#poison(error);
+  }
+
+  /** True when a failed sync or a lost lock has ended all writing. */
+  get poisoned(): boolean {
+    return this.#failure !== undefined && this.#failure !== this.#log.refusal;
   }
 
   /** True while something waits to be committed. */
@@ -397,7 +405,7 @@ export class GroupCommit<Note> {
       else if (this.#policy === "always") writeAhead(segment, end - group.from);
       // A sealed segment is synced whatever the policy: the next one builds on it.
       if (sealed || group.mustSync || !this.#begun || this.#policy === "always") {
-        await segment.file!.sync();
+        await this.#sync(segment.file!);
         segment.durable = end;
         this.#begun = true;
       } else {
@@ -500,7 +508,7 @@ export class GroupCommit<Note> {
     const end = segment.written;
     const { committed } = this;
     try {
-      await file.sync();
+      await this.#sync(file);
     } catch (cause) {
       const error = cause instanceof FirkinError ? cause : new FirkinError("DURABILITY", messageOf(cause), { cause });
       this.#poison(error);
@@ -508,6 +516,12 @@ export class GroupCommit<Note> {
     }
     segment.durable = Math.max(segment.durable, end);
     this.durable = Math.max(this.durable, committed);
+  }
+
+  async #sync(file: File): Promise<void> {
+    const beganAt = this.#clock.monotonic();
+    await file.sync();
+    this.syncs.record(this.#clock.monotonic() - beganAt, 1);
   }
 }
 

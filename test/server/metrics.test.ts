@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../../lib/base/clock.ts";
-import { Histogram, Metrics, OPERATIONS } from "../../server/metrics.ts";
+import { Histogram } from "../../lib/base/histogram.ts";
+import { Metrics, OPERATIONS } from "../../server/metrics.ts";
 
 const GET = OPERATIONS.indexOf("get");
 const SET = OPERATIONS.indexOf("set");
