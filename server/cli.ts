@@ -373,7 +373,7 @@ function target(command: Command): Command {
 }
 
 /** Adds the command that serves. */
-function addServe(firkin: Command): void {
+function addServeCommand(firkin: Command): void {
   firkin.command("serve").description("serve a folder, with a dashboard")
     .addOption(
       new Option("--data-dir <folder>", "where the data is; :memory: for none").env("FIRKIN_DATA_DIR").default(
@@ -440,7 +440,7 @@ function program(exit: (code: number) => void): Command {
     .version(VERSION)
     .configureOutput({ outputError: (text, write) => write(`firkin: ${oneLine(text)} (see --help)\n`) });
 
-  addServe(firkin);
+  addServeCommand(firkin);
 
   target(firkin.command("get").description("print a value").argument("<bucket>").argument("<key>"))
     .action(async (bucket: string, key: string, flags: TargetFlags) => exit(await getCommand(bucket, key, flags)));

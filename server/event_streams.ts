@@ -35,12 +35,6 @@ export interface StreamHost {
   readonly onFailure: (error: unknown) => void;
 }
 
-/** What a stream is to show. */
-export interface StreamQuery extends SubscribeQuery {
-  /** False: events come without their values. */
-  readonly values: boolean;
-}
-
 /** The streams of one server. */
 export class EventStreams {
   readonly #host: StreamHost;
@@ -58,7 +52,7 @@ export class EventStreams {
    *
    * @throws {FirkinError} BUSY — there are too many; or as {@link Commands.subscribe}
    */
-  async open(principal: Principal, query: StreamQuery): Promise<Response> {
+  async open(principal: Principal, query: SubscribeQuery): Promise<Response> {
     const { streamsMax } = this.#host.limits;
     if (this.#ending) throw new FirkinError("UNAVAILABLE", "Cannot open a stream: the server is shutting down");
     if (this.#open.size >= streamsMax) {
@@ -94,7 +88,7 @@ class EventStream {
   readonly body: ReadableStream<Uint8Array>;
   readonly #host: StreamHost;
   readonly #principal: Principal;
-  readonly #query: StreamQuery;
+  readonly #query: SubscribeQuery;
   readonly #onClosed: () => void;
   #source: EngineSubscription;
   #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
@@ -116,7 +110,7 @@ class EventStream {
   readonly #gone: Promise<void>;
   #leave: () => void = () => {};
 
-  constructor(host: StreamHost, principal: Principal, query: StreamQuery, onClosed: () => void) {
+  constructor(host: StreamHost, principal: Principal, query: SubscribeQuery, onClosed: () => void) {
     this.#host = host;
     this.#principal = principal;
     this.#query = query;
@@ -170,12 +164,8 @@ class EventStream {
 
   /** Subscribes to what is asked for, from where `beginning` says. */
   #subscribe(beginning: SubscribeQuery): EngineSubscription {
-    const { bucket, prefix } = this.#query;
-    return this.#host.commands.subscribe(this.#principal, {
-      ...(bucket !== undefined && { bucket }),
-      ...(prefix !== undefined && { prefix }),
-      ...beginning,
-    });
+    const { from: _from, snapshot: _snapshot, ...query } = this.#query;
+    return this.#host.commands.subscribe(this.#principal, { ...query, ...beginning });
   }
 
   // --- chunks ---
@@ -265,7 +255,7 @@ class EventStream {
       if ("key" in event) {
         metrics.events++;
         const id = this.#synced && event.more !== true ? `id: ${epoch}.${event.revision}\n` : "";
-        text += `${id}event: ${event.type}\ndata: ${changeJson(event, this.#query.values)}\n\n`;
+        text += `${id}event: ${event.type}\ndata: ${changeJson(event)}\n\n`;
       } else if (event.type === "resync") {
         metrics.resyncs++;
         text += `id:\n${control("resync", event.cursor, "")}`;

@@ -82,7 +82,7 @@ export class Gate {
     return admit(headers, this.#options.admit);
   }
 
-  /** Who asks a plain request: by `Authorization: Bearer`. */
+  /** Who asks a plain request: by `Authorization: Bearer`. Never throws. */
   authenticate(headers: Headers, remoteAddress: string): Principal | Refusal {
     const { tokens } = this.#options;
     if (tokens === undefined) return EVERYONE;

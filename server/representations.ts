@@ -203,14 +203,14 @@ export function entryJson(entry: Entry, options: { readonly taken?: boolean; rea
 }
 
 /** The JSON of a change, on one line. */
-export function changeJson(event: ChangeEvent, values: boolean): string {
+export function changeJson(event: ChangeEvent): string {
   const { type, bucket, revision, at, expiresAt, content, value } = event;
   const parts = [`"type":"${type}","bucket":"${bucket}"`, keyJson(event.key), `"revision":${revision},"at":${at}`];
   if (expiresAt !== undefined) parts.push(`"expiresAt":${expiresAt}`);
   if (event.once === true) parts.push('"once":true');
   if (content !== undefined) parts.push(`"content":"${CONTENT_NAMES[content]}"`);
   // In JSON a line ends between two tokens only.
-  if (content !== undefined && value !== undefined && values) {
+  if (content !== undefined && value !== undefined) {
     parts.push(valueJson(value, content).replace(/[\r\n]+/g, " "));
   }
   if (event.more === true) parts.push('"more":true');

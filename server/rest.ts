@@ -14,7 +14,15 @@
  * @module
  */
 import { FirkinError } from "../lib/base/errors.ts";
-import type { Deadline, Entry, ListQuery, Operation, SetOptions, WriteResult } from "../lib/engine/engine.ts";
+import type {
+  ChangeType,
+  Deadline,
+  Entry,
+  ListQuery,
+  Operation,
+  SetOptions,
+  WriteResult,
+} from "../lib/engine/engine.ts";
 import { lifeOf, type SetOptions as LifeOptions } from "../lib/store/bucket.ts";
 import { countOfPage } from "../lib/wire/protocol.ts";
 import type { Answer, Commands } from "./commands.ts";
@@ -44,6 +52,8 @@ import type { Call, Query, Route, Schema } from "./routes.ts";
 const PAGE_ENTRIES = 100;
 /** How often a condition on several revisions is tried when the key keeps changing. */
 const TRIES_MAX = 16;
+
+const CHANGE_TYPES: readonly ChangeType[] = ["set", "delete", "expire", "evict", "take"];
 
 const TEXT: Schema = { type: "string" };
 const FLAG: Schema = { type: "string", enum: ["0", "1", "false", "true"] };
@@ -332,26 +342,44 @@ function streamRoutes(streams: EventStreams): readonly Route[] {
       snapshot: { ...FLAG, description: "1: first the entries as they are, then synced" },
       values: { ...FLAG, description: "0: events without their values" },
       from: { ...TEXT, description: "Continue behind this cursor" },
+      types: { ...TEXT, description: `Only these, with commas between: ${CHANGE_TYPES.join(", ")}` },
       ...query,
     },
     headers: { "Last-Event-ID": "As from, and before it: browsers send it when they connect again" },
     answers: { 200: { description: "A stream without end", types: ["text/event-stream"] } },
-    run({ request, principal, bucket, query: given }) {
-      const prefix = given.bytes("prefix");
+    async run({ request, principal, bucket, query: given }) {
+      const [key, prefix, types] = [given.bytes("key"), given.bytes("prefix"), given.text("types")];
       const from = (request.headers.get("last-event-id") ?? "") || given.text("from");
-      return streams.open(principal, {
+      const response = await streams.open(principal, {
         ...(bucket !== "" && { bucket }),
+        ...(key !== undefined && { key }),
         ...(prefix !== undefined && { prefix }),
+        ...(types !== undefined && { types: typesOf(types) }),
         ...(from !== undefined && { from }),
         snapshot: given.flag("snapshot"),
         values: given.flag("values", true),
       });
+      if (request.method !== "HEAD") return response;
+      await response.body?.cancel(); // it has no end that could be read and left out
+      return new Response(null, response);
     },
   });
   return [
-    route("/v1/buckets/{bucket}/events", "subscribe", { prefix: { ...TEXT, description: "Only keys that begin so" } }),
+    route("/v1/buckets/{bucket}/events", "subscribe", {
+      key: { ...TEXT, description: "Only this key" },
+      prefix: { ...TEXT, description: "Only keys that begin with this" },
+    }),
     route("/v1/events", "subscribeAll", {}),
   ];
+}
+
+/** @throws {FirkinError} INVALID — one is no type of change */
+function typesOf(text: string): ChangeType[] {
+  return text.split(",").map((name) => {
+    const type = CHANGE_TYPES.find((known) => known === name);
+    if (type !== undefined) return type;
+    throw new FirkinError("INVALID", `Cannot read the query: types are some of ${CHANGE_TYPES.join(", ")}`);
+  });
 }
 
 // --- conditions ---

@@ -6,10 +6,15 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { connect } from "node:net";
+import { systemClock } from "../../lib/base/clock.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
 import type { Engine } from "../../lib/engine/engine.ts";
 import { Store } from "../../lib/store/store.ts";
-import { serve, type Server, type ServerLimits } from "../../server/mod.ts";
+import { EVERYONE } from "../../server/auth.ts";
+import { Commands } from "../../server/commands.ts";
+import { EventStreams } from "../../server/event_streams.ts";
+import { Metrics } from "../../server/metrics.ts";
+import { serve, type Server, SERVER_LIMITS, type ServerLimits } from "../../server/mod.ts";
 import { openMemoryEngine } from "../wire/loopback.ts";
 import { EventReader } from "./http_client.ts";
 
@@ -77,13 +82,29 @@ describe("event streams", () => {
     await bucket.set("a/once", "hush", { once: true });
     await bucket.take("a/once");
     const [, ...events] = await reader.take(4);
-    expect(events.map(({ data }) => [data["type"], data["key"], data["value"], data["once"]])).toEqual([
+    expect(events.map(({ data }) => [data["type"], data["key"], data["value"], data["content"]])).toEqual([
       ["set", "a/1", undefined, undefined],
-      ["set", "a/once", undefined, true],
+      ["set", "a/once", undefined, undefined],
       ["take", "a/once", undefined, undefined],
     ]);
     const seen = await all.take(5);
     expect(seen.map(({ data }) => data["value"])).toEqual([undefined, "no", "yes", undefined, undefined]);
+    expect(seen.map(({ data }) => data["once"])).toEqual([undefined, undefined, undefined, true, undefined]);
+  });
+
+  test("a stream takes a key and types of changes", async () => {
+    const reader = await open("/v1/buckets/b/events?key=a&types=delete,expire");
+    const bucket = store.bucket("b");
+    await bucket.set("a", 1);
+    await bucket.delete("a");
+    await bucket.set("ab", 1);
+    await bucket.delete("ab");
+    await bucket.set("a", 2, { ttl: 10 });
+    const [, ...events] = await reader.take(3);
+    expect(events.map(({ event, data }) => [event, data["key"], data["revision"]])).toEqual([
+      ["delete", "a", 2],
+      ["expire", "a", 6],
+    ]);
   });
 
   test("values with line breaks stay one event", async () => {
@@ -162,7 +183,17 @@ describe("event streams", () => {
 
   test("what cannot be subscribed to is refused before it begins", async () => {
     const base = server.url.replace("ws:", "http:");
-    for (const path of ["/v1/events?prefix=a", "/v1/buckets/B/events", "/v1/buckets/b/events?snapshot=2"]) {
+    for (
+      const path of [
+        "/v1/events?prefix=a",
+        "/v1/buckets/B/events",
+        "/v1/buckets/b/events?snapshot=2",
+        "/v1/buckets/b/events?types=set,get",
+        "/v1/buckets/b/events?types=",
+        "/v1/buckets/b/events?key=a&prefix=a",
+        "/v1/buckets/b/events?key=",
+      ]
+    ) {
       const response = await fetch(`${base}${path}`);
       expect([path, response.status]).toEqual([path, 400]);
       await response.text();
@@ -226,6 +257,28 @@ describe("event streams", () => {
     await broken.ended;
     await store.bucket("b").set("k", 1);
     expect((await whole.next()).event).toBe("set");
+  });
+
+  test("EventStreams.check() ends the streams of who has expired, whether they are read or not", async () => {
+    const metrics = new Metrics(systemClock);
+    const shared = { limits: SERVER_LIMITS, clock: systemClock, metrics, onFailure: () => {} };
+    const streams = new EventStreams({ ...shared, commands: new Commands({ ...shared, engine }) });
+    const principal = { ...EVERYONE, expiresAt: Infinity };
+    const [read, unread, other] = await Promise.all(
+      [principal, principal, EVERYONE].map((one) => streams.open(one, { values: true })),
+    );
+    const reader = read!.body!.getReader() as ReadableStreamDefaultReader<Uint8Array>;
+    await reader.read();
+    const last = reader.read();
+    streams.check();
+    expect(metrics.streams).toBe(3);
+    principal.expiresAt = 0;
+    streams.check();
+    expect(new TextDecoder().decode((await last).value)).toMatch(/^id: (.+)\nevent: ended\ndata: {"cursor":"\1"}\n\n$/);
+    expect((await reader.read()).done).toBe(true);
+    expect(await unread!.text().then(() => "whole", () => "cut")).toBe("cut");
+    expect(metrics.streams).toBe(1);
+    await other!.body!.cancel();
   });
 
   test("Server.close() ends streams at their cursor, from where they go on", async () => {

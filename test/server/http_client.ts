@@ -119,9 +119,13 @@ export class EventReader {
   }
 
   /** Opens a stream; fails when the server refuses it. */
-  static async open(url: string, lastEventId?: string): Promise<EventReader> {
+  static async open(url: string, lastEventId?: string, token?: string): Promise<EventReader> {
     const abort = new AbortController();
-    const headers = { accept: "text/event-stream", ...(lastEventId !== undefined && { "last-event-id": lastEventId }) };
+    const headers = {
+      accept: "text/event-stream",
+      ...(lastEventId !== undefined && { "last-event-id": lastEventId }),
+      ...(token !== undefined && { authorization: `Bearer ${token}` }),
+    };
     const response = await fetch(url, { headers, signal: abort.signal });
     if (response.status !== 200) throw new Error(`${response.status} ${await response.text()}`);
     expect(response.headers.get("content-type")).toBe("text/event-stream");

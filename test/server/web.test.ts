@@ -70,7 +70,8 @@ describe("Web", () => {
       }
     });
 
-    test("without an Origin nothing is shared", async () => {
+    test("without an Origin, and with the server's own, nothing is shared", async () => {
+      expect(await shared("/v1/buckets/b/keys", { headers: { origin: base } })).toEqual([200, null, null]);
       expect(await shared("/v1/buckets/b/keys", {})).toEqual([200, null, null]);
       expect(await shared("/v1/buckets/b/keys", { method: "OPTIONS", headers: preflight })).toEqual([204, null, null]);
     });
