@@ -207,11 +207,17 @@ export class LiveRecords implements LogOwner {
     }
     const noteDead = (segment: Segment, bytes: number): void => void (segment.deadBytes += bytes);
     const schedule = (deadline: number, address: number): void => this.#owner.schedule(deadline, address);
-    const replay = new Replay(hinted, { noteDead, schedule, read }, turns);
+    let count = 0;
+    const noteRead = (entries: number): void => {
+      count += entries;
+      read(entries);
+    };
+    const replay = new Replay(hinted, { noteDead, schedule, read: noteRead }, turns);
     try {
       await replay.read();
     } catch (error) {
       if (!hinted.some(({ hint }) => hint.damaged)) throw error;
+      read(-count);
       return false;
     }
     for (const { segment } of hinted) this.#owner.noteDead(segment.deadBytes + segment.tombstoneBytes, false);
