@@ -152,7 +152,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
   }, front);
   front.begin();
   return {
-    url: `${tls === undefined ? "ws" : "wss"}://${host}:${listener.port}`,
+    url: `${tls === undefined ? "ws" : "wss"}://${name}:${listener.port}`,
     hostname,
     port: listener.port,
     transport: transport.name,
