@@ -283,15 +283,10 @@ async function inTurn(
   await Promise.all(Array.from({ length: GROUPS_OUTSTANDING }, loop));
 }
 
-async function settle(
-  _: readonly Counter[],
-  done: () => boolean,
-): Promise<void> {
+async function settle(done: () => boolean): Promise<void> {
   const last = performance.now() + 30_000;
   while (!done()) {
-    if (performance.now() > last) {
-      throw new Error("Cannot trust the figures: events are missing");
-    }
+    if (performance.now() > last) throw new Error("Cannot trust the figures: events are missing");
     await sleep(1);
   }
 }
