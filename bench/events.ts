@@ -257,9 +257,7 @@ export class FanOut {
 
   /** Ends both. */
   async stop(): Promise<void> {
-    for (const { socket } of [...this.#subscribers, ...this.#rawSubscribers]) {
-      socket.destroy();
-    }
+    for (const counter of [...this.#subscribers, ...this.#rawSubscribers]) counter.end();
     await this.#store.close();
     await this.#server.stop();
     this.#raw.process.kill("SIGTERM");
