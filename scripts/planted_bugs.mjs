@@ -59,15 +59,15 @@ export const BUGS = [
   {
     name: "a failed write is not cut off",
     suites: [SIMULATION],
-    changes: [["lib/bitcask/group.ts", "segment.file.truncate(group.from);", ""]],
+    changes: [["lib/bitcask/group.ts", "segment.truncate(group.from);", ""]],
   },
   {
     name: "a failed write is cut off without a sync, and others follow",
     suites: ["test/bitcask/group.test.ts"],
     changes: [[
       "lib/bitcask/group.ts",
-      "segment.file.truncate(group.from);\n        await segment.file.sync();",
-      "segment.file.truncate(group.from);",
+      "segment.truncate(group.from);\n        await segment.file.sync();",
+      "segment.truncate(group.from);",
     ]],
   },
   {

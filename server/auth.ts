@@ -41,9 +41,6 @@ export function hasExpired({ expiresAt }: Principal, now: number): boolean {
   return expiresAt !== undefined && expiresAt <= now;
 }
 
-/** Who asks, by the headers of a request and the peer's address; `"status" in` tells a refusal. Never throws. */
-export type Authenticate = (headers: Headers, remoteAddress: string) => Principal | Refusal;
-
 /** A connection, as what lets it in sees it. */
 export interface Guest {
   /** Who it is by its handshake; undefined when it has yet to say so. */

@@ -8,7 +8,7 @@
  * @module
  */
 import type { Clock } from "../lib/base/clock.ts";
-import type { EngineEvent, EngineSubscription } from "../lib/engine/engine.ts";
+import type { EngineEvent, EngineSubscription, SubscribeQuery } from "../lib/engine/engine.ts";
 import type { CborWriter } from "../lib/wire/cbor.ts";
 import { FRAME, WORD, writeChange } from "../lib/wire/protocol.ts";
 import type { Principal } from "./auth.ts";
@@ -42,6 +42,8 @@ interface Channel {
   readonly bucket: string | undefined;
   /** Bytes of frames that the client still takes. */
   credit: number;
+  /** What comes are changes, not entries that are older. */
+  live: boolean;
   /** Taken from the source, and sent up to `sent`. */
   events: readonly EngineEvent[];
   sent: number;
@@ -71,7 +73,7 @@ export class Channels {
   }
 
   /** Opens a channel, which sends nothing before `start`. Returns its number. */
-  open(subscription: EngineSubscription, bucket: string | undefined, window: number): number {
+  open(subscription: EngineSubscription, { bucket, snapshot }: SubscribeQuery, window: number): number {
     const id = ++this.#last;
     const send = (): void => {
       const channel = this.#channels.get(id);
@@ -84,6 +86,7 @@ export class Channels {
       source: sourceOf(subscription),
       bucket,
       credit: window,
+      live: snapshot !== true,
       events: [],
       sent: 0,
       wake: () => this.#host.deliveries.add(send),
@@ -145,6 +148,8 @@ export class Channels {
         const events = channel.source.poll(channel.wake);
         if (events?.length === 0) return;
         if (events === undefined) break;
+        if (channel.live) this.#host.metrics.lagged(events, this.#host.clock.wall());
+        else channel.live = events.some(({ type }) => type === "synced");
         channel.events = events;
         channel.sent = 0;
       }
@@ -194,7 +199,10 @@ export class Channels {
 
   /** Writes an event and returns the length of its frame. */
   #send(id: number, event: EngineEvent): number {
-    if ("cursor" in event) return this.#control(id, WORD[event.type], event.cursor);
+    if ("cursor" in event) {
+      if (event.type === "resync") this.#host.metrics.resyncs++;
+      return this.#control(id, WORD[event.type], event.cursor);
+    }
     this.#host.metrics.events++;
     const writer = this.#host.output();
     const start = writer.length;

@@ -20,6 +20,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { buffer } from "node:stream/consumers";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { systemClock } from "../lib/base/clock.ts";
 import { FirkinError, messageOf } from "../lib/base/errors.ts";
 import type { LogEvent, SyncPolicy } from "../lib/bitcask/log.ts";
 import { MANIFEST_NAME } from "../lib/bitcask/manifest.ts";
@@ -29,11 +30,12 @@ import { open } from "../lib/store/open.ts";
 import type { Store } from "../lib/store/store.ts";
 import { serve, type ServerEvent, type TransportName } from "./mod.ts";
 import { SERVER_LIMITS } from "./limits.ts";
-import { addTokenCommands } from "./token_commands.ts";
-import { openTokens, type Tokens } from "./tokens.ts";
+import { addTokenCommands, openExisting } from "./token_commands.ts";
 import { addUpkeepCommands } from "./upkeep.ts";
 
 const VERSION = "0.1.0";
+/** A disk that hangs would keep a server from ending for ever. */
+const CLOSE_MS_MAX = 10_000;
 const EXIT = { done: 0, missing: 1, usage: 2, failure: 3 } as const;
 
 interface ServeFlags {
@@ -51,6 +53,7 @@ interface ServeFlags {
   readonly allowOrigin: string[];
   readonly allowHost: string[];
   readonly transport?: TransportName;
+  readonly rest: "yes" | "no" | false;
 }
 
 interface TargetFlags {
@@ -92,7 +95,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
   if ((tlsCert === undefined) !== (tlsKey === undefined)) {
     throw new TypeError("Cannot use --tls-cert without --tls-key, or the other way round");
   }
-  const auth = flags.auth === undefined ? undefined : openAuth(flags.auth);
+  const auth = flags.auth === undefined ? undefined : openExisting(flags.auth);
   const store = await open({
     path: flags.dataDir,
     sync: flags.sync,
@@ -110,6 +113,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
       trustedProxies: flags.trustedProxy,
       insecureNoTls: flags.insecureNoTls === "yes",
       limits: flags.limit,
+      rest: flags.rest === "yes",
       onEvent: report,
       ...(auth && { auth }),
       ...(tlsCert !== undefined && tlsKey !== undefined && { tls: { certFile: tlsCert, keyFile: tlsKey } }),
@@ -119,6 +123,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
     note(`dashboard at ${server.url.replace(/^ws/, "http")}/`);
     await stopSignal();
     note("closing");
+    endInTime();
     await server.close();
   } finally {
     await store.close();
@@ -126,10 +131,14 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
   note("closed, everything is on disk");
 }
 
-/** The tokens of a file that is there: a server that nobody can ever talk to is a mistake. */
-function openAuth(path: string): Tokens {
-  if (existsSync(path)) return openTokens(path);
-  throw new Error(`Cannot read ${path}: there is no such file; firkin token create makes it`);
+/** Ends the process when closing takes longer than whoever stopped it will wait. */
+function endInTime(): void {
+  systemClock.after(CLOSE_MS_MAX, () => {
+    note(
+      `not closed within ${CLOSE_MS_MAX / 1_000} s: ends as it is; what was acknowledged is as safe as the policy says`,
+    );
+    process.exit(EXIT.failure);
+  });
 }
 
 async function getCommand(bucket: string, key: string, flags: TargetFlags): Promise<number> {
@@ -363,13 +372,8 @@ function target(command: Command): Command {
     .option("--data-dir <folder>", "open this folder instead of asking a server");
 }
 
-/** The whole command line; each action sets the exit code. */
-function program(exit: (code: number) => void): Command {
-  const firkin = new Command("firkin")
-    .description("A durable key-value store that tells its clients when a key expires")
-    .version(VERSION)
-    .configureOutput({ outputError: (text, write) => write(`firkin: ${oneLine(text)} (see --help)\n`) });
-
+/** Adds the command that serves. */
+function addServeCommand(firkin: Command): void {
   firkin.command("serve").description("serve a folder, with a dashboard")
     .addOption(
       new Option("--data-dir <folder>", "where the data is; :memory: for none").env("FIRKIN_DATA_DIR").default(
@@ -418,10 +422,25 @@ function program(exit: (code: number) => void): Command {
       ),
     )
     .addOption(
+      new Option("--rest [yes|no]", "answer plain HTTP under /v1 too").env("FIRKIN_REST").choices(["yes", "no"])
+        .preset("yes").default("yes"),
+    )
+    .addOption(new Option("--no-rest", "do not"))
+    .addOption(
       new Option("--transport <name>", "the network server; the runtime's best by default").env("FIRKIN_TRANSPORT")
         .choices(["uws", "ws", "bun", "deno"]),
     )
     .action((flags: ServeFlags) => serveCommand(flags));
+}
+
+/** The whole command line; each action sets the exit code. */
+function program(exit: (code: number) => void): Command {
+  const firkin = new Command("firkin")
+    .description("A durable key-value store that tells its clients when a key expires")
+    .version(VERSION)
+    .configureOutput({ outputError: (text, write) => write(`firkin: ${oneLine(text)} (see --help)\n`) });
+
+  addServeCommand(firkin);
 
   target(firkin.command("get").description("print a value").argument("<bucket>").argument("<key>"))
     .action(async (bucket: string, key: string, flags: TargetFlags) => exit(await getCommand(bucket, key, flags)));

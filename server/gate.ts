@@ -1,9 +1,10 @@
 /**
  * Who comes in, and as whom: every handshake and every plain request passes here first.
  *
- * In this order, so that the cheap and the blunt come first: its Host and Origin, how much comes from its address, its
- * credentials. A handshake brings at most one: `Authorization: Bearer`, a subprotocol `firkin.bearer.<token>`, or a
- * ticket in its URL; one that brings none says its token in `hello`. Wrong ones are refused, never taken for none.
+ * In this order: its Host and Origin, whether its address has brought too many wrong credentials, its credentials, how
+ * many connections its address has. A handshake brings at most one credential: `Authorization: Bearer`, a subprotocol
+ * `firkin.bearer.<token>`, or a ticket in its URL; one that brings none says its token in `hello`. Wrong ones are
+ * refused, never taken for none.
  *
  * Without tokens nobody needs credentials, what comes is not looked at, and the limits by address are not asked: the
  * server is then on loopback, where everybody has the same one.
@@ -61,7 +62,12 @@ export class Gate {
     this.#tickets = new Tickets(options.clock);
   }
 
-  /** From now on nobody comes in. */
+  /** True when it asks for credentials. */
+  get asksCredentials(): boolean {
+    return this.#options.tokens !== undefined;
+  }
+
+  /** From now on no connection comes in. */
   end(): void {
     this.#ending = true;
   }
@@ -90,14 +96,9 @@ export class Gate {
     return UNAUTHORIZED;
   }
 
-  /** Answers a request for a ticket: `POST /v1/tickets`. Its Host and Origin have been judged. */
-  ticket(request: Request, remoteAddress: string): Response {
-    const { headers, method } = request;
-    if (method !== "POST") return responseOf({ status: 405, body: "Ask with POST", headers: { allow: "POST" } });
-    const principal = this.authenticate(headers, remoteAddress);
-    if ("status" in principal) return responseOf(principal);
-    const issued = this.#tickets.issue(principal, headers.get("origin"), this.#placeOf(headers, remoteAddress));
-    return Response.json(issued, { status: 201, headers: { "cache-control": "no-store" } });
+  /** A ticket for who asks with a plain request, and how long it is good for. */
+  issueTicket(principal: Principal, headers: Headers, remoteAddress: string): { ticket: string; expiresInMs: number } {
+    return this.#tickets.issue(principal, headers.get("origin"), this.#placeOf(headers, remoteAddress));
   }
 
   /** Decides a handshake: who it is, or why not. */
@@ -206,11 +207,6 @@ class Seat implements Guest {
   leave(): void {
     this.#visitors.leave(this.#place, this.#authenticated);
   }
-}
-
-/** The response that a refusal is. */
-export function responseOf({ status, body, headers }: Refusal): Response {
-  return new Response(body, { status, headers: { "content-type": "text/plain; charset=utf-8", ...headers } });
 }
 
 /** The token of `Authorization: Bearer <token>`; undefined when there is none, or anything beside it. */

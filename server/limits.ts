@@ -15,12 +15,14 @@ export interface ServerLimits extends WireLimits {
   readonly runningMax: number;
   /** Bytes waiting to be sent on one connection, beyond which nothing more is read for it. */
   readonly outboundBytesMax: number;
-  /** A connection that is over `outboundBytesMax` for this long is closed. */
+  /** A connection that is over `outboundBytesMax` for this long is closed; so is an event stream that is not read. */
   readonly outboundMs: number;
   /** Replies of requests that already run may pass `outboundBytesMax`, but not this: the connection is closed. */
   readonly outboundHardBytesMax: number;
   /** Bytes waiting on all connections; beyond it, one that is over its own `outboundBytesMax` is closed at once. */
   readonly outboundTotalBytesMax: number;
+  /** Event streams open at once. */
+  readonly streamsMax: number;
   /** Connections open at once. */
   readonly connectionsMax: number;
   /** The same of one address. This and the next two are for servers with authentication. */
@@ -46,6 +48,7 @@ export const SERVER_LIMITS: ServerLimits = {
   // What runs when a reader stalls may be a few pages, and values that were taken and must not be lost.
   outboundHardBytesMax: 32 * 1_024 * 1_024,
   outboundTotalBytesMax: 256 * 1_024 * 1_024,
+  streamsMax: 1_000,
   connectionsMax: 10_000,
   connectionsPerAddressMax: 256,
   unauthenticatedPerAddressMax: 20,

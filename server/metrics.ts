@@ -2,8 +2,8 @@
  * Counts of operations and connections, and how long operations take: plain numbers, added to where things happen and
  * read by `stats`.
  *
- * A count only grows, except the two that say how many there are now (`server.connections` and
- * `server.subscriptions`). A call of an operation is counted once, when it ends: as answered, or by the code of its
+ * A count only grows, except those that say how many there are now (`server.connections`, `server.subscriptions` and
+ * `server.streams`). A call of an operation is counted once, when it ends: as answered, or by the code of its
  * error. One that was answered (a lost condition is an answer) is also put into the histogram of its operation.
  *
  * A look at the clock costs a tenth of a get, so calls that come together share two: those between `begin` and `end`
@@ -14,7 +14,8 @@
  */
 import type { Clock } from "../lib/base/clock.ts";
 import { type ErrorCode, ERRORS } from "../lib/base/errors.ts";
-import type { EngineStats } from "../lib/engine/engine.ts";
+import { Histogram } from "../lib/base/histogram.ts";
+import type { EngineEvent, EngineStats } from "../lib/engine/engine.ts";
 
 /** What can be asked of a store, whatever the protocol. */
 export const OPERATIONS = [
@@ -39,36 +40,11 @@ export const OPERATIONS = [
 /** The name of an operation. */
 export type OperationName = typeof OPERATIONS[number];
 
-/** Each power of two of microseconds is split into this many buckets: a quantile is at most an eighth too high. */
-const STEPS = 8;
-const STEP_BITS = 3;
-/** Longer ones count as this long: 2^30 microseconds are 18 minutes. */
-const MICROSECONDS_MAX = 2 ** 30 - 1;
-const BUCKETS = bucketOf(MICROSECONDS_MAX) + 1;
+/** The methods that requests are counted by. */
+const METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"];
 
 const SETTLED = Promise.resolve();
 const CODES = Object.keys(ERRORS) as ErrorCode[];
-
-/** How often something took how long. */
-export class Histogram {
-  readonly #counts: Float64Array = new Float64Array(BUCKETS);
-
-  /** Counts `times` calls that took `milliseconds`. */
-  record(milliseconds: number, times: number): void {
-    this.#counts[bucketOf(Math.min(milliseconds * 1_000, MICROSECONDS_MAX) >>> 0)]! += times;
-  }
-
-  /** The microseconds that a share of all calls did not exceed; 0 when there were none. */
-  quantile(share: number): number {
-    const wanted = this.#counts.reduce((sum, count) => sum + count, 0) * share;
-    let seen = 0;
-    for (let bucket = 0; bucket < BUCKETS; bucket++) {
-      seen += this.#counts[bucket]!;
-      if (seen >= wanted && seen > 0) return boundOf(bucket);
-    }
-    return 0;
-  }
-}
 
 /** What one server has counted since it started. */
 export class Metrics {
@@ -77,6 +53,10 @@ export class Metrics {
   connectionsTotal = 0;
   /** Subscriptions open now. */
   subscriptions = 0;
+  /** Event streams open now. */
+  streams = 0;
+  /** Subscribers told that their cursor lies beyond what the log holds. */
+  resyncs = 0;
   /** Changes sent to subscribers. */
   events = 0;
   /** Requests that were answered with an error, those that got as far as an operation and others. */
@@ -87,6 +67,10 @@ export class Metrics {
   authFailures = 0;
   /** Connections closed because of what came over them. */
   protocolErrors = 0;
+  /** How old the first change was of those that a subscription reads at once. */
+  readonly lag: Histogram = new Histogram();
+  /** Plain requests by method and status, with a space between. */
+  readonly requests: Map<string, number> = new Map();
   bytesIn = 0;
   bytesOut = 0;
   messagesIn = 0;
@@ -161,6 +145,18 @@ export class Metrics {
     this.#failed[operation * CODES.length + CODES.indexOf(code)]!++;
   }
 
+  /** Counts a plain request that was answered. */
+  requested(method: string, status: number): void {
+    const labels = `${METHODS.includes(method) ? method : "other"} ${status}`;
+    this.requests.set(labels, (this.requests.get(labels) ?? 0) + 1);
+  }
+
+  /** Notes how old the first of these events is, which a subscription has read at `wall`. */
+  lagged(events: readonly EngineEvent[], wall: number): void {
+    const [first] = events;
+    if (first !== undefined && "at" in first) this.lag.record(Math.max(wall - first.at, 0), 1);
+  }
+
   // --- reading ---
 
   /** How many calls of an operation were answered, or failed with a code. */
@@ -181,6 +177,8 @@ export class Metrics {
       "server.connections": this.connections,
       "server.connectionsTotal": this.connectionsTotal,
       "server.subscriptions": this.subscriptions,
+      "server.streams": this.streams,
+      "server.resyncs": this.resyncs,
       "server.events": this.events,
       "server.errors": this.errors,
       "server.slowReaders": this.slowReaders,
@@ -203,20 +201,4 @@ export class Metrics {
     }
     return stats;
   }
-}
-
-// --- buckets of a histogram ---
-
-/** The bucket of whole microseconds: below STEPS each has its own. */
-function bucketOf(microseconds: number): number {
-  if (microseconds < STEPS) return microseconds;
-  const octave = 31 - STEP_BITS - Math.clz32(microseconds);
-  return octave * STEPS + (microseconds >>> octave);
-}
-
-/** The longest whole microseconds of a bucket. */
-function boundOf(bucket: number): number {
-  if (bucket < STEPS) return bucket;
-  const octave = Math.floor(bucket / STEPS) - 1;
-  return ((bucket - octave * STEPS + 1) << octave) - 1;
 }

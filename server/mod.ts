@@ -1,9 +1,9 @@
 /**
- * `serve`: a store on a port, for WebSocket clients and browsers.
+ * `serve`: a store on a port, for WebSocket clients, browsers and whoever speaks HTTP.
  *
- * Assembles the rest of `server/`: the runtime's transport, who may connect, a session per WebSocket, and the
- * dashboard for plain requests. Beyond this machine's loopback it serves nobody without a token, and nobody in the
- * clear unless told so.
+ * Assembles the rest of `server/`: the runtime's transport, who may connect (`gate.ts`), a session per WebSocket, and
+ * what answers plain requests (`web.ts`). Beyond this machine's loopback it serves nobody without a token, and nobody
+ * in the clear unless told so.
  *
  * @module
  */
@@ -18,9 +18,8 @@ import type { Store, StoreStats } from "../lib/store/store.ts";
 import { CLOSE, OPERATION_BYTES_MAX, SUBPROTOCOL } from "../lib/wire/protocol.ts";
 import type { AdmitOptions, Guest, Refusal } from "./auth.ts";
 import { Commands } from "./commands.ts";
-import { dashboardResponse } from "./dashboard.ts";
 import { Deliveries } from "./deliveries.ts";
-import { Gate, responseOf } from "./gate.ts";
+import { Gate } from "./gate.ts";
 import { SERVER_LIMITS, type ServerLimits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
 import { Session, type SessionHost } from "./session.ts";
@@ -35,6 +34,7 @@ import type {
   TransportName,
 } from "./transports/transport.ts";
 import { Proxies } from "./visitors.ts";
+import { Web } from "./web.ts";
 
 export type { Clock, Timer } from "../lib/base/clock.ts";
 export type { WireLimits } from "../lib/wire/protocol.ts";
@@ -47,12 +47,12 @@ export type { TlsFiles, TransportName } from "./transports/transport.ts";
 const PORT = 7480;
 /** What a frame holds beside its key and value. */
 const FRAME_BYTES_MAX = 1_024;
-/** No plain request has a body. */
-const BODY_BYTES_MAX = 64 * 1_024;
-/** How often connections and tokens are looked at: what has ended is closed within a second. */
+/** How often connections, streams and tokens are looked at: what has ended is closed within a second. */
 const SWEEP_MS = 500;
 /** How long a closing server waits for requests that run. */
 const GRACE_MS = 2_000;
+/** Why connections are closed when the server stops. */
+const RESTART = "the server is shutting down";
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 
 /** What a server tells about itself. */
@@ -69,6 +69,8 @@ export interface ServeOptions extends Partial<AdmitOptions> {
   readonly hostname?: string;
   /** 7480 when absent; 0 lets the system choose. */
   readonly port?: number;
+  /** False switches REST off; on when absent. */
+  readonly rest?: boolean;
   /** The runtime's own when absent. */
   readonly transport?: TransportName;
   /** Who may what: the tokens of clients. Absent, everybody may everything, and only on loopback. */
@@ -99,7 +101,10 @@ export interface Server {
   readonly transport: TransportName;
   /** The server's counts, as the `stats` operation tells them beside the engine's. */
   stats(): StoreStats;
-  /** Takes no more requests, answers those that run, closes every connection with 1001. */
+  /**
+   * Takes no more requests, answers those that run, ends event streams at their cursors, closes every connection with
+   * 1012.
+   */
   close(): Promise<void>;
 }
 
@@ -118,43 +123,36 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const transport = await pickTransport(options.transport, onEvent);
   const metrics = new Metrics(clock);
   const onFailure = (error: unknown): void => onEvent({ type: "failure", error });
-  const host: SessionHost = {
-    commands: new Commands({ engine, limits, clock, metrics, onFailure }),
-    limits,
-    clock,
-    metrics,
-    writers: [],
-    readers: [],
-    unsent: [],
-    deliveries: new Deliveries(),
-    outbound: { bytes: 0 },
-    onFailure,
-  };
+  const commands = new Commands({ engine, limits, clock, metrics, onFailure });
+  const host = { commands, limits, clock, metrics, onFailure };
+  const name = hostname.includes(":") ? `[${hostname}]` : hostname;
+  const allowedOrigins = options.allowedOrigins ?? [];
   const gate = new Gate({
     tokens: auth,
     admit: {
-      allowedHosts: [...options.allowedHosts ?? [], hostname.includes(":") ? `[${hostname}]` : hostname],
-      allowedOrigins: options.allowedOrigins ?? [],
+      // All addresses at once are nobody's name.
+      allowedHosts: [...options.allowedHosts ?? [], ...(/^(?:0\.0\.0\.0|::)$/.test(hostname) ? [] : [name])],
+      allowedOrigins,
     },
     proxies: new Proxies(options.trustedProxies ?? []),
     limits,
     clock,
     metrics,
   });
-  const front = new Front(host, gate, auth);
+  const web = new Web({ ...host, engine, gate, allowedOrigins, rest: options.rest ?? true });
+  const seats = { writers: [], readers: [], unsent: [], deliveries: new Deliveries(), outbound: { bytes: 0 } };
+  const front = new Front({ ...host, ...seats }, gate, web, auth);
   const listener = await transport.listen({
     hostname,
     port,
     messageBytesMax: limits.messageBytesMax,
-    bodyBytesMax: BODY_BYTES_MAX,
-    idleSeconds: limits.idleMs / 1_000,
+    bodyBytesMax: limits.messageBytesMax,
+    idleSeconds: Math.ceil(limits.idleMs / 1_000),
     ...(tls && { tls }),
   }, front);
   front.begin();
   return {
-    url: `${tls === undefined ? "ws" : "wss"}://${
-      hostname.includes(":") ? `[${hostname}]` : hostname
-    }:${listener.port}`,
+    url: `${tls === undefined ? "ws" : "wss"}://${name}:${listener.port}`,
     hostname,
     port: listener.port,
     transport: transport.name,
@@ -183,15 +181,17 @@ function checkExposure(hostname: string, options: ServeOptions, onEvent: (event:
 class Front implements TransportHandlers {
   readonly #host: SessionHost;
   readonly #gate: Gate;
+  readonly #web: Web;
   readonly #tokens: Tokens | undefined;
   readonly #sessions: Set<Session> = new Set();
   #sweepTimer: Timer | undefined;
   #unwatch: () => void = () => {};
   #ending = false;
 
-  constructor(host: SessionHost, gate: Gate, tokens: Tokens | undefined) {
+  constructor(host: SessionHost, gate: Gate, web: Web, tokens: Tokens | undefined) {
     this.#host = host;
     this.#gate = gate;
+    this.#web = web;
     this.#tokens = tokens;
   }
 
@@ -201,18 +201,8 @@ class Front implements TransportHandlers {
     this.#sweep();
   }
 
-  async fetch(request: Request, remoteAddress: string): Promise<Response> {
-    try {
-      const refusal = this.#gate.admit(request.headers);
-      if (refusal !== undefined) return responseOf(refusal);
-      const { pathname } = new URL(request.url);
-      if (pathname === "/livez") return new Response("ok");
-      if (pathname === "/v1/tickets") return this.#gate.ticket(request, remoteAddress);
-      return await dashboardResponse(request);
-    } catch (error) {
-      this.#host.onFailure(error);
-      return new Response("The server failed", { status: 500 });
-    }
+  fetch(request: Request, remoteAddress: string): Promise<Response> {
+    return this.#web.respond(request, remoteAddress);
   }
 
   upgrade(handshake: Handshake): Accepted | Refusal {
@@ -228,7 +218,7 @@ class Front implements TransportHandlers {
       guest.leave();
     });
     this.#sessions.add(session);
-    if (this.#ending) connection.close(CLOSE.goingAway, "the server is shutting down");
+    if (this.#ending) connection.close(CLOSE.restart, RESTART);
     else if (!admitted) connection.close(CLOSE.tooManyRequests, "too many connections");
     return session;
   }
@@ -246,15 +236,17 @@ class Front implements TransportHandlers {
 
   #check(): void {
     for (const session of this.#sessions) session.check();
+    this.#web.check();
   }
 
-  /** Lets requests that run be answered, for a while. */
+  /** Lets requests that run be answered, for a while, and closes what is open. */
   async end(): Promise<void> {
     this.#ending = true;
     this.#gate.end();
     this.#sweepTimer?.cancel();
     this.#unwatch();
-    const answered = Promise.all([...this.#sessions].map((session) => session.end()));
+    const sessions = [...this.#sessions].map((session) => session.end(CLOSE.restart, RESTART));
+    const answered = Promise.all([this.#web.end(), ...sessions]);
     await new Promise<void>((resolve) => {
       const timer = this.#host.clock.after(GRACE_MS, resolve);
       void answered.then(() => {
@@ -268,6 +260,9 @@ class Front implements TransportHandlers {
 /** The limits asked for, within those of the engine. */
 function limitsOf(engine: Engine, asked: Partial<ServerLimits> = {}): ServerLimits {
   const limits: ServerLimits = { ...SERVER_LIMITS, ...asked };
+  for (const [name, limit] of Object.entries(limits)) {
+    if (!(limit >= 1)) throw new RangeError(`Cannot serve with ${name} ${limit}: expected 1 or more`);
+  }
   const keyBytesMax = Math.min(limits.keyBytesMax, engine.limits.keyBytesMax);
   const valueBytesMax = Math.min(limits.valueBytesMax, engine.limits.valueBytesMax);
   if (limits.messageBytesMax < keyBytesMax + valueBytesMax + FRAME_BYTES_MAX) {

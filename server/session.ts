@@ -138,12 +138,13 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
     this.#release();
   }
 
-  /** Takes no more requests; resolves when those that run have been answered and their replies handed over. */
-  end(): Promise<void> {
-    return new Promise((resolve) => {
-      if (this.#closed || this.#unanswered === 0) return resolve();
+  /** Takes no more requests; closes, and resolves, when those that run have been answered. */
+  async end(code: number, reason: string): Promise<void> {
+    await new Promise<void>((resolve) => {
       this.#ending = resolve;
+      if (this.#closed || this.#unanswered === 0) resolve();
     });
+    this.#close(code, reason);
   }
 
   /** Closes a connection whose credentials have expired, or that is too old. */
@@ -151,7 +152,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
     const { clock } = this.#host;
     if (hasExpired(this.principal, clock.wall())) this.#close(CLOSE.unauthorized, "the credentials have expired");
     if (this.#ending === undefined && clock.monotonic() - this.#openedAt >= this.limits.lifetimeMs) {
-      void this.end().then(() => this.#close(CLOSE.goingAway, "the connection is old"));
+      void this.end(CLOSE.goingAway, "the connection is old");
     }
   }
 
@@ -188,7 +189,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
       );
     }
     const subscription = this.commands.subscribe(this.principal, query);
-    const channel = channels.open(subscription, query.bucket, window);
+    const channel = channels.open(subscription, query, window);
     return subscription.ready.then(() => {
       if (channels.has(channel)) return { channel, cursor: subscription.cursor };
       throw new FirkinError("FORBIDDEN", "Cannot subscribe: it has been ended meanwhile");

@@ -181,17 +181,17 @@ export class EntryBuffer {
     words[word + 1] = little(offset);
     words[word + 2] = little(length);
     words[word + 3] = little(kindAt(bytes, from) | (flags << 8) | (keyBytes << 16));
-    const sortKeyStart = deadline === undefined ? at + ENTRY_BYTES : writeU48(target, at + ENTRY_BYTES, deadline);
+    const start = deadline === undefined ? at + ENTRY_BYTES : writeU48(target, at + ENTRY_BYTES, deadline);
     const bucket = bucketAt(bytes, from);
-    let end = sortKeyStart;
+    let end = start;
     target[end++] = bucket >>> 8;
     target[end++] = bucket;
     // A loop beats `set` and the view that it needs for some tens of bytes.
-    const start = keyStartAt(bytes, from);
-    for (let byte = start; byte < start + keyBytes; byte++) target[end++] = bytes[byte]!;
+    const keyStart = keyStartAt(bytes, from);
+    for (let byte = keyStart; byte < keyStart + keyBytes; byte++) target[end++] = bytes[byte]!;
     while ((end & 3) !== 0) target[end++] = 0;
     this.tail = end;
-    return sortKeyStart;
+    return start;
   }
 
   /** Copies the entry at `at` of `from` to place `to`, where there is room; returns its length. */

@@ -27,7 +27,7 @@ const SLAB_SHIFT = 10;
 const FRAMES_PER_SLAB = 2 ** SLAB_SHIFT;
 
 /** The first slab begins with so many frames and grows fourfold, so that a small store stays small. */
-const FIRST_FRAMES = 64;
+const FIRST_FRAMES = 16;
 
 /** A record is 27 bytes at least, so no two begin in the same 16: a bit for each such place says "checked". */
 const PLACE_SHIFT = 4;

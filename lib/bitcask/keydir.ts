@@ -21,6 +21,7 @@ const CAPACITY_MIN = 8;
 
 /** What every table begins with, so that an empty store costs little; it stays all zeros. */
 const EMPTY_WORDS = new Uint32Array(CAPACITY_MIN * WORDS);
+const EMPTY_TABLES = Array.from({ length: TABLES }, () => EMPTY_WORDS);
 
 /** Addresses are this times the segment's slot, plus the offset. */
 export const ADDRESS_UNIT = 0x100000000;
@@ -32,7 +33,7 @@ export type IsKey = (slot: number, offset: number, bucket: number, key: Uint8Arr
 export class Keydir {
   readonly #isKey: IsKey;
   /** By the upper 8 bits of a hash. */
-  readonly #tables: Uint32Array[] = Array.from({ length: TABLES }, () => EMPTY_WORDS);
+  readonly #tables: Uint32Array[] = EMPTY_TABLES.slice();
   readonly #counts = new Uint32Array(TABLES);
   #count = 0;
 

@@ -271,9 +271,11 @@ export class Log {
     const name = segmentName(segment.id);
     this.fileSystem.remove(name);
     segment.file = this.fileSystem.open(name, "create");
+    // Not `written` yet: the manifest names no file whose header is only on its way.
     segment.file.write(segment.bytes(0, SEGMENT_HEADER_BYTES), 0);
     await segment.file.sync();
     segment.written = SEGMENT_HEADER_BYTES;
+    segment.fileEnd = SEGMENT_HEADER_BYTES;
     segment.durable = SEGMENT_HEADER_BYTES;
   }
 

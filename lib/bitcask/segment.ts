@@ -82,6 +82,8 @@ export class Segment {
   tail: number = SEGMENT_HEADER_BYTES;
   /** End of what the file holds. */
   written = 0;
+  /** End of the file, which holds zeros behind `written`. */
+  fileEnd = 0;
   /** End of what is known to be on stable storage, and what the last mark says of it. */
   durable = 0;
   marked: number = SEGMENT_HEADER_BYTES;
@@ -136,6 +138,7 @@ export class Segment {
     this.file = file;
     this.tail = length;
     this.written = length;
+    this.fileEnd = length;
     this.durable = length;
     this.listed = true;
     this.sealed = sealed;
@@ -176,6 +179,34 @@ export class Segment {
     this.file?.close();
     this.file = undefined;
     this.written = 0;
+    this.fileEnd = 0;
+  }
+
+  /** Writes the bytes from `from` to `end` to the file. */
+  write(from: number, end: number): void {
+    this.#file().write(this.bytes(from, end), from);
+    this.written = end;
+    this.fileEnd = Math.max(this.fileEnd, end);
+  }
+
+  /** Writes zeros behind what is written, up to `end` at most: the segment may not grow further. */
+  writeAhead(end: number): void {
+    const zeros = Math.min(end, this.#bytesMax) - this.written;
+    if (zeros <= 0) return;
+    this.fileEnd = this.written + zeros;
+    this.#file().write(new Uint8Array(zeros), this.written);
+  }
+
+  /** Cuts off the zeros behind what is written. */
+  trim(): void {
+    if (this.fileEnd > this.written) this.truncate(this.written);
+  }
+
+  /** Cuts the file off at `end`. */
+  truncate(end: number): void {
+    this.#file().truncate(end);
+    this.written = Math.min(this.written, end);
+    this.fileEnd = end;
   }
 
   /** Takes back everything from `tail` on, in memory. */

@@ -454,6 +454,10 @@ class Surveyor {
     // Where the damage cannot be read, a batch that was open before is taken to go on: half of it must not count.
     reading.broken = more ?? reading.batchStart !== -1;
     if (reading.batchStart !== -1) this.#dropBatch(reading, offset);
+    // Behind what is damaged, too, zeros at the end are what was written ahead.
+    const isAhead = reading.cut !== undefined && !scan.sealed && offset + length === scan.size &&
+      scan.isZeroFrom(offset);
+    if (isAhead && reading.last) return;
     this.#hole(reading, scan.sealed ? "trailing" : "record", offset, length, keys);
   }
 

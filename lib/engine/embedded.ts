@@ -17,6 +17,7 @@
  */
 import type { Clock } from "../base/clock.ts";
 import { FirkinError } from "../base/errors.ts";
+import { Histogram, summaryOf } from "../base/histogram.ts";
 import { Compaction, type CompactionOptions } from "../bitcask/compaction.ts";
 import { Expiry } from "../bitcask/expiry.ts";
 import { changeAt, Feed } from "../bitcask/feed.ts";
@@ -103,6 +104,8 @@ export class EmbeddedEngine implements Engine {
   readonly #group: GroupCommit<Note>;
   readonly #writes: Writes;
   readonly #expiry: Expiry;
+  /** How late keys were told to be over. */
+  readonly #lateness: Histogram = new Histogram();
   readonly #feed: Feed;
   readonly #compaction: Compaction;
   readonly #time: StoreTime;
@@ -416,12 +419,14 @@ export class EmbeddedEngine implements Engine {
       const { segment, at } = this.#pending.found(address);
       const { window } = segment;
       // After an undone write, another record may stand where the deadline's stood.
-      if ((expiresAtAt(window, at) ?? Infinity) > this.#time.now()) return true;
+      const late = this.#time.now() - (expiresAtAt(window, at) ?? Infinity);
+      if (late < 0) return true;
       const bucket = bucketAt(window, at);
       const key = copyKeyAt(window, at);
       const hash = this.#live.hash(bucket, key);
       if (this.#pending.newest(bucket, key, hash)?.address !== address) return false;
       this.#writes.expire(address, bucket, key, hash);
+      this.#lateness.record(late, 1);
     } catch {
       // Reads of the key say what is wrong with its record. Until that can be read, nobody can be told of its end.
       this.#expireLater(address);
@@ -465,6 +470,9 @@ export class EmbeddedEngine implements Engine {
       "memory.cacheBytes": this.#log.cache.bytes + this.#log.frames.bytes,
       "reserve.bytes": this.#log.reserve.bytes,
       "reserve.full": Number(this.#log.reserve.full),
+      "log.poisoned": Number(this.#group.poisoned),
+      ...summaryOf("sync", this.#group.syncs),
+      ...summaryOf("expiry", this.#lateness),
       ...this.#compaction.stats(),
     };
   }

@@ -121,6 +121,7 @@ export const CLOSE = {
   textMessage: 1003,
   messageTooLong: 1009,
   serverFailed: 1011,
+  restart: 1012,
   unauthorized: 4401,
   slowReader: 4408,
   tooManyRequests: 4429,

@@ -3,11 +3,23 @@
  *
  * Bun speaks web requests, limits bodies and messages, pings, and reports backpressure itself. What it would do
  * otherwise: hand out Buffers (whose `slice` does not copy), drop what is over its backpressure limit, choose the first
- * subprotocol offered, and make requests without a full URL when their Host is no host.
+ * subprotocol offered, make requests without a full URL when their Host is no host, and leave a connection open whose
+ * body has failed while its peer did not read. It resolves `..` in a path before anyone sees it.
  *
  * @module
  */
-import { handshakeOf, isUpgrade, textResponse } from "./http.ts";
+import { systemClock } from "../../lib/base/clock.ts";
+import {
+  fetchLimited,
+  handshakeOf,
+  isPlainTarget,
+  isStream,
+  isUpgrade,
+  malformed,
+  relay,
+  targetOf,
+  textResponse,
+} from "./http.ts";
 import {
   type Accepted,
   type Connection,
@@ -19,6 +31,7 @@ import {
   readTls,
   type Transport,
   type TransportHandlers,
+  withinGrace,
 } from "./transport.ts";
 
 // --- types ---
@@ -33,6 +46,8 @@ interface BunSocket {
 interface BunServer {
   readonly port: number;
   upgrade(request: Request, options: { headers: Record<string, string>; data: BunConnection }): boolean;
+  /** Closes the request's connection after as many seconds without a byte. */
+  timeout(request: Request, seconds: number): void;
   requestIP(request: Request): { readonly address: string } | null;
   stop(closeActive: boolean): Promise<void>;
 }
@@ -64,8 +79,9 @@ interface BunRuntime {
 
 /** What `send` returns for a message that it dropped; -1 is one that waits. */
 const DROPPED = 0;
-/** Bun takes 8 to 960. */
+/** Bun takes 8 to 960 for a WebSocket, and up to 255 for a request, where it would say 10 itself. */
 const IDLE_SECONDS_MAX = 960;
+const STREAM_IDLE_SECONDS_MAX = 255;
 
 // --- listen ---
 
@@ -76,12 +92,17 @@ export const bunTransport: Transport = { name: "bun", listen };
 async function listen(options: ListenOptions, handlers: TransportHandlers): Promise<Listener> {
   const runtime = (globalThis as unknown as { readonly Bun: BunRuntime }).Bun;
   const connections = new Set<BunConnection>();
-  const server = serve(runtime, options, handlers, connections);
+  const answering = new Set<Promise<unknown>>();
+  const server = serve(runtime, options, handlers, connections, answering);
   return {
     hostname: options.hostname,
     port: server.port,
     close: async () => {
       for (const connection of connections) connection.close(GOING_AWAY, "The server is shutting down");
+      void server.stop(false);
+      await withinGrace(answering);
+      // What has been answered is written in this turn.
+      await new Promise<void>((resolve) => systemClock.after(0, resolve));
       await server.stop(true);
     },
   };
@@ -92,6 +113,7 @@ function serve(
   options: ListenOptions,
   handlers: TransportHandlers,
   connections: Set<BunConnection>,
+  answering: Set<Promise<unknown>>,
 ): BunServer {
   const tls = options.tls && readTls(options.tls);
   try {
@@ -103,10 +125,12 @@ function serve(
       maxRequestBodySize: options.bodyBytesMax,
       ...(tls && { tls }),
       fetch: (request, server) => {
-        if (!URL.canParse(request.url)) return textResponse(400, "The request is malformed");
+        if (!URL.canParse(request.url) || !isPlainTarget(targetOf(request.url))) {
+          return malformed();
+        }
         const remoteAddress = server.requestIP(request)?.address ?? "";
-        if (!isUpgrade(request.headers)) return handlers.fetch(request, remoteAddress);
-        return decide(request, remoteAddress, server, handlers);
+        if (isUpgrade(request.headers)) return decide(request, remoteAddress, server, handlers);
+        return reply(request, remoteAddress, server, options, handlers, answering);
       },
       websocket: {
         maxPayloadLength: options.messageBytesMax,
@@ -129,6 +153,58 @@ function serve(
   } catch (error) {
     throw listenError(options, error);
   }
+}
+
+async function reply(
+  request: Request,
+  remoteAddress: string,
+  server: BunServer,
+  options: ListenOptions,
+  handlers: TransportHandlers,
+  answering: Set<Promise<unknown>>,
+): Promise<Response> {
+  const track = (work: Promise<unknown>): void => {
+    answering.add(work);
+    const forget = (): void => void answering.delete(work);
+    work.then(forget, forget);
+  };
+  const answer = fetchLimited(request, remoteAddress, options.bodyBytesMax, handlers);
+  track(answer);
+  const response = await answer;
+  if (!isStream(response)) return response;
+  server.timeout(request, Math.min(options.idleSeconds, STREAM_IDLE_SECONDS_MAX));
+  return stream(request, server, response, track);
+}
+
+/** Hands a body to Bun and watches it: Bun sees a failure only when it asks for more. */
+function stream(
+  request: Request,
+  server: BunServer,
+  response: Response,
+  track: (work: Promise<unknown>) => void,
+): Response {
+  let leave = (): void => {};
+  const gone = new Promise<void>((resolve) => leave = resolve);
+  let next = (): void => {};
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      const sent = relay(response.body!, {
+        gone,
+        write(chunk) {
+          controller.enqueue(chunk);
+          return new Promise((resolve) => next = resolve);
+        },
+        end: () => controller.close(),
+        // In some four seconds: Bun's clock for these is that coarse. If the body failed, Bun would print it, and wait
+        // for a peer that does not read.
+        cut: () => server.timeout(request, 1),
+      });
+      track(sent);
+    },
+    pull: () => next(),
+    cancel: leave,
+  }, { highWaterMark: 0 });
+  return new Response(body, response);
 }
 
 /** Refuses a handshake with the answer that it returns, or lets it in and returns nothing. */

@@ -8,7 +8,7 @@
  * @module
  */
 import { systemClock } from "../../lib/base/clock.ts";
-import { handshakeOf, isUpgrade, readBody, textResponse } from "./http.ts";
+import { fetchLimited, handshakeOf, isPlainTarget, isUpgrade, malformed, targetOf, textResponse } from "./http.ts";
 import {
   CLOSE_GRACE_MS,
   type Connection,
@@ -20,6 +20,7 @@ import {
   readTls,
   type Transport,
   type TransportHandlers,
+  withinGrace,
 } from "./transport.ts";
 
 // --- types ---
@@ -39,9 +40,12 @@ interface DenoSocket {
 interface DenoServer {
   readonly addr: { readonly port: number };
   readonly finished: Promise<void>;
+  shutdown(): Promise<void>;
 }
 
 interface DenoRequestInfo {
+  /** Resolves when the answer has been sent, rejects when it could not be. */
+  readonly completed: Promise<void>;
   readonly remoteAddr: { readonly hostname: string };
 }
 
@@ -72,12 +76,18 @@ export const denoTransport: Transport = { name: "deno", listen };
 async function listen(options: ListenOptions, handlers: TransportHandlers): Promise<Listener> {
   const runtime = (globalThis as unknown as { readonly Deno: DenoRuntime }).Deno;
   const connections = new Set<DenoConnection>();
+  const answering = new Set<Promise<void>>();
   const abort = new AbortController();
   const server = serve(runtime, { ...options, signal: abort.signal }, (request, info) => {
-    if (!URL.canParse(request.url)) return textResponse(400, "The request is malformed");
+    if (!URL.canParse(request.url) || !isPlainTarget(targetOf(request.url))) {
+      return malformed();
+    }
     const remoteAddress = info.remoteAddr.hostname;
-    if (!isUpgrade(request.headers)) return answerLimited(request, remoteAddress, options.bodyBytesMax, handlers);
-    return decide(runtime, request, remoteAddress, options, handlers, connections);
+    if (isUpgrade(request.headers)) return decide(runtime, request, remoteAddress, options, handlers, connections);
+    const sent = info.completed.catch(() => {}); // the peer has left
+    answering.add(sent);
+    void sent.then(() => answering.delete(sent));
+    return fetchLimited(request, remoteAddress, options.bodyBytesMax, handlers);
   });
   return {
     hostname: options.hostname,
@@ -85,8 +95,13 @@ async function listen(options: ListenOptions, handlers: TransportHandlers): Prom
     close: async () => {
       const open = [...connections];
       for (const connection of open) connection.close(GOING_AWAY, "The server is shutting down");
-      abort.abort(); // not `shutdown`, which waits for every request, and after which an abort would end the process
-      await server.finished;
+      await withinGrace(answering);
+      // `shutdown` writes what has been answered, but waits for every request, and an abort after it ends the process.
+      if (answering.size === 0) await withinGrace([server.shutdown()]);
+      else {
+        abort.abort();
+        await server.finished;
+      }
       // A peer that does not answer cannot be cut off here: it is given up.
       const grace = systemClock.after(
         CLOSE_GRACE_MS,
@@ -110,30 +125,6 @@ function serve(
   } catch (error) {
     throw listenError(options, error);
   }
-}
-
-async function answerLimited(
-  request: Request,
-  remoteAddress: string,
-  bytesMax: number,
-  handlers: TransportHandlers,
-): Promise<Response> {
-  if (request.body === null) return await handlers.fetch(request, remoteAddress);
-  const { url, method, headers } = request;
-  let body: Uint8Array<ArrayBuffer> | undefined;
-  try {
-    body = await readBody(request.body, bytesMax);
-  } catch {
-    return textResponse(400, "The body is incomplete"); // the peer has left; nobody reads this
-  }
-  if (body === undefined) return textResponse(413, "The body is too large");
-  let whole: Request;
-  try {
-    whole = new Request(url, { method, headers, body });
-  } catch {
-    return textResponse(400, "The request is malformed"); // a method that web requests do not have
-  }
-  return await handlers.fetch(whole, remoteAddress);
 }
 
 /** Lets a handshake in or refuses it; either way the answer is a response. */

@@ -3,8 +3,9 @@
  *
  * Bun and Deno speak web requests already and need only the small helpers; uWebSockets.js and node:http give a method,
  * a target and headers, from which {@link answer} makes a request. What cannot be one (a target that is not a path, a
- * Host that is no host, two lengths of one body) is answered here with 400, so that a handler never sees it. Bodies are
- * read whole: they are small by `bodyBytesMax`, and a handler that is called with all of it cannot be left waiting.
+ * Host that is no host, two lengths of one body) is answered here with 400, so that a handler never sees it. Bodies of
+ * requests are read whole: they are small by `bodyBytesMax`, and a handler that is called with all of it cannot be left
+ * waiting. So are those of responses, but for event streams, which {@link relay} sends on chunk by chunk.
  *
  * @module
  */
@@ -37,9 +38,33 @@ export function handshakeOf(target: string, headers: Headers, remoteAddress: str
   return { url: target, headers, protocols, remoteAddress };
 }
 
+/**
+ * True for a path and query that means the same to everyone who reads it: printable characters and percent-escapes, no
+ * fragment, no backslash (which some take for a slash), and no segment that leads up or nowhere (`..` and `.`, escaped
+ * or not), which some resolve before they judge a path and some after.
+ */
+export function isPlainTarget(target: string): boolean {
+  if (!/^\/[!"$-[\]-~]*$/.test(target)) return false;
+  const [path = ""] = target.split("?", 1);
+  return !/\/(?:\.|%2e){1,2}(?:\/|$)/i.test(path);
+}
+
+/** The path and query of a request's URL, as the runtime has it. */
+export function targetOf(url: string): string {
+  return url.slice(url.indexOf("/", url.indexOf("//") + 2));
+}
+
 /** A short answer for people. */
-export function textResponse(status: number, body: string): Response {
-  return new Response(body, { status, headers: { "content-type": "text/plain; charset=utf-8" } });
+export function textResponse(status: number, body: string, headers: Record<string, string> = {}): Response {
+  return new Response(body, { status, headers: { "content-type": "text/plain; charset=utf-8", ...headers } });
+}
+
+/** A request that was not understood, or not read to its end, leaves its connection in no state to go on. */
+const CLOSING = { connection: "close" };
+
+/** The answer to a request that cannot be understood. */
+export function malformed(): Response {
+  return textResponse(400, "The request is malformed", CLOSING);
 }
 
 /** All bytes of a body, or undefined when there are more than `bytesMax`; no more than that is ever held. */
@@ -74,11 +99,76 @@ export async function answer(
   body: Uint8Array<ArrayBuffer> | undefined,
   handlers: TransportHandlers,
 ): Promise<Response> {
-  if (body === undefined) return textResponse(413, "The body is too large");
+  if (body === undefined) return textResponse(413, "The body is too large", CLOSING);
   const request = requestOf(head, body);
-  return request === undefined
-    ? textResponse(400, "The request is malformed")
-    : await handlers.fetch(request, head.remoteAddress);
+  return request === undefined ? malformed() : await handlers.fetch(request, head.remoteAddress);
+}
+
+/** Hands over a request of a runtime that speaks web requests, its body read up to a limit. */
+export async function fetchLimited(
+  request: Request,
+  remoteAddress: string,
+  bytesMax: number,
+  handlers: TransportHandlers,
+): Promise<Response> {
+  if (request.body === null) return await handlers.fetch(request, remoteAddress);
+  const { url, method, headers } = request;
+  let body: Uint8Array<ArrayBuffer> | undefined;
+  try {
+    body = await readBody(request.body, bytesMax);
+  } catch {
+    return textResponse(400, "The body is incomplete"); // the peer has left; nobody reads this
+  }
+  if (body === undefined) return textResponse(413, "The body is too large");
+  let whole: Request;
+  try {
+    whole = new Request(url, { method, headers, body });
+  } catch {
+    return malformed(); // a method that web requests do not have
+  }
+  return await handlers.fetch(whole, remoteAddress);
+}
+
+/** True for an answer that is sent as it comes. */
+export function isStream(response: Response): boolean {
+  return response.body !== null && response.headers.get("content-type") === "text/event-stream";
+}
+
+/** Where a runtime's server takes a body that is sent as it comes. Nothing is called after `gone`. */
+export interface Outlet {
+  /** Sends a chunk; what it returns settles when the next may come. */
+  write(chunk: Uint8Array): Promise<void> | undefined;
+  end(): void;
+  /** Ends the connection in a way that the peer does not take for the end of the body. */
+  cut(): void;
+  /** Settles when the peer has left. */
+  readonly gone: Promise<void>;
+}
+
+/** Sends a body as it comes, until it ends or the peer leaves. Never rejects. */
+export async function relay(body: ReadableStream<Uint8Array>, outlet: Outlet): Promise<void> {
+  const reader = body.getReader();
+  let open = true;
+  const ignore = (): void => {};
+  void outlet.gone.then(() => {
+    open = false;
+    reader.cancel().catch(ignore);
+  });
+  // A body may fail while nobody asks it for more, because the peer does not read.
+  reader.closed.catch(() => {
+    if (open) outlet.cut();
+    open = false;
+  });
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (!open) return;
+      if (done) return outlet.end();
+      await Promise.race([outlet.write(value), outlet.gone]);
+    }
+  } catch {
+    // Handled where `closed` rejects.
+  }
 }
 
 /** True for an answer that carries no body whatever it holds. */
@@ -91,7 +181,7 @@ function requestOf(head: RequestHead, body: Uint8Array<ArrayBuffer>): Request | 
   // Two lengths, or a length beside chunks, are how a request is hidden from a proxy in front.
   const length = headers.get("content-length");
   if (length !== null && (length.includes(",") || headers.has("transfer-encoding"))) return undefined;
-  if (!target.startsWith("/")) return undefined;
+  if (!isPlainTarget(target)) return undefined;
   try {
     const hasBody = method !== "GET" && method !== "HEAD";
     return new Request(`http://${headers.get("host") ?? ""}${target}`, {
@@ -132,12 +222,30 @@ export async function serveNodeRequest(
     // What follows a body that is too large is read and dropped: a peer that is still sending would not see the answer.
     incoming.resume();
     const response = await answer(head, body, handlers);
+    for (const [name, value] of response.headers) outgoing.appendHeader(name, value);
+    if (isStream(response)) {
+      outgoing.writeHead(response.status);
+      return await relay(response.body!, nodeOutlet(outgoing));
+    }
     const bytes = new Uint8Array(await response.arrayBuffer());
     if (!isBodiless(head.method, response.status)) outgoing.setHeader("content-length", bytes.byteLength);
-    for (const [name, value] of response.headers) outgoing.appendHeader(name, value);
     outgoing.writeHead(response.status);
     outgoing.end(bytes);
   } catch {
     outgoing.destroy();
   }
+}
+
+function nodeOutlet(outgoing: ServerResponse): Outlet {
+  outgoing.on("error", () => {}); // the close that follows says all
+  const gone = new Promise<void>((resolve) => {
+    if (outgoing.closed) resolve();
+    else outgoing.once("close", resolve);
+  });
+  return {
+    gone,
+    write: (chunk) => outgoing.write(chunk) ? undefined : new Promise((resolve) => outgoing.once("drain", resolve)),
+    end: () => void outgoing.end(),
+    cut: () => void outgoing.destroy(),
+  };
 }

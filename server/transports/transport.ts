@@ -9,6 +9,7 @@
  */
 import { readFileSync } from "node:fs";
 import { createSecureContext } from "node:tls";
+import { systemClock } from "../../lib/base/clock.ts";
 import { FirkinError, messageOf } from "../../lib/base/errors.ts";
 
 /** How long a closing listener waits for the other ends before it cuts them off. */
@@ -61,6 +62,11 @@ export interface TransportHandlers {
    * Answers a plain HTTP request of a peer, whose address is as in {@link Handshake}. Never rejects. The request's body
    * is limited by the transport to `bodyBytesMax`; the response's is read whole before it is sent, and left out when
    * the method is HEAD.
+   *
+   * A response of the type `text/event-stream`, which has no end to wait for, is sent as it comes: its body is asked
+   * for the next chunk when the system has taken the one before (some runtimes ask for a few ahead), so that a peer
+   * that does not read holds up its own body and nothing else. When the peer leaves, or the listener closes, the body
+   * is cancelled. When the body fails, the connection is cut; Deno cuts it when the peer next reads.
    */
   fetch(request: Request, remoteAddress: string): Promise<Response>;
   /** Decides a handshake. */
@@ -126,9 +132,20 @@ export interface Listener {
   readonly port: number;
   /**
    * Stops accepting, closes what is open with 1001, resolves when all is closed. A peer that does not answer is cut
-   * off, after CLOSE_GRACE_MS at the latest, and so is an HTTP request that is being answered.
+   * off, after CLOSE_GRACE_MS at the latest, and so is an HTTP request that has not been answered by then.
    */
   close(): Promise<void>;
+}
+
+/** Resolves when all of `work` has settled, or after CLOSE_GRACE_MS. */
+export async function withinGrace(work: Iterable<Promise<unknown>>): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const grace = systemClock.after(CLOSE_GRACE_MS, resolve);
+    void Promise.allSettled(work).then(() => {
+      grace.cancel();
+      resolve();
+    });
+  });
 }
 
 /**

@@ -9,13 +9,26 @@
  * 3. A socket is not used after its close handler, which `end` calls before it returns.
  * 4. A message over `maxBackpressure` is dropped, so that limit is out of reach: sessions have their own.
  * 5. Ports are shared between servers unless one asks for its own.
- * 6. A body is as long as the peer likes, and one is sent in answer to HEAD: both are seen to here.
+ * 6. Nothing is sent in a drain handler: of a long message, what the system does not take at once would never be sent,
+ *    because the library then stops to look for room.
+ * 7. A body is as long as the peer likes, and one is sent in answer to HEAD: both are seen to here.
+ * 8. Outside its own callbacks, what is written is only sent at once when it is corked.
  *
  * @module
  */
 import { STATUS_CODES } from "node:http";
 import type { HttpRequest, HttpResponse, us_listen_socket, us_socket_context_t, WebSocket } from "uWebSockets.js";
-import { answer, handshakeOf, isBodiless, joinBytes, type RequestHead, textResponse } from "./http.ts";
+import {
+  answer,
+  handshakeOf,
+  isBodiless,
+  isStream,
+  joinBytes,
+  malformed,
+  type Outlet,
+  relay,
+  type RequestHead,
+} from "./http.ts";
 import {
   type Accepted,
   type Connection,
@@ -27,6 +40,7 @@ import {
   readTls,
   type Transport,
   type TransportHandlers,
+  withinGrace,
 } from "./transport.ts";
 
 // --- types ---
@@ -71,7 +85,12 @@ async function listen(library: Library, options: ListenOptions, handlers: Transp
   const connections = new Map<Socket, UwsConnection>();
   const app = createApp(library, options);
   serveSockets(app, options, handlers, connections);
-  app.any("/*", (response, request) => serveRequest(response, request, options, handlers));
+  const answering = new Set<Promise<void>>();
+  app.any("/*", (response, request) => {
+    const answered = serveRequest(response, request, options, handlers);
+    answering.add(answered);
+    void answered.then(() => answering.delete(answered));
+  });
   const listening = await new Promise<us_listen_socket | false>((resolve) => {
     (app as unknown as ExclusiveApp).listen(options.hostname, options.port, EXCLUSIVE_PORT, resolve);
   });
@@ -79,10 +98,11 @@ async function listen(library: Library, options: ListenOptions, handlers: Transp
   return {
     hostname: options.hostname,
     port: library.us_socket_local_port(listening),
-    close: () => {
+    close: async () => {
+      library.us_listen_socket_close(listening);
       for (const connection of connections.values()) connection.close(GOING_AWAY, "The server is shutting down");
+      await withinGrace(answering);
       app.close(); // what `end` has sent is with the system by now; all close handlers have run
-      return Promise.resolve();
     },
   };
 }
@@ -115,7 +135,7 @@ function serveSockets(
       if (accepted !== undefined) connection.begin(accepted.open(connection));
     },
     message: (socket, bytes, isBinary) => connections.get(socket)?.message(bytes, isBinary),
-    drain: (socket) => connections.get(socket)?.drain(),
+    drain: (socket) => void setImmediate(() => connections.get(socket)?.drain()),
     close: (socket, code) => {
       const connection = connections.get(socket);
       connections.delete(socket);
@@ -207,55 +227,80 @@ function headOf(response: HttpResponse, request: HttpRequest): RequestHead | und
   return { method: request.getCaseSensitiveMethod(), target, headers, remoteAddress };
 }
 
-/** Reads the body up to its limit, then answers, unless the peer has left. */
-function serveRequest(
+/** Reads the body up to its limit, then answers, unless the peer has left. Resolves when either has happened. */
+async function serveRequest(
   response: HttpResponse,
   request: HttpRequest,
   options: ListenOptions,
   handlers: TransportHandlers,
-): void {
+): Promise<void> {
   const head = headOf(response, request);
-  const parts: Uint8Array[] = [];
-  let length = 0;
   let aborted = false;
-  let answered = false;
-  const reply = async (body: Uint8Array<ArrayBuffer> | undefined): Promise<void> => {
-    answered = true;
-    try {
-      const result = head === undefined
-        ? textResponse(400, "The request is malformed")
-        : await answer(head, body, handlers);
-      const bytes = new Uint8Array(await result.arrayBuffer());
-      // A request that was not read to its end, or not understood, leaves the connection in no state to go on.
-      const closing = result.status === 400 || body === undefined;
-      if (!aborted) response.cork(() => write(response, head?.method ?? "GET", result, bytes, closing));
-    } catch {
-      if (!aborted) response.close(); // the answer's own body failed
-    }
-  };
+  let leave = (): void => {};
+  const gone = new Promise<undefined>((resolve) => leave = () => resolve(undefined));
   response.onAborted(() => {
     aborted = true;
+    leave();
   });
-  response.onData((chunk, isLast) => {
-    if (answered) return;
-    length += chunk.byteLength;
-    if (length > options.bodyBytesMax) void reply(undefined);
-    else {
+  try {
+    const body = await Promise.race([bodyOf(response, options.bodyBytesMax), gone]);
+    if (aborted) return;
+    const result = head === undefined ? malformed() : await answer(head, body, handlers);
+    if (isStream(result)) return aborted ? await result.body?.cancel() : await stream(response, result, gone);
+    const bytes = new Uint8Array(await result.arrayBuffer());
+    if (!aborted) response.cork(() => write(response, head?.method ?? "GET", result, bytes));
+  } catch {
+    if (!aborted) response.close(); // the answer's own body failed
+  }
+}
+
+/** The body of a request, undefined as soon as it is longer than `bytesMax`. */
+function bodyOf(response: HttpResponse, bytesMax: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  return new Promise((resolve) => {
+    response.onData((chunk, isLast) => {
+      length += chunk.byteLength;
+      if (length > bytesMax) return resolve(undefined);
       parts.push(new Uint8Array(chunk.slice(0)));
-      if (isLast) void reply(joinBytes(parts, length));
-    }
+      if (isLast) resolve(joinBytes(parts, length));
+    });
   });
 }
 
-function write(response: HttpResponse, method: string, result: Response, bytes: Uint8Array, closing: boolean): void {
+function write(response: HttpResponse, method: string, result: Response, bytes: Uint8Array): void {
   response.writeStatus(statusLine(result.status));
   for (const [name, value] of result.headers) {
     if (name !== "content-length") response.writeHeader(name, value); // the library writes its own
   }
-  if (!isBodiless(method, result.status)) return void response.end(bytes, closing);
+  if (!isBodiless(method, result.status)) return void response.end(bytes, result.headers.get("connection") === "close");
   // Told the length, `endWithoutBody` would wait for that many bytes, and the connection would take no other request.
   if (method === "HEAD") response.writeHeader("content-length", String(bytes.byteLength));
   response.endWithoutBody();
+}
+
+/** Sends a body as it comes. */
+function stream(response: HttpResponse, result: Response, gone: Promise<void>): Promise<void> {
+  let drained = (): void => {};
+  response.onWritable(() => {
+    drained();
+    return true;
+  });
+  response.cork(() => {
+    response.writeStatus(statusLine(result.status));
+    for (const [name, value] of result.headers) response.writeHeader(name, value);
+  });
+  const outlet: Outlet = {
+    gone,
+    write(chunk) {
+      let taken = false;
+      response.cork(() => taken = response.write(chunk));
+      return taken ? undefined : new Promise((resolve) => drained = resolve);
+    },
+    end: () => void response.cork(() => response.end()),
+    cut: () => void response.close(),
+  };
+  return relay(result.body!, outlet);
 }
 
 function statusLine(status: number): string {

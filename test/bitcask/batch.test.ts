@@ -27,7 +27,7 @@ async function prepared(options: TestOptions = {}): Promise<Cask> {
 
 /** The records of a segment: the key, and `+` when more of a batch follows. */
 function records(disk: Disk, name: string): string[] {
-  const bytes = disk.bytes(name);
+  const bytes = disk.records(name);
   const found: string[] = [];
   for (let at = SEGMENT_HEADER_BYTES; at < bytes.length; at += recordBytesAt(bytes, at)) {
     const more = (flagsAt(bytes, at) & FLAG.more) !== 0 ? "+" : "";
@@ -124,7 +124,7 @@ describe("A batch", () => {
     await cask.atomic(...BATCH);
     cask.disk.crash();
     const name = cask.disk.segments()[0]!;
-    const whole = cask.disk.bytes(name);
+    const whole = cask.disk.records(name);
     let found = "";
     for (let length = whole.length; found !== BEFORE; length--) {
       const disk = cask.disk.clone();

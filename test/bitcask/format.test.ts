@@ -52,6 +52,7 @@ function readStore(disk: Disk, now: number): Map<string, string> {
     let kind = 0;
     let inBatch = false;
     for (let at = 32; at < bytes.length;) {
+      if (bytes.subarray(at).every((byte) => byte === 0)) break;
       kind = bytes[at + 4]!;
       const flags = bytes[at + 5]!;
       const keyStart = at + 26 + (flags & 4 ? 6 : 0) + (flags & 8 ? 4 : 0);

@@ -133,7 +133,7 @@ describe("FrameCache", () => {
     const cache = new FrameCache(64 * 1024 * 1024);
     const table = tableOf(3_000);
     takeIn(cache, table, 0);
-    expect(cache.slabs.map((slab) => slab.length)).toEqual([64 * FRAME_BYTES]);
+    expect(cache.slabs.map((slab) => slab.length)).toEqual([16 * FRAME_BYTES]);
     takeIn(cache, table, ...Array.from({ length: 2_999 }, (_, index) => index + 1));
     expect(cache.slabs.length).toBe(3);
     for (let block = 0; block < 3_000; block++) {

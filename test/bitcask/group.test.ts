@@ -218,6 +218,30 @@ describe("GroupCommit, when a sync fails", () => {
     expect(await cask.all()).toBe(seen);
   });
 
+  test("policy os syncs behind the writes once 4 MiB are not on the platter, and nobody waits", async () => {
+    const cask = await Cask.open({ sync: "os", segmentBytesMax: 16 * 1024 * 1024, valueBytesMax: 2 * 1024 * 1024 });
+    const value = "v".repeat(1024 * 1024);
+    await cask.set("first", value);
+    const held = gate();
+    cask.disk.before = (call) => call.action === "sync" ? held.wait : undefined;
+    const from = cask.disk.calls.length;
+    for (let index = 0; index < 8; index++) await cask.set(`k${index}`, value);
+    expect([cask.disk.count("sync", from), cask.get("k7")]).toEqual([1, value]);
+    held.open();
+    await cask.settle();
+    await cask.set("last", value);
+    await cask.settle();
+    expect(cask.disk.count("sync", from)).toBe(2);
+    const { "revision.durable": durable, revision } = await cask.engine.stats();
+    // The group that began the sync was not yet visible.
+    expect(durable).toBe(revision! - 1);
+    cask.disk.before = failing("DURABILITY", (call) => call.action === "sync", true);
+    const codes: (string | undefined)[] = [];
+    for (let index = 0; index < 7; index++) codes.push(await errorCode(() => cask.set(`m${index}`, value)));
+    expect([codes[0], codes.at(-1)]).toEqual([undefined, "DURABILITY"]);
+    expect(cask.events.map(({ type }) => type)).toEqual(["poisoned"]);
+  });
+
   test("under interval the log is poisoned when the timer's sync fails", async () => {
     const cask = await Cask.open({ sync: "interval" });
     await cask.set("a", "0"); // the first group is synced at once
@@ -264,7 +288,7 @@ describe("GroupCommit, when a sync fails", () => {
     await cask.set("a", "1");
     cask.disk.crash();
     const [name] = cask.disk.segments();
-    const torn = Uint8Array.of(...cask.disk.bytes(name!), 1, 2, 3);
+    const torn = Uint8Array.of(...cask.disk.records(name!), 1, 2, 3);
     cask.disk.put(name!, torn);
     cask.disk.before = failing("IO", (call) => call.action === "truncate");
     expect(await errorCode(() => cask.open())).toBe("IO");

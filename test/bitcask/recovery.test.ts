@@ -55,7 +55,7 @@ describe("Open after a crash", () => {
     for (const sync of ["always", "os"] as const) {
       const { cask, states } = await written({ sync });
       cask.disk.crash();
-      const whole = cask.disk.bytes(FIRST);
+      const whole = cask.disk.records(FIRST);
       let last = 0;
       for (let length = SEGMENT_HEADER_BYTES; length <= whole.length; length++) {
         const disk = cask.disk.clone();
@@ -80,16 +80,22 @@ describe("Open after a crash", () => {
     const { cask, states } = await written();
     cask.disk.crash();
     const whole = cask.disk.bytes(FIRST);
-    const seen = new Map<string, number>();
-    for (let bit = 0; bit < whole.length * 8; bit++) {
+    const end = cask.disk.records(FIRST).length;
+    const openFlipped = async (bit: number): Promise<string> => {
       const disk = cask.disk.clone();
       const bytes = whole.slice();
       bytes[bit >> 3]! ^= 1 << (bit & 7);
       disk.put(FIRST, bytes);
-      const { found } = await opened(disk);
+      return (await opened(disk)).found;
+    };
+    const seen = new Map<string, number>();
+    for (let bit = 0; bit < end * 8; bit++) {
+      const found = await openFlipped(bit);
       seen.set(found, (seen.get(found) ?? 0) + 1);
       if (found !== "CORRUPT") expect(states).toContain(found);
     }
+    // Behind it nothing is lost.
+    for (let bit = end * 8; bit < whole.length * 8; bit += 97) expect(await openFlipped(bit)).toBe(states.at(-1)!);
     // Only the last group is above every mark: damage anywhere else is told from a tear.
     expect([...seen.keys()].toSorted()).toEqual([states.at(-2)!, "CORRUPT"].toSorted());
   });
@@ -113,7 +119,7 @@ describe("Open after a crash", () => {
     cask.disk.crash();
     for (const zeros of [1, 25, 26, 5_000]) {
       const disk = cask.disk.clone();
-      disk.put(FIRST, Uint8Array.of(...cask.disk.bytes(FIRST), ...new Uint8Array(zeros)));
+      disk.put(FIRST, Uint8Array.of(...cask.disk.records(FIRST), ...new Uint8Array(zeros)));
       const { found, cask: again } = await opened(disk);
       expect(found).toBe(states.at(-1)!);
       expect(again.events).toEqual([]);
@@ -125,7 +131,7 @@ describe("Open after a crash", () => {
     const { cask, states } = await written();
     cask.disk.crash();
     const disk = cask.disk.clone();
-    disk.put(FIRST, Uint8Array.of(...cask.disk.bytes(FIRST), ...new Uint8Array(3_000).fill(KIND.mark)));
+    disk.put(FIRST, Uint8Array.of(...cask.disk.records(FIRST), ...new Uint8Array(3_000).fill(KIND.mark)));
     expect((await opened(disk)).found).toBe(states.at(-1)!);
   });
 
@@ -141,7 +147,7 @@ describe("Open after a crash", () => {
   test("writes after a cut stay, and nothing behind it comes back", async () => {
     const { cask, states } = await written();
     cask.disk.crash();
-    const whole = cask.disk.bytes(FIRST);
+    const whole = cask.disk.records(FIRST);
     cask.disk.put(FIRST, whole.slice(0, whole.length - 1));
     await cask.open();
     expect(await cask.all()).toBe(states.at(-2)!);

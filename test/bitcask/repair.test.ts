@@ -235,7 +235,7 @@ describe("repairLog()", () => {
     const cask = await Cask.open();
     await cask.set("a", "old");
     await cask.set("b", "1");
-    const start = cask.disk.bytes("0000000001.segment").length;
+    const start = cask.disk.records("0000000001.segment").length;
     await cask.set("a", "new");
     await cask.set("c", "1");
     await cask.close();

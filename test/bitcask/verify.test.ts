@@ -126,7 +126,7 @@ describe("verifyLog()", () => {
     await cask.set("b", "2");
     cask.disk.crash();
     const [name] = cask.disk.segments();
-    const whole = cask.disk.bytes(name!);
+    const whole = cask.disk.records(name!);
     cask.disk.put(name!, whole.slice(0, -1));
     expect((await verified(cask.disk)).tail).toMatchObject({ type: "torn", file: name, segment: 1 });
     cask.disk.put(name!, Uint8Array.of(...whole, ...new Uint8Array(100)));
@@ -142,6 +142,27 @@ describe("verifyLog()", () => {
     const { damage, tail } = await verified(flipped(cask.disk, cask.disk.segments()[0]!, 60 * 8));
     expect(tail).toMatchObject({ type: "rot", offset: SEGMENT_HEADER_BYTES });
     expect(damage).toMatchObject([{ problem: "record", offset: SEGMENT_HEADER_BYTES, bytes: 26 + 21 }]);
+    expect(damage.length).toBe(1);
+  });
+
+  test("does not count the zeros that were written ahead, whatever stands before them", async () => {
+    const cask = await Cask.open();
+    for (const key of ["a", "b", "c"]) await cask.set(key, key.repeat(20));
+    cask.disk.crash();
+    const [name] = cask.disk.segments();
+    const { length } = cask.disk.records(name!);
+    expect(cask.disk.bytes(name!).length).toBeGreaterThan(length + 1_000);
+    const found = await verified(cask.disk);
+    expect([found.sound, found.tail?.type, found.tail?.offset]).toEqual([true, "empty", length]);
+    // A batch that is not whole ends there.
+    const half = cask.disk.clone();
+    await (await new Cask({}, half).open()).atomic("set d=1", "set e=2");
+    half.crash();
+    const bytes = half.bytes(name!);
+    bytes.fill(0, half.records(name!).length - 28);
+    half.put(name!, bytes);
+    const { sound, tail, records } = await verified(half);
+    expect([sound, tail?.type, tail?.offset, records]).toEqual([true, "torn", length + 32, 3]);
   });
 
   test("reports a batch that is not whole, and no half of it counts", async () => {

@@ -11,6 +11,7 @@ import { WebSocket } from "ws";
 import { connect, open } from "../../mod.ts";
 import { OP, SUBPROTOCOL } from "../../lib/wire/protocol.ts";
 import { type Ended, type Served, type StartOptions, Workplace } from "./command.ts";
+import { EventReader } from "./http_client.ts";
 import { framesOf, type Item, message } from "./peer.ts";
 
 /** A command that ended well and printed this. */
@@ -211,6 +212,30 @@ describe("firkin serve", () => {
     };
     expect(await status({})).toBe(403);
     expect(await status({ FIRKIN_ALLOW_HOST: "other.example,db.example" })).toBe(200);
+  });
+
+  test("firkin serve answers REST unless it is told not to", async () => {
+    const args = ["--data-dir", ":memory:", "--listen", "127.0.0.1:0"];
+    const status = async (served: Served): Promise<number> =>
+      (await fetch(`http://127.0.0.1:${served.port}/v1/openapi.json`)).status;
+    expect(await status(await place.serve(args))).toBe(200);
+    expect(await status(await place.serve([...args, "--no-rest"]))).toBe(404);
+    expect(await status(await place.serve(args, { env: { FIRKIN_REST: "no" } }))).toBe(404);
+    expect(await status(await place.serve([...args, "--rest"], { env: { FIRKIN_REST: "no" } }))).toBe(200);
+  });
+
+  test("firkin serve ends streams at their cursor and connections with 1012 on SIGTERM", async () => {
+    const { command, url, port } = await place.serve(["--data-dir", "data", "--listen", "127.0.0.1:0"]);
+    const talk = new Talk(url);
+    await talk.say(message([OP.hello, 1, 1, null]));
+    const reader = await EventReader.open(`http://127.0.0.1:${port}/v1/events`);
+    await reader.next();
+    command.kill("SIGTERM");
+    const ended = await reader.next();
+    expect([ended.event, ended.data]).toEqual(["ended", { cursor: ended.id }]);
+    await reader.ended;
+    expect(await talk.closed).toBe(1012);
+    expect((await command.ended).code).toBe(0);
   });
 
   test.each(["SIGINT", "SIGTERM"] as const)("firkin serve closes cleanly on %s", async (signal) => {

@@ -1,30 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../../lib/base/clock.ts";
-import { Histogram, Metrics, OPERATIONS } from "../../server/metrics.ts";
+import { Metrics, OPERATIONS } from "../../server/metrics.ts";
 
 const GET = OPERATIONS.indexOf("get");
 const SET = OPERATIONS.indexOf("set");
-
-describe("Histogram", () => {
-  test("Histogram.quantile() is never below what was recorded, and at most an eighth above", () => {
-    for (let microseconds = 0; microseconds < 2 ** 30; microseconds = Math.ceil(microseconds * 1.01) + 1) {
-      const histogram = new Histogram();
-      histogram.record(microseconds / 1_000 + 1e-9, 1);
-      const found = histogram.quantile(0.5);
-      expect(found).toBeGreaterThanOrEqual(microseconds);
-      expect(found).toBeLessThanOrEqual(microseconds * 1.125);
-    }
-  });
-
-  test("Histogram.quantile() counts times, and calls of any length", () => {
-    const histogram = new Histogram();
-    expect(histogram.quantile(0.5)).toBe(0);
-    histogram.record(0.002, 98);
-    histogram.record(0.005, 1);
-    histogram.record(1e12, 1);
-    expect([0, 0.5, 0.98, 0.99, 1].map((share) => histogram.quantile(share))).toEqual([2, 2, 2, 5, 2 ** 30 - 1]);
-  });
-});
 
 describe("Metrics", () => {
   test("Metrics times calls that came together from begin() to end()", () => {

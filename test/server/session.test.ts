@@ -484,7 +484,7 @@ describe("Session", () => {
   test("Session.end() answers what runs and takes no more", async () => {
     const peer = connect();
     peer.send([OP.set, 1, "b", bytesOf("k"), 0, bytesOf("v"), null, null, null, false]);
-    const ended = peer.session.end();
+    const ended = peer.session.end(1012, "later");
     peer.send([OP.ping, 2]);
     await ended;
     expect(peer.frames().map(([kind, id]) => [kind, id])).toEqual([[0, 1]]);

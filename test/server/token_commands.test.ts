@@ -41,6 +41,9 @@ describe("firkin token", () => {
     expect((await place.run(["token", "revoke", "web"], options)).code).toBe(0);
     expect((await place.run(["token", "revoke", "web"], options)).code).toBe(1);
     expect((await place.run(["token", "list"], options)).stdout).toBe("");
+    for (const args of [["list"], ["revoke", "web"]]) {
+      expect((await place.run(["token", ...args, "--auth", "mistyped.json"])).code).toBe(3);
+    }
   });
 
   test("firkin token refuses wrong usage with 2 and one line", async () => {

@@ -213,15 +213,22 @@ export class Platter {
   #settle(id: number, since: number): void {
     const file = this.#files.get(id)!;
     const reached = (change: Change): boolean => change.index < since && !change.lost;
-    if (!file.pending.some(reached)) return;
-    file.durable = applyChanges(file.durable, file.pending.filter(reached));
-    file.pending = file.pending.filter((change) => !reached(change));
+    const settled = file.pending.filter(reached);
+    if (settled.length === 0) return;
+    file.durable = applyChanges(file.durable, settled);
+    const rest = file.pending.filter((change) => !reached(change));
+    // What was forgotten is seen no more where something later stands on stable storage.
+    file.pending = rest.flatMap((change) => {
+      return change.lost ? uncovered(change, settled.filter(({ index }) => index > change.index)) : [change];
+    });
     file.hash = undefined;
   }
 
   #lose(id: number, since: number): void {
     const file = this.#files.get(id)!;
-    file.pending = file.pending.map((change) => change.index < since ? { ...change, lost: true } : change);
+    // Pages are forgotten, a length is not: the next sync takes it along.
+    const forgotten = ({ index, size }: Change): boolean => index < since && size === undefined;
+    file.pending = file.pending.map((change) => forgotten(change) ? { ...change, lost: true } : change);
   }
 
   #settleNames(since: number): void {
@@ -289,6 +296,27 @@ function applyChanges(bytes: Uint8Array, changes: readonly Change[]): Uint8Array
     }
   }
   return result.subarray(0, length);
+}
+
+/** What of a write no later change covers. */
+function uncovered(write: Change, later: readonly Change[]): Change[] {
+  let parts = [write];
+  for (const { position, size, bytes } of later) {
+    const start = size ?? position;
+    const end = size === undefined ? position + bytes.length : Infinity;
+    parts = parts.flatMap((part) => {
+      const before = part.bytes.subarray(0, Math.max(start - part.position, 0));
+      const behind = part.bytes.subarray(Math.max(end - part.position, 0));
+      if (before.length === part.bytes.length || behind.length === part.bytes.length) return [part];
+      return [{ ...part, bytes: before }, {
+        ...part,
+        bytes: behind,
+        position: part.position + part.bytes.length - behind.length,
+      }]
+        .filter(({ bytes }) => bytes.length > 0);
+    });
+  }
+  return parts;
 }
 
 /** The bytes of a file with pending changes after the power was cut. */

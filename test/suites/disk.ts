@@ -10,6 +10,8 @@
  * @module
  */
 import { assert, FirkinError } from "../../lib/base/errors.ts";
+import { HEADER_BYTES, recordBytesAt } from "../../lib/bitcask/record.ts";
+import { SEGMENT_HEADER_BYTES } from "../../lib/bitcask/segment.ts";
 import type { File, FileMode, FileSystem, Lock } from "../../lib/fs/fs.ts";
 
 /** A promise to hold a call back with, and its end. */
@@ -183,6 +185,14 @@ export class Disk implements FileSystem {
   /** A copy of a file's bytes, as the system sees them. */
   bytes(name: string): Uint8Array<ArrayBuffer> {
     return Uint8Array.from(this.#seen.get(name)!.seen);
+  }
+
+  /** A segment's bytes up to the end of its last record: without the zeros that were written ahead. */
+  records(name: string): Uint8Array<ArrayBuffer> {
+    const bytes = this.bytes(name);
+    let end = SEGMENT_HEADER_BYTES;
+    while (end + HEADER_BYTES <= bytes.length && bytes[end + 4] !== 0) end += recordBytesAt(bytes, end);
+    return bytes.slice(0, end);
   }
 
   /** Puts bytes in a file's place, everywhere. */

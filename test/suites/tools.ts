@@ -15,6 +15,7 @@ import { fileURLToPath } from "node:url";
 const PROGRAMS = {
   "openssl": ["openssl"],
   "chromium": ["chromium", "chromium-browser", "google-chrome"],
+  "prometheus": ["promtool"],
   "redis-server": ["redis-server", "valkey-server"],
   "strace": ["strace"],
 } as const;

@@ -3,7 +3,9 @@
  *
  * @module
  */
+import { runRestSuite } from "../../suites/rest.ts";
 import { runTransportSuite } from "../../suites/transport.ts";
-import { startEcho } from "../fixtures/echo_client.ts";
+import { startApplication, startEcho } from "../fixtures/echo_client.ts";
 
 runTransportSuite("uws", () => startEcho("uws"));
+runRestSuite("uws", () => startApplication("store", "uws"));

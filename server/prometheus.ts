@@ -1,0 +1,151 @@
+/**
+ * The server's figures in Prometheus' text format (version 0.0.4), for `/metrics`.
+ *
+ * Names are `firkin_…`: `_total` counts since the start, `_seconds` and `_bytes` are what they say, anything else is
+ * how many there are now. Labels are an operation, a status, a method: from closed sets, never a bucket, key or
+ * address, so that the number of series is bounded whatever clients do. A figure of the engine that has no row here is
+ * left out.
+ *
+ * @module
+ */
+import { type ErrorCode, ERRORS } from "../lib/base/errors.ts";
+import type { Histogram } from "../lib/base/histogram.ts";
+import type { EngineStats } from "../lib/engine/engine.ts";
+import { type Metrics, OPERATIONS } from "./metrics.ts";
+
+/** The media type of the format. */
+export const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
+
+/** Bounds of the latency buckets: powers of two of microseconds, from 16 µs to 17 s. */
+const BOUNDS_US = [4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24].map((power) => 2 ** power);
+
+/** Figures of the engine: name, type and meaning of each. */
+const ENGINE_ROWS: readonly (readonly [figure: string, name: string, type: "counter" | "gauge", help: string])[] = [
+  ["keys", "firkin_keys", "gauge", "Live keys"],
+  ["buckets", "firkin_buckets", "gauge", "Buckets that were ever written to"],
+  ["deadlines", "firkin_deadlines", "gauge", "Deadlines in the schedule, stale ones counted"],
+  ["revision", "firkin_revision", "gauge", "The last revision that is visible"],
+  ["revision.durable", "firkin_revision_durable", "gauge", "The last revision that is on stable storage"],
+  ["segments", "firkin_segments", "gauge", "Segments of the log"],
+  ["log.bytes", "firkin_log_bytes", "gauge", "Bytes of the log"],
+  ["log.deadBytes", "firkin_log_dead_bytes", "gauge", "Bytes of records that compaction can drop"],
+  ["log.poisoned", "firkin_log_poisoned", "gauge", "1 when a failed sync or a lost lock has ended all writing"],
+  ["reserve.bytes", "firkin_reserve_bytes", "gauge", "Room kept back for deletes and compaction"],
+  ["reserve.full", "firkin_disk_full", "gauge", "1 while sets are refused for want of room"],
+  ["memory.keydirBytes", "firkin_keydir_bytes", "gauge", "Memory of the index"],
+  ["memory.orderBytes", "firkin_order_bytes", "gauge", "Memory of the order of keys"],
+  ["memory.deadlineBytes", "firkin_deadline_bytes", "gauge", "Memory of the schedule of deadlines"],
+  ["memory.cacheBytes", "firkin_cache_bytes", "gauge", "Memory of cached records and hints"],
+  ["compaction.running", "firkin_compaction_running", "gauge", "1 while compaction runs"],
+  ["compaction.runs", "firkin_compaction_runs_total", "counter", "Runs of compaction"],
+  ["compaction.readBytes", "firkin_compaction_read_bytes_total", "counter", "Bytes that compaction has read"],
+  ["compaction.writtenBytes", "firkin_compaction_written_bytes_total", "counter", "Bytes that it has written"],
+  ["compaction.reclaimedBytes", "firkin_compaction_reclaimed_bytes_total", "counter", "Bytes that it has given back"],
+];
+
+/** Durations that the engine tells as figures with these names before them. */
+const ENGINE_SUMMARIES = [
+  ["sync", "firkin_sync_duration_seconds", "How long syncs of the log took"],
+  ["expiry", "firkin_expiry_lateness_seconds", "How long after its deadline a key was ended"],
+] as const;
+
+/** All figures, of the server and of its engine, as one text. */
+export function metricsText(metrics: Metrics, engine: EngineStats): string {
+  const page = new Page();
+  operations(page, metrics);
+  connections(page, metrics);
+  for (const [figure, name, type, help] of ENGINE_ROWS) {
+    if (engine[figure] !== undefined) page.single(name, type, help, engine[figure]);
+  }
+  for (const [figure, name, help] of ENGINE_SUMMARIES) {
+    page.head(name, "summary", help);
+    for (const [share, unit] of [[0.5, "p50Us"], [0.99, "p99Us"]] as const) {
+      const microseconds = engine[`${figure}.${unit}`];
+      if (microseconds !== undefined) page.line(name, { quantile: String(share) }, microseconds / 1e6);
+    }
+    page.line(`${name}_sum`, {}, (engine[`${figure}.milliseconds`] ?? 0) / 1e3);
+    page.line(`${name}_count`, {}, engine[`${figure}.count`] ?? 0);
+  }
+  return page.text;
+}
+
+function operations(page: Page, metrics: Metrics): void {
+  const counted = "firkin_operations_total";
+  page.head(counted, "counter", "Operations on the store, by what became of them");
+  for (const op of OPERATIONS) {
+    page.line(counted, { op, status: "ok" }, metrics.count(op, "answered"));
+    for (const code of Object.keys(ERRORS) as ErrorCode[]) {
+      const failures = metrics.count(op, code);
+      if (failures > 0) page.line(counted, { op, status: code.toLowerCase() }, failures);
+    }
+  }
+  const timed = "firkin_operation_duration_seconds";
+  page.head(timed, "histogram", "How long operations took that were answered");
+  for (const op of OPERATIONS) {
+    if (metrics.latency(op).count > 0) page.histogram(timed, { op }, metrics.latency(op));
+  }
+}
+
+function connections(page: Page, metrics: Metrics): void {
+  page.single("firkin_connections", "gauge", "WebSocket connections that are open", metrics.connections);
+  page.single("firkin_connections_opened_total", "counter", "WebSocket connections", metrics.connectionsTotal);
+  page.single("firkin_subscriptions", "gauge", "Subscriptions of WebSocket connections", metrics.subscriptions);
+  page.single("firkin_event_streams", "gauge", "Event streams over HTTP that are open", metrics.streams);
+  page.single("firkin_events_total", "counter", "Changes sent to subscribers", metrics.events);
+  page.head(
+    "firkin_subscription_lag_seconds",
+    "histogram",
+    "How old changes were when they were read for a subscriber",
+  );
+  page.histogram("firkin_subscription_lag_seconds", {}, metrics.lag);
+  page.single("firkin_resyncs_total", "counter", "Subscribers whose cursor lay too far back", metrics.resyncs);
+  page.single("firkin_slow_reader_closes_total", "counter", "Readers cut off that fell behind", metrics.slowReaders);
+  page.single(
+    "firkin_protocol_errors_total",
+    "counter",
+    "Connections closed for what they sent",
+    metrics.protocolErrors,
+  );
+  page.single("firkin_auth_failures_total", "counter", "Wrong credentials", metrics.authFailures);
+  page.single("firkin_request_errors_total", "counter", "WebSocket requests answered with an error", metrics.errors);
+  page.single("firkin_received_bytes_total", "counter", "Bytes of WebSocket messages received", metrics.bytesIn);
+  page.single("firkin_sent_bytes_total", "counter", "Bytes of messages and event streams sent", metrics.bytesOut);
+  page.single("firkin_received_messages_total", "counter", "WebSocket messages received", metrics.messagesIn);
+  page.single("firkin_sent_messages_total", "counter", "WebSocket messages sent", metrics.messagesOut);
+  page.head("firkin_http_requests_total", "counter", "Plain HTTP requests answered");
+  for (const [labels, count] of metrics.requests) {
+    const [method = "", status = ""] = labels.split(" ");
+    page.line("firkin_http_requests_total", { method, status }, count);
+  }
+}
+
+/** The text, as it is written. */
+class Page {
+  text = "";
+
+  /** Begins a metric. */
+  head(name: string, type: "counter" | "gauge" | "histogram" | "summary", help: string): void {
+    this.text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`;
+  }
+
+  /** One value; labels come from closed sets and need no escapes. */
+  line(name: string, labels: Readonly<Record<string, string>>, value: number): void {
+    const parts = Object.entries(labels).map(([label, text]) => `${label}="${text}"`);
+    this.text += `${name}${parts.length === 0 ? "" : `{${parts.join(",")}}`} ${value}\n`;
+  }
+
+  /** A metric of one value. */
+  single(name: string, type: "counter" | "gauge", help: string, value: number): void {
+    this.head(name, type, help);
+    this.line(name, {}, value);
+  }
+
+  histogram(name: string, labels: Readonly<Record<string, string>>, histogram: Histogram): void {
+    for (const bound of BOUNDS_US) {
+      this.line(`${name}_bucket`, { ...labels, le: String(bound / 1e6) }, histogram.countBelow(bound));
+    }
+    this.line(`${name}_bucket`, { ...labels, le: "+Inf" }, histogram.count);
+    this.line(`${name}_sum`, labels, histogram.milliseconds / 1e3);
+    this.line(`${name}_count`, labels, histogram.count);
+  }
+}
