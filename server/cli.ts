@@ -30,8 +30,7 @@ import { open } from "../lib/store/open.ts";
 import type { Store } from "../lib/store/store.ts";
 import { serve, type ServerEvent, type TransportName } from "./mod.ts";
 import { SERVER_LIMITS } from "./limits.ts";
-import { addTokenCommands } from "./token_commands.ts";
-import { openTokens, type Tokens } from "./tokens.ts";
+import { addTokenCommands, openExisting } from "./token_commands.ts";
 import { addUpkeepCommands } from "./upkeep.ts";
 
 const VERSION = "0.1.0";
@@ -96,7 +95,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
   if ((tlsCert === undefined) !== (tlsKey === undefined)) {
     throw new TypeError("Cannot use --tls-cert without --tls-key, or the other way round");
   }
-  const auth = flags.auth === undefined ? undefined : openAuth(flags.auth);
+  const auth = flags.auth === undefined ? undefined : openExisting(flags.auth);
   const store = await open({
     path: flags.dataDir,
     sync: flags.sync,
@@ -130,12 +129,6 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
     await store.close();
   }
   note("closed, everything is on disk");
-}
-
-/** The tokens of a file that is there: a server that nobody can ever talk to is a mistake. */
-function openAuth(path: string): Tokens {
-  if (existsSync(path)) return openTokens(path);
-  throw new Error(`Cannot read ${path}: there is no such file; firkin token create makes it`);
 }
 
 /** Ends the process when closing takes longer than whoever stopped it will wait. */
@@ -379,7 +372,8 @@ function target(command: Command): Command {
     .option("--data-dir <folder>", "open this folder instead of asking a server");
 }
 
-function addServe(firkin: Command): void {
+/** Adds the command that serves. */
+function addServeCommand(firkin: Command): void {
   firkin.command("serve").description("serve a folder, with a dashboard")
     .addOption(
       new Option("--data-dir <folder>", "where the data is; :memory: for none").env("FIRKIN_DATA_DIR").default(
@@ -446,7 +440,7 @@ function program(exit: (code: number) => void): Command {
     .version(VERSION)
     .configureOutput({ outputError: (text, write) => write(`firkin: ${oneLine(text)} (see --help)\n`) });
 
-  addServe(firkin);
+  addServeCommand(firkin);
 
   target(firkin.command("get").description("print a value").argument("<bucket>").argument("<key>"))
     .action(async (bucket: string, key: string, flags: TargetFlags) => exit(await getCommand(bucket, key, flags)));

@@ -1,9 +1,10 @@
 /**
  * Who comes in, and as whom: every handshake and every plain request passes here first.
  *
- * In this order, so that the cheap and the blunt come first: its Host and Origin, how much comes from its address, its
- * credentials. A handshake brings at most one: `Authorization: Bearer`, a subprotocol `firkin.bearer.<token>`, or a
- * ticket in its URL; one that brings none says its token in `hello`. Wrong ones are refused, never taken for none.
+ * In this order: its Host and Origin, whether its address has brought too many wrong credentials, its credentials, how
+ * many connections its address has. A handshake brings at most one credential: `Authorization: Bearer`, a subprotocol
+ * `firkin.bearer.<token>`, or a ticket in its URL; one that brings none says its token in `hello`. Wrong ones are
+ * refused, never taken for none.
  *
  * Without tokens nobody needs credentials, what comes is not looked at, and the limits by address are not asked: the
  * server is then on loopback, where everybody has the same one.

@@ -125,11 +125,13 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const onFailure = (error: unknown): void => onEvent({ type: "failure", error });
   const commands = new Commands({ engine, limits, clock, metrics, onFailure });
   const host = { commands, limits, clock, metrics, onFailure };
+  const name = hostname.includes(":") ? `[${hostname}]` : hostname;
   const allowedOrigins = options.allowedOrigins ?? [];
   const gate = new Gate({
     tokens: auth,
     admit: {
-      allowedHosts: [...options.allowedHosts ?? [], hostname.includes(":") ? `[${hostname}]` : hostname],
+      // All addresses at once are nobody's name.
+      allowedHosts: [...options.allowedHosts ?? [], ...(/^(?:0\.0\.0\.0|::)$/.test(hostname) ? [] : [name])],
       allowedOrigins,
     },
     proxies: new Proxies(options.trustedProxies ?? []),
@@ -145,14 +147,12 @@ export async function serve(options: ServeOptions): Promise<Server> {
     port,
     messageBytesMax: limits.messageBytesMax,
     bodyBytesMax: limits.messageBytesMax,
-    idleSeconds: limits.idleMs / 1_000,
+    idleSeconds: Math.ceil(limits.idleMs / 1_000),
     ...(tls && { tls }),
   }, front);
   front.begin();
   return {
-    url: `${tls === undefined ? "ws" : "wss"}://${
-      hostname.includes(":") ? `[${hostname}]` : hostname
-    }:${listener.port}`,
+    url: `${tls === undefined ? "ws" : "wss"}://${name}:${listener.port}`,
     hostname,
     port: listener.port,
     transport: transport.name,
@@ -260,6 +260,9 @@ class Front implements TransportHandlers {
 /** The limits asked for, within those of the engine. */
 function limitsOf(engine: Engine, asked: Partial<ServerLimits> = {}): ServerLimits {
   const limits: ServerLimits = { ...SERVER_LIMITS, ...asked };
+  for (const [name, limit] of Object.entries(limits)) {
+    if (!(limit >= 1)) throw new RangeError(`Cannot serve with ${name} ${limit}: expected 1 or more`);
+  }
   const keyBytesMax = Math.min(limits.keyBytesMax, engine.limits.keyBytesMax);
   const valueBytesMax = Math.min(limits.valueBytesMax, engine.limits.valueBytesMax);
   if (limits.messageBytesMax < keyBytesMax + valueBytesMax + FRAME_BYTES_MAX) {

@@ -347,10 +347,10 @@ function streamRoutes(streams: EventStreams): readonly Route[] {
     },
     headers: { "Last-Event-ID": "As from, and before it: browsers send it when they connect again" },
     answers: { 200: { description: "A stream without end", types: ["text/event-stream"] } },
-    run({ request, principal, bucket, query: given }) {
+    async run({ request, principal, bucket, query: given }) {
       const [key, prefix, types] = [given.bytes("key"), given.bytes("prefix"), given.text("types")];
       const from = (request.headers.get("last-event-id") ?? "") || given.text("from");
-      return streams.open(principal, {
+      const response = await streams.open(principal, {
         ...(bucket !== "" && { bucket }),
         ...(key !== undefined && { key }),
         ...(prefix !== undefined && { prefix }),
@@ -359,6 +359,9 @@ function streamRoutes(streams: EventStreams): readonly Route[] {
         snapshot: given.flag("snapshot"),
         values: given.flag("values", true),
       });
+      if (request.method !== "HEAD") return response;
+      await response.body?.cancel(); // it has no end that could be read and left out
+      return new Response(null, response);
     },
   });
   return [

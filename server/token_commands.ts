@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { existsSync } from "node:fs";
 import process from "node:process";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type Duration, milliseconds } from "../lib/store/bucket.ts";
@@ -53,12 +54,18 @@ export function addTokenCommands(firkin: Command, exit: (code: number) => void):
     });
 
   add("list", "print what is known of each token, one line of JSON each").action((flags: Flags) => {
-    for (const info of openTokens(flags.auth).list()) process.stdout.write(`${JSON.stringify(info)}\n`);
+    for (const info of openExisting(flags.auth).list()) process.stdout.write(`${JSON.stringify(info)}\n`);
     exit(DONE);
   });
 
   add("revoke", "end a token; a running server closes its connections").argument("<id or name>")
-    .action(async (idOrName: string, flags: Flags) => exit(await revoke(openTokens(flags.auth), idOrName)));
+    .action(async (idOrName: string, flags: Flags) => exit(await revoke(openExisting(flags.auth), idOrName)));
+}
+
+/** So that a mistyped file is not answered as one without tokens. */
+export function openExisting(path: string): Tokens {
+  if (existsSync(path)) return openTokens(path);
+  throw new Error(`Cannot read ${path}: there is no such file; firkin token create makes it`);
 }
 
 async function revoke(tokens: Tokens, idOrName: string): Promise<number> {

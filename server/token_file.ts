@@ -46,19 +46,22 @@ export class TokenFile {
   }
 
   /**
-   * Replaces the text by what `change` makes of it; resolves when that is on stable storage.
+   * Replaces the text by what `change` makes of it, undefined for no change; resolves when that is on stable storage.
    * @throws {FirkinError} LOCKED — somebody else has been changing it for seconds; IO
    */
-  async replace(change: (text: string) => string): Promise<void> {
+  async replace(change: (text: string) => string | undefined): Promise<void> {
     const path = `${this.path}.lock`;
     const lock = await this.#lock(path);
     try {
+      let text: string | undefined;
       try {
-        await lock.writeFile(change(this.#state() === undefined ? "" : this.#read()));
+        text = change(this.#state() === undefined ? "" : this.#read());
+        if (text !== undefined) await lock.writeFile(text);
         await lock.sync();
       } finally {
         await lock.close();
       }
+      if (text === undefined) return await unlink(path);
       await rename(path, this.path);
     } catch (error) {
       await unlink(path).catch(() => {});

@@ -183,7 +183,7 @@ export class Tokens {
 
   /** All of them, oldest first. */
   list(): TokenInfo[] {
-    return [...this.#holders.values()].map(({ record: { hash: _, ...info } }) => info);
+    return [...this.#holders.values()].map(({ record }) => infoOf(record));
   }
 
   /**
@@ -198,14 +198,14 @@ export class Tokens {
     const secret = Buffer.from(this.#clock.random(new Uint8Array(SECRET_BYTES))).toString("base64url");
     const token = `firkin_${id}_${secret}`;
     const scopes = options.scopes.map(({ buckets, rights }) => ({ buckets, rights: [...rights] }));
-    const info: TokenInfo = {
+    const record: TokenRecord = {
       id,
       name,
       scopes,
       createdAt: this.#clock.wall(),
       ...(expiresAt !== undefined && { expiresAt }),
+      hash: hashOf(token).toString("hex"),
     };
-    const record = { ...info, hash: hashOf(token).toString("hex") };
     const problem = problemOf(record);
     if (problem !== undefined) throw new RangeError(`Cannot create a token: ${problem}`);
     await this.#change((records) => {
@@ -214,7 +214,7 @@ export class Tokens {
       }
       return [...records, record];
     });
-    return { token, info };
+    return { token, info: infoOf(record) };
   }
 
   /**
@@ -228,7 +228,7 @@ export class Tokens {
     await this.#change((records) => {
       const left = records.filter(({ id, name }) => id !== idOrName && name !== idOrName);
       found = left.length < records.length;
-      return left;
+      return found ? left : undefined;
     });
     return found;
   }
@@ -255,9 +255,16 @@ export class Tokens {
     return () => this.#watchers.delete(changed);
   }
 
-  async #change(change: (records: readonly TokenRecord[]) => TokenRecord[]): Promise<void> {
-    if (this.#file === undefined) return this.#apply(change([...this.#holders.values()].map(({ record }) => record)));
-    await this.#file.replace((text) => textOf(change(this.#parse(text))));
+  /** Makes the tokens what `change` says, undefined for no change. */
+  async #change(change: (records: readonly TokenRecord[]) => TokenRecord[] | undefined): Promise<void> {
+    if (this.#file === undefined) {
+      const before = [...this.#holders.values()].map(({ record }) => record);
+      return this.#apply(change(before) ?? before);
+    }
+    await this.#file.replace((text) => {
+      const records = change(this.#parse(text));
+      return records && textOf(records);
+    });
     this.refresh();
   }
 
@@ -285,6 +292,11 @@ export class Tokens {
       throw new FirkinError("CORRUPT", `Cannot read ${this.#file?.path}: ${state}`);
     }
   }
+}
+
+/** A token without its digest. */
+function infoOf({ id, name, scopes, createdAt, expiresAt }: TokenRecord): TokenInfo {
+  return { id, name, scopes, createdAt, ...(expiresAt !== undefined && { expiresAt }) };
 }
 
 function hashOf(token: string): Buffer {

@@ -9,8 +9,10 @@
  * 3. A socket is not used after its close handler, which `end` calls before it returns.
  * 4. A message over `maxBackpressure` is dropped, so that limit is out of reach: sessions have their own.
  * 5. Ports are shared between servers unless one asks for its own.
- * 6. A body is as long as the peer likes, and one is sent in answer to HEAD: both are seen to here.
- * 7. Outside its own callbacks, what is written is only sent at once when it is corked.
+ * 6. Nothing is sent in a drain handler: of a long message, what the system does not take at once would never be sent,
+ *    because the library then stops to look for room.
+ * 7. A body is as long as the peer likes, and one is sent in answer to HEAD: both are seen to here.
+ * 8. Outside its own callbacks, what is written is only sent at once when it is corked.
  *
  * @module
  */
@@ -133,7 +135,7 @@ function serveSockets(
       if (accepted !== undefined) connection.begin(accepted.open(connection));
     },
     message: (socket, bytes, isBinary) => connections.get(socket)?.message(bytes, isBinary),
-    drain: (socket) => connections.get(socket)?.drain(),
+    drain: (socket) => void setImmediate(() => connections.get(socket)?.drain()),
     close: (socket, code) => {
       const connection = connections.get(socket);
       connections.delete(socket);

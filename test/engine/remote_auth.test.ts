@@ -126,6 +126,27 @@ describe("RemoteEngine", () => {
     expect(said).toEqual([]);
   });
 
+  test("RemoteEngine says each connection its own token, however late", async () => {
+    const gives: ((token: string) => void)[] = [];
+    const token = (): string | Promise<string> =>
+      said.length === 0 ? "good" : new Promise<string>((resolve) => void gives.push(resolve));
+    const client = await loopback.connect({ clock, token });
+    for (let index = 0; index < 2; index++) {
+      loopback.cut();
+      await reconnect();
+    }
+    expect([gives.length, said]).toEqual([2, ["good"]]);
+    gives[0]!("reader");
+    await settled();
+    expect(said).toEqual(["good"]);
+    // Without a connection there is nobody to become another for.
+    expect(await errorCode(() => client.authenticate("good"))).toBe("UNAVAILABLE");
+    gives[1]!("good");
+    await settled();
+    expect(said).toEqual(["good", "good"]);
+    await client.close();
+  });
+
   test("RemoteEngine.authenticate() changes who asks, until the connection is another", async () => {
     const client = await loopback.connect({ clock, token: "reader" });
     expect(await errorCode(() => client.stats())).toBe("FORBIDDEN");

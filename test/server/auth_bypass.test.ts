@@ -1,102 +1,37 @@
 /**
- * Ways around authentication, each of which must fail closed, over real sockets on each transport of this runtime.
+ * Ways around authentication on WebSockets, each of which must fail closed, over real sockets on each transport of this
+ * runtime. Those on plain requests are in `auth_bypass_http.test.ts`.
  *
- * Behind the door lies a vault: a value, and a single-read value. Whatever is tried, both must still be there
- * afterwards, and neither they nor a token may be in anything that anybody was told.
+ * Whatever is tried, what is in the vault must still be there afterwards, and neither it nor a token may be in anything
+ * that anybody was told.
  *
  * @module
  */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import { CONTENT } from "../../lib/base/codec.ts";
-import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
 import { isBucketName } from "../../lib/engine/engine.ts";
 import { OP, SUBPROTOCOL } from "../../lib/wire/protocol.ts";
-import { Store } from "../../lib/store/store.ts";
-import { openTokens, type Scope, serve, type Server, type Tokens } from "../../server/mod.ts";
-import { bytesOf, textOf } from "../suites/engine_subject.ts";
-import { openMemoryEngine } from "../wire/loopback.ts";
+import { bytesOf } from "../suites/engine_subject.ts";
 import { type Attempt, heard, hello, outcomeOf, statusOf } from "./fixtures/intruder.ts";
+import { KEY, type Name, ONCE, openVault, SCOPES, SECRET, TRANSPORTS, type Vault } from "./fixtures/vault.ts";
 import { type Item, message } from "./peer.ts";
-
-type TransportName = Server["transport"];
-
-const TRANSPORTS: readonly TransportName[] = "Bun" in globalThis
-  ? ["bun"]
-  : "Deno" in globalThis
-  ? ["deno"]
-  : ["uws", "ws"];
-
-const SECRET = "TOP-SECRET";
-const KEY = bytesOf("gold");
-const ONCE = bytesOf("note");
-/** No limit on guesses: there are more in here than a minute allows. */
-const UNLIMITED = { authFailuresPerMinuteMax: 1_000_000, connectionsPerAddressMax: 1_000_000 };
 
 const GET: Item[] = [OP.get, 2, "vault", KEY];
 const SET: Item[] = [OP.set, 2, "vault", KEY, CONTENT.text, bytesOf("x"), null, null, null, false];
 
-/** The tokens by what they may. */
-type Name = "admin" | "reader" | "writer" | "taker" | "watcher" | "stranger" | "expired" | "revoked";
-
-const SCOPES: Readonly<Record<Name, readonly Scope[]>> = {
-  admin: [{ buckets: "*", rights: ["read", "write", "subscribe", "admin"] }],
-  reader: [{ buckets: "vault", rights: ["read"] }],
-  writer: [{ buckets: "vault", rights: ["write"] }],
-  taker: [{ buckets: "vault", rights: ["read", "write"] }],
-  watcher: [{ buckets: "open-*", rights: ["subscribe"] }],
-  stranger: [{ buckets: "open*", rights: ["read", "write", "subscribe"] }],
-  expired: [{ buckets: "*", rights: ["read"] }],
-  revoked: [{ buckets: "*", rights: ["read"] }],
-};
-
 for (const transport of TRANSPORTS) {
   describe(`Authentication over ${transport}`, () => {
-    let folder: string;
-    let engine: EmbeddedEngine;
-    let tokens: Tokens;
-    let server: Server;
-    let secrets: Record<Name, string>;
-    const events: unknown[] = [];
+    let vault: Vault;
+    let server: Vault["server"];
+    let secrets: Vault["secrets"];
 
     beforeAll(async () => {
-      folder = mkdtempSync(join(tmpdir(), "firkin-bypass-"));
-      tokens = openTokens(join(folder, "tokens.json"));
-      secrets = Object.fromEntries(
-        await Promise.all(
-          Object.entries(SCOPES).map(async ([name, scopes]) => {
-            const expiresAt = name === "expired" ? { expiresAt: Date.now() } : {};
-            return [name, (await tokens.create({ name, scopes, ...expiresAt })).token];
-          }),
-        ),
-      ) as Record<Name, string>;
-      await tokens.revoke("revoked");
-      engine = await openMemoryEngine();
-      await engine.set("vault", KEY, bytesOf(SECRET), { content: CONTENT.text });
-      await engine.set("vault", ONCE, bytesOf(SECRET), { content: CONTENT.text, once: true });
-      const onEvent = (event: unknown): void => void events.push(event);
-      server = await serve({
-        store: new Store(engine),
-        port: 0,
-        transport,
-        auth: tokens,
-        limits: { ...UNLIMITED, unauthenticatedPerAddressMax: 1_000_000, helloMs: 1_000 },
-        onEvent,
-      });
+      vault = await openVault(transport);
+      ({ server, secrets } = vault);
     });
-
-    afterAll(async () => {
-      await server.close();
-      await engine.close();
-      rmSync(folder, { recursive: true });
-    });
-
-    afterEach(() => {
-      expect(textOf(engine.getSync("vault", KEY)?.value)).toBe(SECRET);
-      expect(engine.getSync("vault", ONCE)?.once).toBe(true);
-    });
+    afterAll(() => vault.close());
+    afterEach(() => vault.check());
 
     function attempt(what: Attempt): Promise<string> {
       return outcomeOf(server.port, what);
@@ -143,7 +78,7 @@ for (const transport of TRANSPORTS) {
       ["the right one twice", (token) => `${token},${token}`],
       ["the right one with another's secret", (token) => token.slice(0, 20) + secrets.admin.slice(20)],
       ["another's id with its secret", (token) => secrets.admin.slice(0, 20) + token.slice(20)],
-      ["its digest", () => (JSON.parse(readFileSync(join(folder, "tokens.json"), "utf8")).tokens[1].hash as string)],
+      ["its digest", () => (JSON.parse(readFileSync(vault.tokensPath, "utf8")).tokens[1].hash as string)],
       ["its name", () => "reader"],
       ["__proto__", () => "__proto__"],
       ["an expired one", () => secrets.expired],
@@ -464,9 +399,9 @@ for (const transport of TRANSPORTS) {
     });
 
     test("refuses the ticket of a token that is revoked before it is used", async () => {
-      const { token } = await tokens.create({ name: "brief", scopes: SCOPES.reader });
+      const { token } = await vault.tokens.create({ name: "brief", scopes: SCOPES.reader });
       const path = `/?ticket=${await ticket([], token)}`;
-      await tokens.revoke("brief");
+      await vault.tokens.revoke("brief");
       expect(await attempt({ path })).toBe("http 401");
     });
 
@@ -515,11 +450,11 @@ for (const transport of TRANSPORTS) {
     // --- nothing leaks ---
 
     test("has told nobody a token or a value, in whatever it said", () => {
-      const told = JSON.stringify([heard, events, server.stats()]);
+      const told = JSON.stringify([heard, vault.events, server.stats()]);
       expect(heard.length).toBeGreaterThan(200);
       expect(told).not.toContain(SECRET);
       for (const token of Object.values(secrets)) expect(told).not.toContain(token.slice(20));
-      expect(events).toEqual([]);
+      expect(vault.events).toEqual([]);
       expect(server.stats()["server.authFailures"]).toBeGreaterThan(50);
     });
   });

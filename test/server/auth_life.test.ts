@@ -10,22 +10,19 @@ import { join } from "node:path";
 import { systemClock } from "../../lib/base/clock.ts";
 import { CONTENT } from "../../lib/base/codec.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
-import { SUBPROTOCOL } from "../../lib/wire/protocol.ts";
+import { OP, SUBPROTOCOL } from "../../lib/wire/protocol.ts";
 import { Store } from "../../lib/store/store.ts";
 import { openTokens, type Scope, serve, type ServeOptions, type Server, type Tokens } from "../../server/mod.ts";
 import { bytesOf } from "../suites/engine_subject.ts";
 import { openMemoryEngine } from "../wire/loopback.ts";
 import { EchoClient, type EchoClientOptions } from "./fixtures/echo_client.ts";
 import { hello, outcomeOf, statusOf } from "./fixtures/intruder.ts";
+import { TRANSPORTS } from "./fixtures/vault.ts";
+import { EventReader } from "./http_client.ts";
 import { framesOf, type Item, message } from "./peer.ts";
 
 const ALL: readonly Scope[] = [{ buckets: "*", rights: ["read", "write", "subscribe", "admin"] }];
-const SUBSCRIBE: Item[] = [8, 2, "b", null, null, null, true, false, null, null];
-const TRANSPORTS: readonly Server["transport"][] = "Bun" in globalThis
-  ? ["bun"]
-  : "Deno" in globalThis
-  ? ["deno"]
-  : ["uws", "ws"];
+const SUBSCRIBE: Item[] = [OP.subscribe, 2, "b", null, null, null, true, false, null, null];
 
 for (const transport of TRANSPORTS) {
   describe(`Tokens and limits over ${transport}`, () => {
@@ -112,6 +109,46 @@ for (const transport of TRANSPORTS) {
       expect(await lifeAfter(client, () => Promise.resolve())).toBeLessThan(1_300);
     });
 
+    /** An event stream, whose first event has come. */
+    async function listen(secret: string): Promise<EventReader> {
+      const reader = await EventReader.open(`http://127.0.0.1:${server.port}/v1/events`, undefined, secret);
+      await reader.next();
+      return reader;
+    }
+
+    /** How long after `cause` the stream is over, in milliseconds; its last word is its cursor. */
+    async function streamLifeAfter(reader: EventReader, cause: () => Promise<unknown>): Promise<number> {
+      const beganAt = systemClock.monotonic();
+      await cause();
+      const { event, id, data } = await reader.next();
+      expect([event, data]).toEqual(["ended", { cursor: id! }]);
+      await reader.ended;
+      return systemClock.monotonic() - beganAt;
+    }
+
+    test("a revoked token's event streams end at once, others go on, and nothing more is sent", async () => {
+      await start();
+      const other = await listen((await tokens.create({ name: "other", scopes: ALL })).token);
+      const reader = await listen(token);
+      const life = await streamLifeAfter(reader, async () => {
+        await tokens.revoke("web");
+        await engine.set("b", bytesOf("k"), bytesOf("v"), { content: CONTENT.text });
+      });
+      expect(life).toBeLessThan(1_000);
+      expect((await other.next()).data).toMatchObject({ bucket: "b", key: "k" });
+      other.close();
+      expect(await listen(token).catch((error: unknown) => String(error))).toContain("401");
+    });
+
+    test("an event stream ends within a second of its token, whoever ends that", async () => {
+      await start();
+      const ending = await tokens.create({ name: "ending", scopes: ALL, expiresAt: Date.now() + 300 });
+      const [brief, revoked] = [await listen(ending.token), await listen(token)];
+      expect(await streamLifeAfter(brief, () => Promise.resolve())).toBeLessThan(1_300);
+      expect(await streamLifeAfter(revoked, () => openTokens(path).revoke("web"))).toBeLessThan(1_000);
+      expect(server.stats()["server.streams"]).toBe(0);
+    });
+
     test("a file that is broken meanwhile is told of once, and changes nobody", async () => {
       const failures: string[] = [];
       await start({
@@ -121,7 +158,7 @@ for (const transport of TRANSPORTS) {
       const text = readFileSync(path, "utf8");
       writeFileSync(path, text.slice(0, 50));
       while (failures.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
-      client.send(message([10, 9]));
+      client.send(message([OP.ping, 9]));
       expect(framesOf(await client.next())).toEqual([[0, 9]]);
       expect(failures).toEqual([`Cannot read ${path}: it is not JSON`]);
       writeFileSync(path, text);
@@ -143,10 +180,17 @@ for (const transport of TRANSPORTS) {
         );
       expect([await ask(), await ask(), await ask()]).toEqual([401, 401, 429]);
       expect(await outcomeOf(server.port, { headers: [`Authorization: Bearer ${token}`] })).toBe("http 429");
+      for (const path of ["/v1/buckets/b/keys/k", "/metrics"]) {
+        const refused = await fetch(`http://127.0.0.1:${server.port}${path}`, {
+          headers: { authorization: `Bearer ${token}` },
+        });
+        expect([refused.status, refused.headers.get("retry-after")]).toEqual([429, "60"]);
+        expect(await refused.json()).toMatchObject({ code: "BUSY" });
+      }
       // One that came before is not heard any more; one that is inside is.
       early.send(message(hello(token)));
       expect((await early.closed).code).toBe(4429);
-      inside.send(message([10, 9]));
+      inside.send(message([OP.ping, 9]));
       expect(framesOf(await inside.next())).toEqual([[0, 9]]);
       expect(await (await fetch(`http://127.0.0.1:${server.port}/livez`)).text()).toBe("ok");
     });

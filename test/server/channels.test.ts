@@ -73,6 +73,8 @@ describe("Channels", () => {
     const frames = peer.frames();
     expect(frames.map(([kind]) => kind)).toEqual([0, 2, 2, 2, 3, 2]);
     expect(frames[4]!.slice(2, 3)).toEqual([1]);
+    // How late a change is told is asked of changes alone, not of entries that are older.
+    expect(host.metrics.lag.count).toBe(1);
   });
 
   test("Session sends no more than the window, and more when told", async () => {
@@ -106,6 +108,7 @@ describe("Channels", () => {
     const [reply, control] = peer.frames();
     expect(control!.slice(0, 3)).toEqual([3, reply![2]!, 3]);
     expect(host.metrics.subscriptions).toBe(0);
+    expect(host.metrics.resyncs).toBe(1);
   });
 
   test("Session says ended when the engine closes", async () => {

@@ -6,10 +6,15 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { connect } from "node:net";
+import { systemClock } from "../../lib/base/clock.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
 import type { Engine } from "../../lib/engine/engine.ts";
 import { Store } from "../../lib/store/store.ts";
-import { serve, type Server, type ServerLimits } from "../../server/mod.ts";
+import { EVERYONE } from "../../server/auth.ts";
+import { Commands } from "../../server/commands.ts";
+import { EventStreams } from "../../server/event_streams.ts";
+import { Metrics } from "../../server/metrics.ts";
+import { serve, type Server, SERVER_LIMITS, type ServerLimits } from "../../server/mod.ts";
 import { openMemoryEngine } from "../wire/loopback.ts";
 import { EventReader } from "./http_client.ts";
 
@@ -252,6 +257,28 @@ describe("event streams", () => {
     await broken.ended;
     await store.bucket("b").set("k", 1);
     expect((await whole.next()).event).toBe("set");
+  });
+
+  test("EventStreams.check() ends the streams of who has expired, whether they are read or not", async () => {
+    const metrics = new Metrics(systemClock);
+    const shared = { limits: SERVER_LIMITS, clock: systemClock, metrics, onFailure: () => {} };
+    const streams = new EventStreams({ ...shared, commands: new Commands({ ...shared, engine }) });
+    const principal = { ...EVERYONE, expiresAt: Infinity };
+    const [read, unread, other] = await Promise.all(
+      [principal, principal, EVERYONE].map((one) => streams.open(one, { values: true })),
+    );
+    const reader = read!.body!.getReader() as ReadableStreamDefaultReader<Uint8Array>;
+    await reader.read();
+    const last = reader.read();
+    streams.check();
+    expect(metrics.streams).toBe(3);
+    principal.expiresAt = 0;
+    streams.check();
+    expect(new TextDecoder().decode((await last).value)).toMatch(/^id: (.+)\nevent: ended\ndata: {"cursor":"\1"}\n\n$/);
+    expect((await reader.read()).done).toBe(true);
+    expect(await unread!.text().then(() => "whole", () => "cut")).toBe("cut");
+    expect(metrics.streams).toBe(1);
+    await other!.body!.cancel();
   });
 
   test("Server.close() ends streams at their cursor, from where they go on", async () => {

@@ -9,6 +9,7 @@ import { serve, type Server, type ServerLimits, Tokens } from "../../server/mod.
 import { bytesOf, take, textOf } from "../suites/engine_subject.ts";
 import { errorCode } from "../suites/fs.ts";
 import { openMemoryEngine } from "../wire/loopback.ts";
+import { statusOf } from "./fixtures/intruder.ts";
 
 describe("serve()", () => {
   let engine: EmbeddedEngine;
@@ -86,12 +87,23 @@ describe("serve()", () => {
     expect(await errorCode(() => serve({ ...base, auth, trustedProxies: [] }))).toBe("FORBIDDEN");
     expect(await errorCode(() => serve({ ...base, auth, tls }))).toBe("IO");
     expect(events).toEqual([]);
-    await (await serve({ ...base, auth, trustedProxies: ["10.0.0.1"] })).close();
+    const proxied = await serve({ ...base, auth, trustedProxies: ["10.0.0.1"] });
+    const at = (host: string): Promise<number> =>
+      statusOf(proxied.port, `GET /livez HTTP/1.1\r\nHost: ${host}:${proxied.port}\r\n\r\n`);
+    expect([await at("127.0.0.1"), await at("0.0.0.0")]).toEqual([200, 403]);
+    await proxied.close();
     expect(events).toEqual([]);
     await (await serve({ ...base, auth, insecureNoTls: true })).close();
     expect(events).toEqual([
       { type: "insecure", message: "tokens and values travel in the clear to 0.0.0.0" },
     ]);
+  });
+
+  test("serve() refuses limits that nobody could keep", async () => {
+    for (const limits of [{ idleMs: 0 }, { helloMs: NaN }, { connectionsMax: -1 }]) {
+      const thrown = await serve({ store: new Store(engine), port: 0, limits }).catch((error: unknown) => error);
+      expect(thrown).toBeInstanceOf(RangeError);
+    }
   });
 
   test("serve() refuses limits that contradict one another", async () => {

@@ -206,6 +206,20 @@ describe("Session", () => {
     expect([heads(peer), peer.closedWith]).toEqual([[[0, 1]], 1001]);
   });
 
+  test("Session closes 4408 a slow reader at once over its hard limit, whoever else reads", () => {
+    const limits = { ...SERVER_LIMITS, outboundBytesMax: 10, outboundHardBytesMax: 60 };
+    const peer = new Peer({ ...host, limits }, guestOf(EVERYONE));
+    peer.hello();
+    peer.stalled = true;
+    peer.send(...Array.from({ length: 20 }, () => [OP.ping, 1]));
+    expect([peer.buffered, peer.closedWith]).toEqual([60, undefined]);
+    const other = new Peer({ ...host, limits }, guestOf(EVERYONE));
+    other.hello();
+    other.stalled = true;
+    other.send(...Array.from({ length: 21 }, () => [OP.ping, 1]));
+    expect([other.buffered, other.closedWith]).toEqual([63, 4408]);
+  });
+
   test("Session closes 4408 a slow reader at once when all of them hold too much", () => {
     const small = { ...host, limits: { ...SERVER_LIMITS, outboundBytesMax: 10, outboundTotalBytesMax: 100 } };
     const peers = [1, 2, 3].map(() => new Peer(small, guestOf(EVERYONE)));

@@ -97,6 +97,7 @@ describe("Tokens", () => {
       [some, "write", "*", false],
       [some, "write", "", false],
       [some, "write", undefined, false],
+      [some, "read", undefined, false],
       [some, "read", "team-a", false],
       [some, "read", "log", true],
       [some, "read", "logs", false],
@@ -223,6 +224,12 @@ describe("openTokens()", () => {
     rmSync(path);
     tokens.refresh();
     expect([tokens.identify(token), hasExpired(after, Date.now())]).toEqual([undefined, true]);
+  });
+
+  test("Tokens.revoke() writes nothing when there is nothing to revoke", async () => {
+    const tokens = openTokens(path);
+    expect(await tokens.revoke("web")).toBe(false);
+    expect(readdirSync(folder)).toEqual([]);
   });
 
   test("Tokens of two processes lose no change to one another", async () => {

@@ -7,7 +7,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { EventReader, talk } from "../server/http_client.ts";
-import type { EchoServer } from "../server/fixtures/echo_client.ts";
+import { type EchoServer, talk as talkOn } from "../server/fixtures/echo_client.ts";
 
 const JSON_TYPE = { "content-type": "application/json" };
 const BYTES_TYPE = { "content-type": "application/octet-stream" };
@@ -183,6 +183,22 @@ export function runRestSuite(name: string, start: () => Promise<EchoServer>): vo
         "b",
       ]]);
       again.close();
+    });
+
+    test("HEAD of a stream opens none, and the connection goes on", async () => {
+      const head = "/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+      let asked = false;
+      const answers = await talkOn(server.port, `HEAD ${head}`, (answer, write) => {
+        if (!asked && answer.includes("\r\n\r\n")) {
+          asked = true;
+          write("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        }
+        return answer.endsWith("\r\n\r\nok");
+      });
+      expect(answers.match(/^HTTP\/1\.1 200/gm)?.length).toBe(2);
+      expect(answers.toLowerCase()).toContain("content-type: text/event-stream");
+      expect(answers).not.toContain("retry:");
+      expect(await (await server.fetch("/metrics")).text()).toContain("firkin_event_streams 0\n");
     });
 
     test("health and metrics", async () => {

@@ -18,6 +18,7 @@ import { type Certificate, makeCertificate, OPENSSL } from "./certificate.ts";
 const ECHO = 0;
 const CLOSE = 1;
 const FLOOD = 2;
+const TRICKLE = 3;
 
 function bytesOf(...bytes: number[]): Uint8Array {
   return new Uint8Array(bytes);
@@ -30,10 +31,10 @@ function numbered(index: number, length = 5): Uint8Array {
   return message;
 }
 
-/** Asks for `count` messages of `size` bytes. */
-function flood(count: number, size: number): Uint8Array {
+/** Asks for `count` messages of `size` bytes, all at once or each when the one before has left. */
+function flood(count: number, size: number, command = FLOOD): Uint8Array {
   const message = new Uint8Array(9);
-  message[0] = FLOOD;
+  message[0] = command;
   new DataView(message.buffer).setUint32(1, count);
   new DataView(message.buffer).setUint32(5, size);
   return message;
@@ -143,6 +144,19 @@ export function runTransportSuite(name: string, start: () => Promise<EchoServer>
       }
       const drained = await server.report(({ bufferedBytes, drains }) => bufferedBytes === 0 && drains > stuck.drains);
       expect(drained.closed).toEqual([]);
+      client.destroy();
+    });
+  });
+
+  describe(`Transport ${name}: drain`, () => {
+    test("Connection.send() in drain() sends all of it, also when it is long", async () => {
+      const client = await EchoClient.open(server.port);
+      client.send(flood(200, 1024 * 1024, TRICKLE));
+      for (let index = 0; index < 200; index++) {
+        const message = await client.next();
+        expect(message.byteLength).toBe(1024 * 1024);
+        expect(new DataView(message.buffer).getUint32(0)).toBe(index);
+      }
       client.destroy();
     });
   });
