@@ -105,7 +105,7 @@ export class EventReader {
   /** Settles when the stream is over, by itself or because it was closed. */
   readonly ended: Promise<void>;
   readonly #abort: AbortController;
-  readonly #reader: Pick<ReadableStreamDefaultReader<Uint8Array>, "read" | "cancel">;
+  readonly #reader: ReturnType<ReadableStream<Uint8Array>["getReader"]>;
   readonly #events: StreamedEvent[] = [];
   #text = "";
   #over = false;
