@@ -82,8 +82,8 @@ export class Keydir {
   }
 
   /**
-   * Adds keys, one at least, that are not there and differ from one another: nothing is compared. Each is [hash, slot of
-   * the segment, offset]. The upper 8 bits of all hashes are the same, so that only one table is written to.
+   * Adds keys, one at least, that are not there and differ from one another: nothing is compared. Each is a hash, its
+   * segment's slot and an offset. The upper 8 bits of all hashes are the same: only one table is written to.
    */
   addDistinct(entries: Uint32Array): void {
     const table = this.#tables[entries[0]! >>> 24]!;
