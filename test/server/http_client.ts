@@ -105,7 +105,7 @@ export class EventReader {
   /** Settles when the stream is over, by itself or because it was closed. */
   readonly ended: Promise<void>;
   readonly #abort: AbortController;
-  readonly #reader: ReturnType<ReadableStream<Uint8Array>["getReader"]>;
+  readonly #reader: { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }>; cancel(): Promise<void> };
   readonly #events: StreamedEvent[] = [];
   #text = "";
   #over = false;
