@@ -100,12 +100,18 @@ export interface StreamedEvent {
   readonly data: Record<string, unknown>;
 }
 
+/** What is used of a body's reader, whose types differ by runtime. */
+interface BodyReader {
+  read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
+  cancel(): Promise<void>;
+}
+
 /** Reads an event stream. */
 export class EventReader {
   /** Settles when the stream is over, by itself or because it was closed. */
   readonly ended: Promise<void>;
   readonly #abort: AbortController;
-  readonly #reader: ReturnType<ReadableStream<Uint8Array>["getReader"]>;
+  readonly #reader: BodyReader;
   readonly #events: StreamedEvent[] = [];
   #text = "";
   #over = false;
@@ -158,7 +164,7 @@ export class EventReader {
     const decoder = new TextDecoder();
     for (;;) {
       const { done, value } = await this.#reader.read();
-      if (done) return;
+      if (done || value === undefined) return;
       this.#text += decoder.decode(value, { stream: true });
       const blocks = this.#text.split("\n\n");
       this.#text = blocks.pop()!;
