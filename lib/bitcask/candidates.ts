@@ -54,7 +54,7 @@ const HOUR_MS = 3_600_000;
 
 /** True when a segment never changes again and everything in it is visible. */
 export function isRewritable(segment: Segment): boolean {
-  return segment.sealed && segment.durable === segment.tail;
+  return segment.settled;
 }
 
 /** As many of the first segments as one run takes, one at least. */

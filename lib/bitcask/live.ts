@@ -201,6 +201,7 @@ export class LiveRecords implements LogOwner {
     for (const { segment, hint } of hinted) {
       const { time, ...figures } = hint.figures;
       Object.assign(segment, figures);
+      segment.settled = segment.sealed;
       // One whose hint could not be written has its order.
       if (segment.hint !== undefined) this.#orders.set(segment, undefined);
       this.#log.timeMax = Math.max(this.#log.timeMax, time);
@@ -247,6 +248,7 @@ export class LiveRecords implements LogOwner {
 
   /** See {@link LogOwner.sealed}. */
   sealed(segment: Segment): void {
+    segment.settled = true;
     this.#index(segment, segment.bytes(0));
   }
 

@@ -94,6 +94,8 @@ export class Segment {
   /** It is closed, and its file removed or about to be. */
   gone = false;
   sealed = false;
+  /** It is sealed, on stable storage and visible to its end: it never changes again. */
+  settled = false;
   /** Bytes that nobody needs once the segment is sealed: records whose key has a newer one, and marks. */
   deadBytes = 0;
   /** The part of `deadBytes` that marks are. */
