@@ -11,7 +11,7 @@ import { connect as connectSocket, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect, type Store } from "../mod.ts";
 import { CborReader, CborWriter } from "../lib/wire/cbor.ts";
-import { FRAME, OP } from "../lib/wire/protocol.ts";
+import { FRAME, OP, writeSubscribeQuery } from "../lib/wire/protocol.ts";
 import { handshakeTo, helloOf, messageOf, requestTo } from "./capacity.ts";
 import { type Child, startChild } from "./child.ts";
 import { cpuOf, memoryOf, pin, SERVER_CORE } from "./core.ts";
@@ -42,11 +42,21 @@ class Counter {
   onMessage: ((payload: Uint8Array) => void) | undefined;
   #input: Uint8Array = new Uint8Array(0);
   #upgraded = false;
+  #ended = false;
 
   constructor(port: number) {
     this.socket = connectSocket(port, "127.0.0.1");
     this.socket.setNoDelay(true);
     this.socket.on("data", (chunk: Uint8Array) => this.#read(chunk));
+    this.socket.on("close", () => {
+      if (!this.#ended) throw new Error("Cannot measure: a connection was closed");
+    });
+  }
+
+  /** Closes it. */
+  end(): void {
+    this.#ended = true;
+    this.socket.destroy();
   }
 
   /** Opens one and waits until the server has answered the handshake. */
@@ -125,10 +135,7 @@ async function openFirkin(port: number, subscribed: boolean): Promise<Counter> {
   await counter.reach(1);
   if (!subscribed) return counter;
   requestTo(writer, OP.subscribe, 1);
-  writer.text("events");
-  writer.null();
-  writer.bool(false);
-  writer.null();
+  writeSubscribeQuery(writer, { bucket: "events" });
   writer.null();
   counter.socket.write(messageOf(writer.take()));
   await counter.reach(2);
@@ -220,7 +227,7 @@ export class FanOut {
       );
     });
     await all;
-    await settle(this.#subscribers, () => {
+    await settle(() => {
       const wanted = first.bytes - before[0]!;
       return this.#subscribers.every(({ bytes }, index) => bytes - before[index]! >= wanted);
     });
@@ -240,19 +247,17 @@ export class FanOut {
       publisher.socket.write(message);
       await publisher.reach(group + 1);
     });
-    await settle(this.#rawSubscribers, () => {
+    await settle(() => {
       return this.#rawSubscribers.every(({ messages }, index) => messages - before[index]! >= groups);
     });
     const took = performance.now() - started;
-    publisher.socket.destroy();
+    publisher.end();
     return figures(groups, took, cpuOf(this.#raw.process.pid!) - cpu);
   }
 
   /** Ends both. */
   async stop(): Promise<void> {
-    for (const { socket } of [...this.#subscribers, ...this.#rawSubscribers]) {
-      socket.destroy();
-    }
+    for (const counter of [...this.#subscribers, ...this.#rawSubscribers]) counter.end();
     await this.#store.close();
     await this.#server.stop();
     this.#raw.process.kill("SIGTERM");
@@ -276,15 +281,10 @@ async function inTurn(
   await Promise.all(Array.from({ length: GROUPS_OUTSTANDING }, loop));
 }
 
-async function settle(
-  _: readonly Counter[],
-  done: () => boolean,
-): Promise<void> {
+async function settle(done: () => boolean): Promise<void> {
   const last = performance.now() + 30_000;
   while (!done()) {
-    if (performance.now() > last) {
-      throw new Error("Cannot trust the figures: events are missing");
-    }
+    if (performance.now() > last) throw new Error("Cannot trust the figures: events are missing");
     await sleep(1);
   }
 }
@@ -331,7 +331,7 @@ async function grown(
   const before = memoryOf(pid);
   const all = await openAll(count, open);
   const bytes = memoryOf(pid) - before;
-  for (const { socket } of [...warm, ...all]) socket.destroy();
+  for (const counter of [...warm, ...all]) counter.end();
   await sleep(50);
   return bytes / count;
 }

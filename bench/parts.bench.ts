@@ -1,16 +1,20 @@
 /**
- * The parts that a get, a set and a request are made of, each by itself: records, checksum, keydir, cache, frames.
+ * The parts that a get, a set and a request are made of, each by itself: records, checksum, compression, keydir,
+ * cache, frames. Where our code and the runtime's do the same, both are measured.
  *
  * @module
  */
 import { do_not_optimize } from "mitata";
+import { crc32 as nativeCrc32 } from "node:zlib";
 import { encodeKey, hashKey } from "../lib/base/bytes.ts";
-import { crc32 } from "../lib/base/checksum.ts";
+import { crc32, crc32ByTables } from "../lib/base/checksum.ts";
 import { CONTENT } from "../lib/base/codec.ts";
+import { compress, deflateByPackage, inflateByPackage } from "../lib/base/compress.ts";
 import { FRAME_BYTES, FrameCache, type FrameTable } from "../lib/bitcask/frames.ts";
 import { Keydir } from "../lib/bitcask/keydir.ts";
 import { checkRecord, encodeRecord, isKeyAt, KIND, recordBytes, type RecordFields } from "../lib/bitcask/record.ts";
 import type { Entry } from "../lib/engine/engine.ts";
+import { nativeDeflate, useNative } from "../lib/fs/native.ts";
 import { CborReader, CborWriter } from "../lib/wire/cbor.ts";
 import { FRAME, OP, readEntry, SHAPES, writeEntry } from "../lib/wire/protocol.ts";
 import { measure, report } from "./harness.ts";
@@ -68,19 +72,80 @@ function measureRecords(): void {
       },
     };
   });
-  for (const length of [100, 1_024]) {
-    measure(`crc32, ${length} B`, 1, () => {
-      const { bytes } = encodeAll();
-      const random = createRandom(4);
-      expectEqual(crc32(new TextEncoder().encode("123456789")), 0xcbf43926);
-      return {
-        prepare() {
-          const from = random(bytes.length - length);
-          return bytes.subarray(from, from + length);
-        },
-        call: (part: Uint8Array) => do_not_optimize(crc32(part)),
+}
+
+// --- what the runtime does too ---
+
+const CHECKSUMS = {
+  "as used": crc32,
+  tables: crc32ByTables,
+  native: (bytes: Uint8Array, seed: number, start: number, end: number) =>
+    nativeCrc32(bytes.subarray(start, end), seed),
+};
+
+function measureChecksums(): void {
+  for (const length of [141, 1_024, 4_096, 32 * 1_024 * 1_024]) {
+    for (const [name, checksum] of Object.entries(CHECKSUMS)) {
+      measure(`crc32, ${length} B, ${name}`, 1, () => {
+        const bytes = length < 2 ** 20 ? encodeAll().bytes : new Uint8Array(length + 1).fill(0x61);
+        const random = createRandom(4);
+        const start = random(bytes.length - length);
+        expectEqual(checksum(bytes, 7, start, start + length), nativeCrc32(bytes.subarray(start, start + length), 7));
+        return {
+          prepare: () => random(bytes.length - length),
+          call: (start: number) => do_not_optimize(checksum(bytes, 0, start, start + length)),
+        };
+      });
+    }
+  }
+}
+
+const WORDS = "the of and to in is that for it as was with be by on not he his but at are this have from or had".split(
+  " ",
+);
+
+/** `length` bytes of a kind of value. */
+const KINDS: Readonly<Record<string, (length: number, random: (limit: number) => number) => Uint8Array>> = {
+  JSON(length, random) {
+    const rows: unknown[] = [];
+    for (let bytes = 0; bytes < length; bytes += 40) {
+      rows.push({
+        id: random(1e6),
+        name: `user ${random(500)}`,
+        city: WORDS[random(WORDS.length)],
+        ok: random(2) === 1,
+      });
+    }
+    return new TextEncoder().encode(JSON.stringify(rows)).subarray(0, length);
+  },
+  text(length, random) {
+    const words = Array.from({ length: length / 2 }, () => WORDS[random(WORDS.length)]!);
+    return new TextEncoder().encode(words.join(" ")).subarray(0, length);
+  },
+  random: (length, random) => Uint8Array.from({ length }, () => random(256)),
+};
+
+function measureCompression(): void {
+  for (const [kind, make] of Object.entries(KINDS)) {
+    for (const length of [256, 1_024, 4_096, 65_536]) {
+      const value = make(length, createRandom(7));
+      const packed = { fflate: deflateByPackage(value), native: nativeDeflate.deflate(value) };
+      const percent = (bytes: Uint8Array): string => `to ${Math.round((100 * bytes.length) / length)} %`;
+      const name = `${kind}, ${length} B`;
+      const measureCall = (what: string, call: () => Uint8Array | undefined): void => {
+        measure(`${what}, ${name}`, 1, () => ({ prepare() {}, call: () => do_not_optimize(call()) }));
       };
-    });
+      if (kind === "random") {
+        expectEqual(compress(value) === undefined ? 0 : 1, 0);
+        measureCall("compress, as used", () => compress(value));
+      }
+      measureCall(`deflate, fflate, ${percent(packed.fflate)}`, () => deflateByPackage(value));
+      measureCall(`deflate, native, ${percent(packed.native)}`, () => nativeDeflate.deflate(value));
+      if (kind === "random") continue;
+      expectEqual(inflateByPackage(packed.native, length).length, nativeDeflate.inflate(packed.fflate, length).length);
+      measureCall("inflate, fflate", () => inflateByPackage(packed.native, length));
+      measureCall("inflate, native", () => nativeDeflate.inflate(packed.native, length));
+    }
   }
 }
 
@@ -221,7 +286,10 @@ function measureFrames(): void {
   measureCall("read its reply", () => readReplies(reader, replies, entries));
 }
 
+useNative();
 measureRecords();
+measureChecksums();
+measureCompression();
 measureKeydir();
 measureCache();
 measureFrames();

@@ -16,8 +16,8 @@ export const BUGS = [
     suites: [SIMULATION],
     changes: [[
       "lib/bitcask/group.ts",
-      "await segment.file!.sync();\n        segment.durable = end;",
-      "if (end % 7 !== 0) await segment.file!.sync();\n        segment.durable = end;",
+      "await this.#sync(segment.file!);\n        segment.durable = end;",
+      "if (end % 7 !== 0) await this.#sync(segment.file!);\n        segment.durable = end;",
     ]],
   },
   {
@@ -25,8 +25,8 @@ export const BUGS = [
     suites: [SIMULATION],
     changes: [[
       "lib/bitcask/group.ts",
-      "await segment.file!.sync();\n        segment.durable = end;",
-      "void segment.file!.sync().catch(() => {});\n        segment.durable = end;",
+      "await this.#sync(segment.file!);\n        segment.durable = end;",
+      "void this.#sync(segment.file!).catch(() => {});\n        segment.durable = end;",
     ]],
   },
   {
@@ -52,8 +52,8 @@ export const BUGS = [
     suites: [SIMULATION],
     changes: [[
       "lib/bitcask/group.ts",
-      "await segment.file!.sync();\n        segment.durable = end;",
-      "await segment.file!.sync().catch(() => segment.file!.sync());\n        segment.durable = end;",
+      "await this.#sync(segment.file!);\n        segment.durable = end;",
+      "await this.#sync(segment.file!).catch(() => this.#sync(segment.file!));\n        segment.durable = end;",
     ]],
   },
   {
@@ -166,7 +166,7 @@ export const BUGS = [
     changes: [["lib/bitcask/time.ts", "Math.max(this.#wallAtOpen, timeMax)", "this.#wallAtOpen"]],
   },
   {
-    name: "the newer record is the one with the later time, by a clock that may be set back",
+    name: "a record is old when one before it has a later time, by a clock that may be set back",
     suites: [SIMULATION],
     changes: [
       [
@@ -175,17 +175,9 @@ export const BUGS = [
         "now: () => Math.floor(this.#clock.wall())",
       ],
       [
-        "lib/bitcask/live.ts",
-        "    this.apply(segment, offset, hash);",
-        "    const [bucket, key] = [bucketAt(segment.window, at), keyAt(segment.window, at)];\n" +
-        "    const time = timeAt(segment.window, at);\n" +
-        "    const present = this.#keydir.get(hash, bucket, key);\n" +
-        "    if (present !== -1) {\n" +
-        "      const other = this.#log.segmentOf(present);\n" +
-        "      const otherAt = other.seek(present % ADDRESS_UNIT);\n" +
-        "      if (timeAt(other.window, otherAt) > time) return;\n" +
-        "    }\n" +
-        "    this.apply(segment, offset, hash);",
+        "lib/bitcask/hint_builder.ts",
+        "if (kind < KIND.mark) this.#add(at, length);",
+        "if (kind < KIND.mark && recordTime === time) this.#add(at, length);",
       ],
     ],
   },

@@ -11,18 +11,17 @@
 /** The runtime's own: the CRC-32 of `bytes`, going on from `seed`, which is a 32-bit number without sign. */
 export type NativeCrc32 = (bytes: Uint8Array, seed: number) => number;
 
-/** Inputs of at least this many bytes go to the runtime's own (`bench/parts.bench.ts`). */
-const NATIVE_BYTES_MIN = 160;
-
 /** The tables one behind the other: table `n` takes a byte with `n` bytes behind it. */
 const TABLES = createTables();
 
-/** The runtime's own, once it is handed over. */
-let native: NativeCrc32 | undefined;
+/** The runtime's own, once it is handed over, and the length from which on it is faster. */
+let native: NativeCrc32 = (bytes, seed) => crc32ByTables(bytes, seed, 0, bytes.length);
+let nativeBytesMin = Infinity;
 
-/** From here on long inputs go through `crc32`. */
-export function useNativeCrc32(crc32: NativeCrc32): void {
+/** From here on inputs of at least `bytesMin` bytes go through `crc32`. */
+export function useNativeCrc32(crc32: NativeCrc32, bytesMin: number): void {
   native = crc32;
+  nativeBytesMin = bytesMin;
 }
 
 /**
@@ -30,7 +29,7 @@ export function useNativeCrc32(crc32: NativeCrc32): void {
  * 32-bit number.
  */
 export function crc32(bytes: Uint8Array, seed = 0, start = 0, end: number = bytes.length): number {
-  if (native === undefined || end - start < NATIVE_BYTES_MIN) return crc32ByTables(bytes, seed, start, end);
+  if (end - start < nativeBytesMin) return crc32ByTables(bytes, seed, start, end);
   return native(bytes.subarray(start, end), seed >>> 0);
 }
 

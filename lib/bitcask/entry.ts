@@ -165,8 +165,8 @@ export class EntryBuffer {
   }
 
   /**
-   * Adds an entry of the record of `length` bytes at `from` in `bytes`, which is at `offset` in its segment; returns
-   * where its sort key begins.
+   * Adds an entry of the record of `length` bytes at `from` in `bytes`, whose place in its segment is `offset`; returns
+   * where the sort key begins.
    */
   add(bytes: Uint8Array, from: number, length: number, offset: number, hash: number): number {
     const keyBytes = keyBytesAt(bytes, from);

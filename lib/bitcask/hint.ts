@@ -362,17 +362,19 @@ export class HintCursor {
   }
 }
 
-/** Offsets of the set records, in order of their keys. @throws {FirkinError} CORRUPT */
-export function setsOf(hint: Hint): Uint32Array {
-  const offsets: number[] = [];
+/** Offsets of the set records, in order of their keys; yields after each block. @throws {FirkinError} CORRUPT */
+export function* setsOf(hint: Hint): Generator<void, Uint32Array> {
+  const offsets = new Uint32Array(hint.entries);
+  let count = 0;
   for (let number = 0; number < hint.blocks; number++) {
     const bytes = new Uint8Array(hint.start(number + 1) - hint.start(number));
     hint.read(number, number + 1, bytes, 0);
     for (let at = BLOCK_HEADER_BYTES; at < bytes.length; at = entryEndAt(bytes, at)) {
-      if (entryKindAt(bytes, at) === KIND.set) offsets.push(entryOffsetAt(bytes, at));
+      if (entryKindAt(bytes, at) === KIND.set) offsets[count++] = entryOffsetAt(bytes, at);
     }
+    yield;
   }
-  return Uint32Array.from(offsets);
+  return count === offsets.length ? offsets : offsets.slice(0, count);
 }
 
 // --- encode ---

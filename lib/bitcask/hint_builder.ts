@@ -38,6 +38,9 @@ import { CHUNK_MAX, chunksOf, EntrySort, Split } from "./sort.ts";
 /** Records walked through in one step: less than a millisecond's work, as the others are. */
 const RECORDS_PER_STEP = 4_096;
 
+/** Memory that a walk begins with, unless the segment is smaller. */
+const FIRST_BYTES = 64 * 1024;
+
 /** Bytes written in one step. */
 const WRITE_BYTES = 512 * 1024;
 
@@ -47,11 +50,15 @@ const CLOSE_BYTES_MAX = 64 * 1024 * 1024;
 /** The hash of the key that stands in `bytes` from `start` to `end`. */
 export type HashOfBytes = (bucket: number, bytes: Uint8Array, start: number, end: number) => number;
 
-/** Makes a sealed segment's hint from the segment's bytes, which are sound; yields after each step. */
-export function* makeHint(bytes: Uint8Array, hash: HashOfBytes): Generator<void, Uint8Array> {
-  const walk = new Walk(bytes, hash);
+/**
+ * Makes a segment's hint from the segment's bytes, which are sound; yields after each step. That of one that is not
+ * sealed is of use while nothing is written to it.
+ */
+export function* makeHint(bytes: Uint8Array, hash: HashOfBytes, sealed = true): Generator<void, Uint8Array> {
+  const end = sealed ? bytes.length - SEAL_BYTES : bytes.length;
+  const walk = new Walk(bytes, end, sealed ? timeAt(bytes, end) : 0, hash);
   while (walk.step()) yield;
-  const seal = readU32(bytes, bytes.length - SEAL_BYTES);
+  const seal = sealed ? readU32(bytes, end) : 0;
   const binding = hintBinding(bytes.subarray(0, SEGMENT_HEADER_BYTES), bytes.length, seal);
   const writer = new HintWriter(binding, walk.entries.tail);
   let superseded = 0;
@@ -68,16 +75,16 @@ export function* makeHint(bytes: Uint8Array, hash: HashOfBytes): Generator<void,
   return writer.finish({ ...figures, deadBytes: figures.markBytes + superseded });
 }
 
-/** A walk through a sealed segment: an entry for each change. */
+/** A walk through a segment: an entry for each change. */
 class Walk {
-  readonly entries = new EntryBuffer(16 * 1024);
+  readonly entries: EntryBuffer;
   /** How many bytes all sort keys begin with. */
   shared = Infinity;
   readonly #bytes: Uint8Array;
   readonly #end: number;
   readonly #hash: HashOfBytes;
   #at = SEGMENT_HEADER_BYTES;
-  #places = new Uint32Array(1_024);
+  #places = new Uint32Array(16);
   #count = 0;
   /** Where the first sort key begins. */
   #firstStart = 0;
@@ -88,11 +95,13 @@ class Walk {
   #tombstoneTime = 0;
   #time: number;
 
-  constructor(bytes: Uint8Array, hash: HashOfBytes) {
+  /** Of the records before `end`; what stands there is of this time. */
+  constructor(bytes: Uint8Array, end: number, time: number, hash: HashOfBytes) {
     this.#bytes = bytes;
+    this.#end = end;
+    this.#time = time;
     this.#hash = hash;
-    this.#end = bytes.length - SEAL_BYTES;
-    this.#time = timeAt(bytes, this.#end);
+    this.entries = new EntryBuffer(Math.min(bytes.length, FIRST_BYTES) & ~3);
   }
 
   /** Where each entry stands. */
@@ -249,6 +258,11 @@ export class HintBuilder {
     this.#hash = hash;
   }
 
+  /** The steps of {@link makeHint}. */
+  steps(bytes: Uint8Array, sealed = true): Generator<void, Uint8Array> {
+    return makeHint(bytes, this.#hash, sealed);
+  }
+
   /** Has a hint made in turns to come; `bytes` are kept until then. */
   add(segment: Segment, bytes: Uint8Array, done: HintDone): void {
     if (this.#closed) return;
@@ -293,7 +307,7 @@ export class HintBuilder {
 
   /** The bytes of the hint; undefined when nobody needs it any more. */
   async #index(segment: Segment, bytes: Uint8Array): Promise<Uint8Array | undefined> {
-    const steps = makeHint(bytes, this.#hash);
+    const steps = this.steps(bytes);
     for (let taken = 1;; taken++) {
       const step = steps.next();
       if (step.done === true) return step.value;

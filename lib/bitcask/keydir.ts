@@ -90,16 +90,15 @@ export class Keydir {
   }
 
   /**
-   * Adds keys that are not there and differ from one another: nothing is compared. [hash, segment slot, offset] each,
-   * and of all hashes the upper 8 bits are the same, so that only one table is written to.
+   * Adds keys, one at least, that are not there and differ from one another: nothing is compared. Each is [hash, slot
+   * of the segment, offset]. The upper 8 bits of all hashes are the same, so that only one table is written to.
    */
   addDistinct(entries: Uint32Array): void {
-    if (entries.length === 0) return;
     const table = entries[0]! >>> 24;
     const count = this.#counts[table]! + entries.length / WORDS;
     let words = this.#tables[table]!;
     if (words === EMPTY_WORDS || count * 5 > words.length / WORDS * 4) {
-      this.#tables[table] = words = resized(words, Math.ceil(count * 1.45) + 1);
+      this.#tables[table] = words = resized(words, Math.max(CAPACITY_MIN, Math.ceil(count * 1.45)));
     }
     for (let index = 0; index < entries.length; index += WORDS) {
       let at = homeOf(entries[index]!, words.length);

@@ -17,7 +17,6 @@ import type { Hinted, Log, LogOwner } from "./log.ts";
 import { type KeyRange, listInOrder, type Place, rangeAfter, SegmentOrder } from "./order.ts";
 import {
   bucketAt,
-  expiresAtAt,
   FLAG,
   flagsAt,
   HEADER_BYTES,
@@ -36,6 +35,9 @@ import { Turns } from "./turns.ts";
 
 /** A hash of a bucket's key. */
 export type KeyHash = (bucket: number, key: Uint8Array) => number;
+
+/** Work of a step of making a hint: the clock is looked at behind each. */
+const STEP_WORK = 512;
 
 /** What the live records tell their owner. */
 export interface LiveOwner {
@@ -165,17 +167,12 @@ export class LiveRecords implements LogOwner {
 
   // --- segments at open ---
 
-  /** See {@link LogOwner.replay}. */
-  replay(segment: Segment, offset: number): void {
-    const at = segment.seek(offset);
-    const hash = this.hash(bucketAt(segment.window, at), keyAt(segment.window, at));
-    this.apply(segment, offset, hash);
-    const deadline = expiresAtAt(segment.window, at);
-    if (deadline !== undefined) this.#owner.schedule(deadline, segment.slot * ADDRESS_UNIT + offset);
+  /** See {@link LogOwner.makeHint}. */
+  async makeHint(segment: Segment, turns: Turns): Promise<Hint> {
+    return segment.sealed ? await this.#makeSealed(segment) : await this.#makeActive(segment, turns);
   }
 
-  /** See {@link LogOwner.makeHint}. */
-  async makeHint(segment: Segment): Promise<Hint> {
+  async #makeSealed(segment: Segment): Promise<Hint> {
     let hint: Hint | undefined;
     await this.#hints.make(segment, segment.bytes(0), (bytes, file) => {
       this.#settle(segment, bytes, file);
@@ -185,8 +182,16 @@ export class LiveRecords implements LogOwner {
     return hint;
   }
 
-  /** See {@link LogOwner.replayHints}. */
-  async replayHints(hinted: readonly Hinted[], turns: Turns, read: (entries: number) => void): Promise<void> {
+  /** What is written to the segment from here on is not in its hint, but finds its order made. */
+  async #makeActive(segment: Segment, turns: Turns): Promise<Hint> {
+    const steps = this.#hints.steps(segment.bytes(0), false);
+    const hint = madeHint(await inTurns(steps, turns), undefined, this.#log.cache);
+    this.#setOrder(segment, new SegmentOrder(segment, await inTurns(setsOf(hint), turns), segment.tail));
+    return hint;
+  }
+
+  /** See {@link LogOwner.replay}. */
+  async replay(hinted: readonly Hinted[], turns: Turns, read: (entries: number) => void): Promise<void> {
     let sources = hinted;
     while (!await this.#replay(sources, turns, read)) sources = await this.#mend(sources, turns);
   }
@@ -202,11 +207,17 @@ export class LiveRecords implements LogOwner {
     }
     const noteDead = (segment: Segment, bytes: number): void => void (segment.deadBytes += bytes);
     const schedule = (deadline: number, address: number): void => this.#owner.schedule(deadline, address);
-    const replay = new Replay(hinted, { noteDead, schedule, read }, turns);
+    let count = 0;
+    const noteRead = (entries: number): void => {
+      count += entries;
+      read(entries);
+    };
+    const replay = new Replay(hinted, { noteDead, schedule, read: noteRead }, turns);
     try {
       await replay.read();
     } catch (error) {
       if (!hinted.some(({ hint }) => hint.damaged)) throw error;
+      read(-count);
       return false;
     }
     for (const { segment } of hinted) this.#owner.noteDead(segment.deadBytes + segment.tombstoneBytes, false);
@@ -254,7 +265,7 @@ export class LiveRecords implements LogOwner {
   #settle(segment: Segment, bytes: Uint8Array, file: HintBytes | undefined): void {
     const hint = madeHint(bytes, file, this.#log.cache);
     if (file !== undefined) segment.hint = hint;
-    this.#setOrder(segment, file === undefined ? new SegmentOrder(segment, setsOf(hint)) : undefined);
+    this.#setOrder(segment, file === undefined ? new SegmentOrder(segment, finish(setsOf(hint))) : undefined);
     // Not before: the cache may use the memory for something else.
     segment.release();
   }
@@ -298,7 +309,8 @@ export class LiveRecords implements LogOwner {
   }
 
   /** Sorts what listings would have to, in slices. */
-  async sort(turns: Turns = new Turns(this.#clock)): Promise<void> {
+  async sort(): Promise<void> {
+    const turns = new Turns(this.#clock);
     try {
       for (const [segment, order] of this.#orders) {
         // One that a hint has replaced meanwhile has no records any more.
@@ -401,5 +413,21 @@ export class LiveRecords implements LogOwner {
     // so it is taken for the key's own, and the damage is gone with it.
     if (this.#storing) return true;
     throw error;
+  }
+}
+
+function finish<Result>(steps: Generator<void, Result>): Result {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+  }
+}
+
+/** Takes steps that are worth a few hundred entries at least. */
+async function inTurns<Result>(steps: Generator<void, Result>, turns: Turns): Promise<Result> {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    if (turns.isOver(STEP_WORK)) await turns.pause();
   }
 }

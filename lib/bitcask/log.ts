@@ -78,15 +78,15 @@ export interface PoisonedEvent {
 export interface OpenEvent {
   /** What the event is about. */
   readonly type: "open";
-  /** What is read: the ends of each segment, or all of it where it has no hint; then hints; then the last segment. */
-  readonly phase: "segments" | "hints" | "log" | "done";
+  /** What is read: the ends of each segment, or all of one that has no hint, as the last one; then all hints. */
+  readonly phase: "segments" | "hints" | "done";
   /** Segments that have been looked at. */
   readonly segments: number;
   /** How many there are. */
   readonly totalSegments: number;
-  /** Records whose keys have been read: those that hints tell of and those of the last segment. */
+  /** Records that hints have told of: the newest of each key in each segment. */
   readonly records: number;
-  /** How many there are, as far as is known. */
+  /** How many there are, in the segments that have been looked at. */
   readonly totalRecords: number;
   /** Time since the open began. */
   readonly milliseconds: number;
@@ -117,7 +117,7 @@ export interface LogOptions {
   readonly report: (event: LogEvent) => void;
 }
 
-/** A sealed segment and what it is replayed from at open; it may have no hint to be listed from. */
+/** A segment and what it is replayed from at open; it may have no hint to be listed from. */
 export interface Hinted {
   readonly segment: Segment;
   readonly hint: Hint;
@@ -125,14 +125,10 @@ export interface Hinted {
 
 /** What the log tells its owner of its segments. At open, it is told of all of them in order. */
 export interface LogOwner {
-  /** At open: a change in a segment that is not sealed; all of them come, in order. */
-  replay(segment: Segment, offset: number): void;
-  /** At open: a sealed segment, in memory and checked, has no hint that holds. Resolves to one that was made. */
-  makeHint(segment: Segment): Promise<Hint>;
-  /** At open, before anything else is replayed: all sealed segments. `read` is told how many entries were read. */
-  replayHints(hinted: readonly Hinted[], turns: Turns, read: (entries: number) => void): Promise<void>;
-  /** At open, at its end: prepares the first listing. */
-  sort(turns: Turns): Promise<void>;
+  /** At open: a segment, in memory and checked, has no hint that holds. Resolves to one that was made. */
+  makeHint(segment: Segment, turns: Turns): Promise<Hint>;
+  /** At open: what all segments have to say, in order. `read` is told how many entries were read. */
+  replay(hinted: readonly Hinted[], turns: Turns, read: (entries: number) => void): Promise<void>;
   /** A segment is sealed, synced and visible to its end: it may leave memory, and have a hint. */
   sealed(segment: Segment): void;
 }

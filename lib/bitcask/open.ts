@@ -2,10 +2,11 @@
  * Opening a log.
  *
  * An open takes the folder's lock, reads the manifest and goes through the segments in order. Of a sealed one that has
- * a hint it reads header and seal; one without is read and checked whole, and gets a hint. The last one is read whole
- * and its end settled (`recovery.ts`). Then all hints are replayed together (`replay.ts`), and behind them the last
- * segment. Before it serves anything it syncs what it found there: a record that was only in the system's memory when
- * the process died must not be read today and gone tomorrow. All of that goes in slices, and who listens is told.
+ * a hint it reads header and seal; one without is read and checked whole, and gets a hint. The last one is read whole,
+ * its end is settled (`recovery.ts`), and it gets a hint that is in memory alone. Then all hints are replayed together
+ * (`replay.ts`). Before it serves anything it syncs what it found at the end: a record that was only in the system's
+ * memory when the process died must not be read today and gone tomorrow. All of that goes in slices, and who listens is
+ * told.
  *
  * An open to read takes no lock and changes nothing: it ends the log in memory where a real open would cut it, and
  * what it shows may be gone after a power cut. It is refused while a process has the folder; one that takes it
@@ -21,7 +22,7 @@ import { type Hint, hintBinding, hintName, openHint } from "./hint.ts";
 import { type Hinted, Log, type LogOptions, type OpenEvent, readOnlyError } from "./log.ts";
 import { type Manifest, MANIFEST_NAME, readManifest, removeLeftovers } from "./manifest.ts";
 import { checkRecord, KIND, kindAt, readU32, recordBytesAt, revisionAt, timeAt } from "./record.ts";
-import { judgeTail, type SoundPart, soundPart } from "./recovery.ts";
+import { judgeTail, type SoundPart, soundPartSteps } from "./recovery.ts";
 import { isFull } from "./reserve.ts";
 import { hasHeader, MARK_BYTES, SEAL_BYTES, type Segment, SEGMENT_HEADER_BYTES, segmentName } from "./segment.ts";
 import { Turns } from "./turns.ts";
@@ -29,8 +30,13 @@ import { Turns } from "./turns.ts";
 /** Bytes of a torn tail that are kept aside. */
 const TORN_BYTES_MAX = 16 * 1024 * 1024;
 
-/** The first look at a segment and its hint costs as much as so many records. */
+/** The first look at a segment and its hint costs as much as so many entries; one at a record as much as a part. */
 const SEGMENT_WORK = 512;
+const RECORD_WORK = 0.2;
+
+/** Bytes of a segment that are read at a time, and what that costs. */
+const READ_BYTES = 512 * 1024;
+const READ_WORK = 1_024;
 
 /** An open that takes longer tells how far it is, and again after as long. */
 const PROGRESS_MS = 1_000;
@@ -135,25 +141,17 @@ async function openSegments(log: Log, clock: Clock, ids: readonly number[], opti
       let segment = names.has(hintName(id)) ? openHinted(log, id) : undefined;
       clean = true;
       if (segment === undefined) {
-        ({ segment, clean } = await openSegment(log, id, index === ids.length - 1, options));
-        if (segment.sealed) {
-          log.revision = Math.max(log.revision, revisionAt(segment.bytes(0), segment.tail - SEAL_BYTES));
-          log.shelve(segment);
-        }
+        ({ segment, clean } = await openSegment(log, id, index === ids.length - 1, options, turns));
+        await noteRecords(log, segment, turns);
+        if (segment.sealed) log.shelve(segment);
       }
-      if (segment.sealed) {
-        const hint = segment.hint ?? await log.owner.makeHint(segment);
-        hinted.push({ segment, hint });
-        progress.totalRecords += hint.entries;
-      }
+      const hint = segment.hint ?? await log.owner.makeHint(segment, turns);
+      hinted.push({ segment, hint });
+      progress.totalRecords += hint.entries;
       progress.segments++;
     }
     progress.phase = "hints";
-    await log.owner.replayHints(hinted, turns, (entries) => progress.records += entries);
-    progress.phase = "log";
-    const { active } = log;
-    if (active?.sealed === false) await replaySegment(log, active, turns, () => progress.records++);
-    await log.owner.sort(turns);
+    await log.owner.replay(hinted, turns, (entries) => progress.records += entries);
     progress.succeed();
     return clean;
   } finally {
@@ -200,7 +198,7 @@ class Progress {
       segments,
       totalSegments: this.#totalSegments,
       records,
-      totalRecords: Math.max(this.totalRecords, records),
+      totalRecords: this.totalRecords,
       milliseconds: this.#toldMs - this.#startedMs,
     });
   }
@@ -256,20 +254,24 @@ async function openSegment(
   id: number,
   last: boolean,
   options: LogOptions,
+  turns: Turns,
 ): Promise<{ segment: Segment; clean: boolean }> {
   const name = segmentName(id);
   const file = last && log.refusal === undefined ? log.fileSystem.open(name, "write") : log.pool.file(name);
   const fileBytes = file.size();
   const segment = log.createSegment(0, id);
   const bytes = new Uint8Array(fileBytes);
-  file.read(bytes, 0);
+  for (let from = 0; from < fileBytes; from += READ_BYTES) {
+    file.read(bytes.subarray(from, from + READ_BYTES), from);
+    if (turns.isOver(READ_WORK)) await turns.pause();
+  }
   if (!hasHeader(bytes, segment)) {
     file.close();
     throw new FirkinError("CORRUPT", `Cannot open segment ${id}: its header fails its check`, {
       detail: { segment: id, offset: 0 },
     });
   }
-  const sound = soundPart(bytes, segment.seed);
+  const sound = await checkRecords(bytes, segment.seed, turns);
   if (!last && !(sound.sealed && sound.end === fileBytes)) {
     file.close();
     throw segment.corrupt(sound.end);
@@ -283,6 +285,15 @@ async function openSegment(
   segment.adopt(file, sound.end, sound.sealed, bytes.subarray(0, sound.end));
   admit(log, segment);
   return { segment, clean: sound.clean || sound.sealed };
+}
+
+async function checkRecords(bytes: Uint8Array, seed: number, turns: Turns): Promise<SoundPart> {
+  const steps = soundPartSteps(bytes, seed);
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    if (turns.isOver(step.value)) await turns.pause();
+  }
 }
 
 /** Cuts what a crash left behind the last sound record, keeps it aside, and syncs what stays. */
@@ -336,19 +347,12 @@ async function keepAside(log: Log, name: string, bytes: Uint8Array): Promise<num
   }
 }
 
-/** Hands out the changes of the last segment, which is in memory. */
-async function replaySegment(log: Log, segment: Segment, turns: Turns, read: () => void): Promise<void> {
+/** The last revision and the highest time of a segment that is in memory. */
+async function noteRecords(log: Log, segment: Segment, turns: Turns): Promise<void> {
   const bytes = segment.bytes(0);
   for (let at = SEGMENT_HEADER_BYTES; at < segment.tail; at += recordBytesAt(bytes, at)) {
     log.revision = Math.max(log.revision, revisionAt(bytes, at));
     log.timeMax = Math.max(log.timeMax, timeAt(bytes, at));
-    const kind = kindAt(bytes, at);
-    if (kind === KIND.mark) segment.countMark(recordBytesAt(bytes, at));
-    if (kind < KIND.mark) {
-      segment.count(revisionAt(bytes, at));
-      log.owner.replay(segment, at);
-      read();
-    }
-    if (turns.isOver(1)) await turns.pause();
+    if (turns.isOver(RECORD_WORK)) await turns.pause();
   }
 }

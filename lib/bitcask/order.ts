@@ -30,13 +30,14 @@ export class SegmentOrder {
   readonly #runs: Uint32Array[] = [];
   #records: Records;
   /** The first record that is not in a run, and the last one that is visible. */
-  #next: number = SEGMENT_HEADER_BYTES;
+  #next: number;
   #last = -1;
 
-  /** No records yet; or the offsets of all that there will be, in order. */
-  constructor(records: Records, sorted?: Uint32Array) {
+  /** No records yet; or those whose offsets are given in order, and what comes from `next` on. */
+  constructor(records: Records, sorted: Uint32Array = new Uint32Array(0), next: number = SEGMENT_HEADER_BYTES) {
     this.#records = records;
-    if (sorted !== undefined) this.#runs.push(sorted);
+    this.#next = next;
+    if (sorted.length > 0) this.#runs.push(sorted);
   }
 
   /** The records up to the one at `offset`, and that one, are visible; at most so many of the new ones are sets. */

@@ -13,6 +13,9 @@
 import { checkRecord, FLAG, flagsAt, KIND, kindAt, markAt, recordBytesAt } from "./record.ts";
 import { MARK_BYTES, SEGMENT_HEADER_BYTES } from "./segment.ts";
 
+/** Records checked in one step. */
+const RECORDS_PER_STEP = 512;
+
 /** How far a segment is sound. */
 export interface SoundPart {
   /** End of the last record that counts. */
@@ -27,6 +30,15 @@ export interface SoundPart {
 
 /** Finds the end of the sound records; an unfinished batch at the end does not count. */
 export function soundPart(bytes: Uint8Array, seed: number): SoundPart {
+  const steps = soundPartSteps(bytes, seed);
+  let step = steps.next();
+  while (step.done !== true) step = steps.next();
+  return step.value;
+}
+
+/** The same in steps; yields how many records it has checked in each. */
+export function* soundPartSteps(bytes: Uint8Array, seed: number): Generator<number, SoundPart> {
+  let records = 0;
   let at = SEGMENT_HEADER_BYTES;
   let batchStart = -1;
   let sealed = false;
@@ -44,6 +56,7 @@ export function soundPart(bytes: Uint8Array, seed: number): SoundPart {
     if (mark) durable = markAt(bytes, at);
     at += length;
     if (sealed) break;
+    if (++records % RECORDS_PER_STEP === 0) yield RECORDS_PER_STEP;
   }
   return { end: batchStart === -1 ? at : batchStart, sealed, clean, durable };
 }

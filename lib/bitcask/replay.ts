@@ -118,6 +118,7 @@ export class Replay {
   async finish(keydir: Keydir): Promise<void> {
     for (let table = 0; table < TABLES; table++) {
       const words = this.#live.take(table);
+      if (words === undefined) continue;
       keydir.addDistinct(words);
       if (this.#turns.isOver(words.length / WORDS)) await this.#turns.pause();
     }
@@ -279,29 +280,26 @@ class Seen {
   }
 }
 
-/** What a table begins and ends with. */
-const NO_WORDS = new Uint32Array(0);
-const NO_TABLES = Array.from({ length: TABLES }, () => NO_WORDS);
-
 /** Keys that are all different, by the table of the keydir that they belong to: [hash, slot, offset]. */
 class LiveKeys {
-  readonly #tables: Uint32Array[] = NO_TABLES.slice();
+  readonly #tables: (Uint32Array | undefined)[] = [];
   readonly #tails = new Uint32Array(TABLES);
+  /** Words that a table needs when hashes are spread evenly: the system backs what is not used with nothing. */
   readonly #words: number;
 
-  /** With room for so many when their hashes are spread evenly: the system backs what is not used with nothing. */
+  /** For up to so many. */
   constructor(count: number) {
-    this.#words = WORDS * (16 + Math.ceil((count / TABLES) * 1.05));
+    this.#words = WORDS * (1 + Math.ceil((count / TABLES) * 1.05));
   }
 
   add(hash: number, slot: number, offset: number): void {
     const table = hash >>> TABLE_SHIFT;
     const tail = this.#tails[table]!;
-    let words = this.#tables[table]!;
-    if (tail === words.length) {
-      words = new Uint32Array(tail === 0 ? this.#words : 2 * tail);
-      words.set(this.#tables[table]!);
-      this.#tables[table] = words;
+    let words = this.#tables[table];
+    if (words === undefined || tail === words.length) {
+      const grown = new Uint32Array(Math.max(2 * tail, this.#words));
+      if (words !== undefined) grown.set(words);
+      this.#tables[table] = words = grown;
     }
     words[tail] = hash;
     words[tail + 1] = slot;
@@ -309,12 +307,10 @@ class LiveKeys {
     this.#tails[table] = tail + WORDS;
   }
 
-  /** The keys of a table, which are forgotten here. */
-  take(table: number): Uint32Array {
-    const tail = this.#tails[table]!;
-    if (tail === 0) return NO_WORDS;
-    const words = this.#tables[table]!.subarray(0, tail);
-    this.#tables[table] = NO_WORDS;
+  /** The keys of a table, which are forgotten here; undefined when there are none. */
+  take(table: number): Uint32Array | undefined {
+    const words = this.#tables[table]?.subarray(0, this.#tails[table]!);
+    this.#tables[table] = undefined;
     return words;
   }
 }

@@ -16,11 +16,12 @@ const SLICE_WORK = 32_768;
 /** Work between two looks at the clock. */
 const LOOK_WORK = 512;
 
-/** The slices of some work. To be ended: until then the process does not end. */
+/** The slices of some work. To be ended: after the first pause the process does not end before. */
 export class Turns {
   readonly #clock: Clock;
-  readonly #hold: Timer;
   readonly #onPause: () => void;
+  /** Between two slices nothing else may be left to do: the process must not end there. */
+  #hold: Timer | undefined;
   #timer: Timer | undefined;
   #pause: Promise<void> | undefined;
   #sliceMs: number;
@@ -30,7 +31,6 @@ export class Turns {
   /** Begins the first slice. `onPause` is called between two. */
   constructor(clock: Clock, onPause: () => void = () => {}) {
     this.#clock = clock;
-    this.#hold = clock.hold();
     this.#onPause = onPause;
     this.#sliceMs = clock.monotonic();
   }
@@ -46,6 +46,7 @@ export class Turns {
 
   /** Gives others their turn. */
   async pause(): Promise<void> {
+    this.#hold ??= this.#clock.hold();
     this.#onPause();
     await this.#arm();
     this.#pause = undefined;
@@ -57,7 +58,7 @@ export class Turns {
   /** Ends it. */
   end(): void {
     this.#timer?.cancel();
-    this.#hold.cancel();
+    this.#hold?.cancel();
   }
 
   #arm(): Promise<void> {

@@ -47,7 +47,7 @@ describe("crc32()", () => {
   test("goes on from a checksum of what stands before, wherever that ends", () => {
     const bytes = Uint8Array.from({ length: 1_000 }, (_, index) => index * 7);
     const whole = crc32ByBits(bytes);
-    for (const middle of [0, 1, 7, 8, 100, 159, 160, 161, 839, 840, 841, 999, 1_000]) {
+    for (const middle of [0, 1, 7, 8, 100, 111, 112, 113, 191, 192, 193, 808, 809, 887, 888, 889, 999, 1_000]) {
       expect(crc32(bytes, crc32(bytes, 0, 0, middle), middle)).toBe(whole);
     }
   });

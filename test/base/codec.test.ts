@@ -6,11 +6,8 @@
 import { describe, expect, test } from "bun:test";
 import { toHex } from "../../lib/base/bytes.ts";
 import { addToValue, CONTENT, type Content, CONTENT_NAMES, decodeValue, encodeValue } from "../../lib/base/codec.ts";
-import { compress, decompress } from "../../lib/base/compress.ts";
-import { crc32 } from "../../lib/base/checksum.ts";
 import { ManualClock, systemClock } from "../../lib/base/clock.ts";
 import { errorCodeOf, ERRORS, FirkinError } from "../../lib/base/errors.ts";
-import { randomOf } from "../suites/embedded.ts";
 import { bytesOf } from "../suites/engine_subject.ts";
 import { errorCode, pattern } from "../suites/fs.ts";
 
@@ -159,43 +156,6 @@ describe("addToValue()", () => {
     for (const [value, content, by] of wrong) {
       expect(await errorCode(() => addToValue(encodeValue(value, content), content, by))).toBe("INVALID");
     }
-  });
-});
-
-describe("compress()", () => {
-  test("there and back, only when it is smaller", () => {
-    const random = randomOf(1);
-    for (const length of [1, 2, 100, 1_000, 70_000]) {
-      const even = new Uint8Array(length).fill(0x61);
-      const packed = compress(even);
-      if (length >= 100) expect(packed!.length).toBeLessThan(length / 2);
-      if (packed !== undefined) expect(decompress(packed, length)).toEqual(even);
-      expect(compress(Uint8Array.from({ length }, () => random(256)))).toBeUndefined();
-    }
-  });
-
-  test("decompress() to any other length is CORRUPT", async () => {
-    const packed = compress(new Uint8Array(1_000))!;
-    for (const length of [0, 1, 999, 1_001, 100_000]) {
-      expect(await errorCode(() => decompress(packed, length))).toBe("CORRUPT");
-    }
-    for (let length = 0; length < packed.length; length++) {
-      expect(await errorCode(() => decompress(packed.slice(0, length), 1_000))).toBe("CORRUPT");
-    }
-  });
-
-  test("decompress() never gives out more than it was told", async () => {
-    const bomb = compress(new Uint8Array(4_000_000))!;
-    expect(await errorCode(() => decompress(bomb, 1_000))).toBe("CORRUPT");
-  });
-});
-
-describe("crc32()", () => {
-  test("is the one of gzip and PNG, and continues from a seed", () => {
-    expect(crc32(bytesOf("123456789"))).toBe(0xcbf43926);
-    expect(crc32(new Uint8Array(0))).toBe(0);
-    expect(crc32(bytesOf("6789"), crc32(bytesOf("12345")))).toBe(0xcbf43926);
-    expect(crc32(bytesOf("a"), 0xffffffff)).toBe(crc32(bytesOf("a"), -1));
   });
 });
 

@@ -29,13 +29,12 @@ class CountingClock extends ManualClock {
 }
 
 describe("Turns", () => {
-  test("set no timer for little work, and hold the process until they end", () => {
+  test("set no timer for little work, and do not hold the process", () => {
     const clock = new CountingClock();
     const turns = new Turns(clock);
     for (let step = 0; step < 500; step++) expect(turns.isOver(1)).toBe(false);
-    expect([clock.timers, clock.holds]).toEqual([0, 1]);
     turns.end();
-    expect(clock.holds).toBe(0);
+    expect([clock.timers, clock.holds]).toEqual([0, 0]);
   });
 
   test("are over after two milliseconds, or much work, and count from the pause on", async () => {
@@ -64,10 +63,13 @@ describe("Turns", () => {
     let over = false;
     const pause = turns.pause().then(() => over = true);
     for (let turn = 0; turn < 20; turn++) await Promise.resolve();
-    expect([over, clock.timers]).toEqual([false, 1]);
+    expect([over, clock.timers, clock.holds]).toEqual([false, 1, 1]);
     clock.advance(0);
     await pause;
     expect(clock.timers).toBe(1);
+    // The process must not end between two slices.
+    expect(clock.holds).toBe(1);
     turns.end();
+    expect(clock.holds).toBe(0);
   });
 });

@@ -105,6 +105,7 @@ export class EventReader {
   /** Settles when the stream is over, by itself or because it was closed. */
   readonly ended: Promise<void>;
   readonly #abort: AbortController;
+  readonly #reader: { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }>; cancel(): Promise<void> };
   readonly #events: StreamedEvent[] = [];
   #text = "";
   #over = false;
@@ -112,7 +113,8 @@ export class EventReader {
 
   constructor(body: ReadableStream<Uint8Array>, abort: AbortController) {
     this.#abort = abort;
-    this.ended = this.#read(body).catch(() => {}).finally(() => {
+    this.#reader = body.getReader();
+    this.ended = this.#read().catch(() => {}).finally(() => {
       this.#over = true;
       this.#wake();
     });
@@ -147,14 +149,15 @@ export class EventReader {
   }
 
   close(): void {
+    // Deno does not always end a body whose request is aborted.
+    this.#reader.cancel().catch(() => {});
     this.#abort.abort();
   }
 
-  async #read(body: ReadableStream<Uint8Array>): Promise<void> {
+  async #read(): Promise<void> {
     const decoder = new TextDecoder();
-    const reader = body.getReader();
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await this.#reader.read();
       if (done) return;
       this.#text += decoder.decode(value, { stream: true });
       const blocks = this.#text.split("\n\n");

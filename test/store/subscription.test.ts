@@ -71,7 +71,7 @@ describe("Subscription", () => {
       seen.push("value" in event && event.value);
       if (seen.length === 3) throw new Error("enough");
     });
-    expect(await done.then(() => "whole", (error: unknown) => String(error))).toBe("Error: enough");
+    expect(await done.catch((error: Error) => error.message)).toBe("enough");
     expect(seen).toEqual([1, 2, 3]);
     expect((await store.stats())["subscriptions"]).toBe(0);
     await store.close();
