@@ -270,13 +270,14 @@ describe("event streams", () => {
     const reader = read!.body!.getReader() as ReadableStreamDefaultReader<Uint8Array>;
     await reader.read();
     const last = reader.read();
+    await new Promise((resolve) => setTimeout(resolve, 0)); // a runtime may ask for more a moment later
     streams.check();
     expect(metrics.streams).toBe(3);
     principal.expiresAt = 0;
     streams.check();
     expect(new TextDecoder().decode((await last).value)).toMatch(/^id: (.+)\nevent: ended\ndata: {"cursor":"\1"}\n\n$/);
     expect((await reader.read()).done).toBe(true);
-    expect(await unread!.text().then(() => "whole", () => "cut")).toBe("cut");
+    expect(await unread!.body!.getReader().read().then(() => "whole", () => "cut")).toBe("cut");
     expect(metrics.streams).toBe(1);
     await other!.body!.cancel();
   });
