@@ -1,6 +1,6 @@
 /**
- * Raw deflate (RFC 1951): by the runtime's own codec where there is one (`lib/fs/native.ts` hands it over: several times
- * as fast, `docs/BENCHMARKS.md`), else by the package `fflate`. Either reads what the other has written.
+ * Raw deflate (RFC 1951): by the runtime's own codec where there is one (`lib/fs/native.ts` hands it over: several
+ * times as fast, `docs/BENCHMARKS.md`), else by the package `fflate`. Either reads what the other has written.
  *
  * The reader always knows the raw length beforehand (it stands in the record, under the CRC) and allows just that: a
  * stream cannot inflate past it, and one that ends short of it is an error.
@@ -36,6 +36,9 @@ const PIECE_BYTES = 64;
  * thousand and more; of base64 five hundred.
  */
 const EQUAL_PAIRS_MIN = 190;
+
+/** How often each byte was seen: for one look after the other, since making it would take longer than looking. */
+const COUNTS = new Uint8Array(256);
 
 /** The runtime's own codec, once it is handed over. */
 let native: NativeDeflate | undefined;
@@ -80,12 +83,12 @@ export function inflateByPackage(packed: Uint8Array, rawBytes: number): Uint8Arr
 /** True when every byte is about as frequent as any other, in what is looked at. */
 function isIncompressible(bytes: Uint8Array): boolean {
   if (bytes.length < PIECES * PIECE_BYTES) return false;
-  const counts = new Uint8Array(256);
+  COUNTS.fill(0);
   const distance = Math.floor((bytes.length - PIECE_BYTES) / (PIECES - 1));
   let equalPairs = 0;
   for (let piece = 0; piece < PIECES; piece++) {
     const start = piece * distance;
-    for (let at = start; at < start + PIECE_BYTES; at++) equalPairs += counts[bytes[at]!]!++;
+    for (let at = start; at < start + PIECE_BYTES; at++) equalPairs += COUNTS[bytes[at]!]!++;
   }
   return equalPairs < EQUAL_PAIRS_MIN;
 }
