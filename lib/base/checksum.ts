@@ -15,7 +15,7 @@ export type NativeCrc32 = (bytes: Uint8Array, seed: number) => number;
 const TABLES = createTables();
 
 /** The runtime's own, once it is handed over, and the length from which on it is faster. */
-let native: NativeCrc32 = (bytes, seed) => crc32ByTables(bytes, seed, 0, bytes.length);
+let native: NativeCrc32 | undefined;
 let nativeBytesMin = Infinity;
 
 /** From here on inputs of at least `bytesMin` bytes go through `crc32`. */
@@ -30,7 +30,7 @@ export function useNativeCrc32(crc32: NativeCrc32, bytesMin: number): void {
  */
 export function crc32(bytes: Uint8Array, seed = 0, start = 0, end: number = bytes.length): number {
   if (end - start < nativeBytesMin) return crc32ByTables(bytes, seed, start, end);
-  return native(bytes.subarray(start, end), seed >>> 0);
+  return native!(bytes.subarray(start, end), seed >>> 0);
 }
 
 /** The same by our own tables, whatever the length. */

@@ -37,6 +37,9 @@ const PIECE_BYTES = 64;
  */
 const EQUAL_PAIRS_MIN = 190;
 
+/** How often each byte was seen: for one look after the other, since making it would take longer than looking. */
+const COUNTS = new Uint8Array(256);
+
 /** The runtime's own codec, once it is handed over. */
 let native: NativeDeflate | undefined;
 
@@ -80,12 +83,12 @@ export function inflateByPackage(packed: Uint8Array, rawBytes: number): Uint8Arr
 /** True when every byte is about as frequent as any other, in what is looked at. */
 function isIncompressible(bytes: Uint8Array): boolean {
   if (bytes.length < PIECES * PIECE_BYTES) return false;
-  const counts = new Uint8Array(256);
+  COUNTS.fill(0);
   const distance = Math.floor((bytes.length - PIECE_BYTES) / (PIECES - 1));
   let equalPairs = 0;
   for (let piece = 0; piece < PIECES; piece++) {
     const start = piece * distance;
-    for (let at = start; at < start + PIECE_BYTES; at++) equalPairs += counts[bytes[at]!]!++;
+    for (let at = start; at < start + PIECE_BYTES; at++) equalPairs += COUNTS[bytes[at]!]!++;
   }
   return equalPairs < EQUAL_PAIRS_MIN;
 }

@@ -122,7 +122,7 @@ export class Writes {
   /** See `Engine.setMany`. */
   async setMany(bucket: string, entries: readonly SetEntry[]): Promise<void> {
     // Before anything is written: a deadline may be none.
-    const deadlines = entries.map(({ deadline }) => this.#expiresAt(deadline));
+    for (const { deadline } of entries) this.#expiresAt(deadline);
     const last = entries.length - 1;
     if (last === -1) return;
     const number = this.#log.bucketNumber(bucket) ?? this.#createBucket(bucket);
@@ -131,7 +131,7 @@ export class Writes {
         const entry = entries[index]!;
         const hash = this.#live.hash(number, entry.key);
         this.#expireDue(number, entry.key, hash);
-        const record = this.#setRecord(number, entry.key, entry.value, deadlines[index], entry);
+        const record = this.#setRecord(number, entry.key, entry.value, this.#expiresAt(entry.deadline), entry);
         const offset = this.#group.append(record);
         // Groups are told in order, and what fails takes all that comes behind it along: the last answers for all.
         if (index === last) this.#note(record, offset, hash, resolve, reject);

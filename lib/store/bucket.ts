@@ -307,9 +307,8 @@ export class Bucket<Value = unknown> {
   /**
    * Writes many keys in their order; resolves to their number when all are as durable as the store's policy says.
    *
-   * What is written together shares one write and one sync, and no promise is made for each key: several times as fast
-   * as as many calls of `set`. It is not a batch: when this rejects, some may have been written, and a crash may leave
-   * a part. For all or nothing take `store.atomic()`.
+   * What is written together shares one write and one sync. It is not a batch: when this rejects, some may have been
+   * written, and a crash may leave a part. For all or nothing take `store.atomic()`.
    *
    * `entries` may be of any length: they are asked for as they are written, a slice of 1,000 entries or 1 MiB at most
    * (`batchOperationsMax` and `batchBytesMax`, when those are less), and never more than two slices are in memory. What
@@ -334,9 +333,9 @@ export class Bucket<Value = unknown> {
    */
   async setMany(
     entries: Iterable<SetManyEntry<Value>> | AsyncIterable<SetManyEntry<Value>>,
-    options: SetManyOptions = {},
+    options?: SetManyOptions,
   ): Promise<number> {
-    const life = manyLifeOf(options);
+    const life = options === undefined ? undefined : manyLifeOf(options);
     const writer = new SliceWriter(this.engine, this.name);
     let count = 0;
     try {
@@ -360,12 +359,14 @@ export class Bucket<Value = unknown> {
     return count;
   }
 
-  #setEntry(entry: SetManyEntry<Value>, forAll: ReturnType<typeof lifeOf>): SetEntry {
+  #setEntry(entry: SetManyEntry<Value>, forAll: ReturnType<typeof lifeOf> | undefined): SetEntry {
     if (!Array.isArray(entry)) throw new TypeError("Cannot set an entry: expected an array of a key and a value");
-    const [key, value, options] = entry as readonly [Key, Value, SetManyOptions?];
-    const life = options === undefined ? forAll : manyLifeOf(options);
+    const options = entry[2] as SetManyOptions | undefined;
     const { content } = this.#plain;
-    return { key: encodeKey(key), value: encodeValue(value, content), content, ...life };
+    const key = encodeKey(entry[0] as Key);
+    const value = encodeValue(entry[1], content);
+    const life = options === undefined ? forAll : manyLifeOf(options);
+    return life === undefined ? { key, value, content } : { key, value, content, ...life };
   }
 
   #engineOptions(options: SetOptions): EngineSetOptions {
