@@ -22,6 +22,8 @@ import {
   anySetup,
   churn,
   type Command,
+  compact,
+  copy,
   crash,
   type Fall,
   reopen,
@@ -57,6 +59,17 @@ function examples(): Drawn[] {
     // The power cut left the clean mark of the close before, and so no new epoch.
     [1, PLAIN, [reopen(OS, ["expiring", 0, 1]), crash(POWER, PLAIN, ["expiring", 6, 1])]],
     // A compaction that begins by itself behind the first segment, which holds what a tombstone in it has ended.
+    // A compaction rewrote a segment whose last group was on disk and not yet visible, and dropped what it held.
+    [1, { ...AUTOMATIC, examined: false }, [
+      write(["atomic", ["remove", 0, 0], ["remove", 0, 0]], ["expiring", 0, 1]),
+      compact(0, ["set", 3, 0], ["remove", 3, 0]),
+      write(["once", 3, 0]),
+      write(["atomic", ["set", 3, 0], ["set", 0, 0]]),
+      write(["atomic", ["remove", 3, 0], ["set", 0, 0]], ["expiring", 0, 1], ["increment", 0, 0]),
+      write(["set", 3, 0]),
+      copy(19, ["expiring", 0, 1], ["set", 3, 0]),
+      write(["take", 0, 0], ["set", 0, 0]),
+    ]],
     [1, AUTOMATIC, [
       write(["set", 0, 600], ["set", 1, 1_000], ["set", 2, 1_000], ["set", 3, 1_000]),
       write(["remove", 0, 0], ["set", 5, 1_500]),
