@@ -4,6 +4,7 @@
  * @module
  */
 import { describe, expect, test } from "bun:test";
+import CRC32 from "crc-32";
 import { crc32 as nativeCrc32 } from "node:zlib";
 import { crc32, crc32ByTables } from "../../lib/base/checksum.ts";
 import { useNative } from "../../lib/fs/native.ts";
@@ -29,7 +30,7 @@ describe("crc32()", () => {
     expect(crc32(new Uint8Array(0))).toBe(0);
   });
 
-  test("is the same by tables, by the runtime and bit by bit, whatever the length, place and seed", () => {
+  test("is the same by tables, by the runtime, by the package and bit by bit, whatever the length, place and seed", () => {
     const random = randomOf(1);
     const bytes = Uint8Array.from({ length: 5_000 }, () => random(256));
     const lengths = [...Array(300).keys(), ...Array.from({ length: 100 }, () => random(4_000))];
@@ -40,6 +41,7 @@ describe("crc32()", () => {
       const wanted = crc32ByBits(bytes.subarray(start, end), seed);
       expect([length, crc32ByTables(bytes, seed, start, end)]).toEqual([length, wanted]);
       expect([length, crc32(bytes, seed, start, end)]).toEqual([length, wanted]);
+      expect([length, CRC32.buf(bytes.subarray(start, end), seed) >>> 0]).toEqual([length, wanted]);
       expect([length, nativeCrc32(bytes.subarray(start, end), seed >>> 0)]).toEqual([length, wanted]);
     }
   });
