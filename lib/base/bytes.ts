@@ -89,7 +89,7 @@ export function encodeKey(key: Key): Uint8Array {
 
 /**
  * Keys as bytes in memory of its own, for who passes them on at once: what `encode` returns is overwritten by the next
- * call. A new array for each key costs half as much as all else that is done with it, on Deno several times as much.
+ * call. An array of its own for each key takes 55 ns longer on Node and 430 on Deno.
  */
 export class KeyBuffer {
   readonly #bytes = new Uint8Array(LENT_MAX);

@@ -178,6 +178,34 @@ describe("SimDisk", () => {
     expect(bench.left("process", "all")).toBe("a=1234");
   });
 
+  test("shows what it forgot only where nothing later was synced", async () => {
+    const bench = new Bench({ kind: "refuse", at: 6, forever: false });
+    bench.write("a", "12"); // create, write
+    await bench.disk.syncDirectory();
+    const file = bench.disk.open("a", "write");
+    await file.sync();
+    file.write(new TextEncoder().encode("3456"), 2);
+    expect(await file.sync().catch((error: FirkinError) => error.code)).toBe("DURABILITY");
+    file.write(new TextEncoder().encode("x"), 3);
+    await file.sync();
+    expect([bench.left("none", "durable"), bench.left("process", "all")]).toEqual(["a=12\0x", "a=123x56"]);
+    file.truncate(5);
+    await file.sync();
+    expect([bench.left("none", "durable"), bench.left("process", "all")]).toEqual(["a=12\0x\0", "a=123x5"]);
+  });
+
+  test("forgets no length with a failed sync: the next one takes it along", async () => {
+    const bench = new Bench({ kind: "refuse", at: 6, forever: false });
+    bench.write("a", "1234"); // create, write
+    await bench.disk.syncDirectory();
+    const file = bench.disk.open("a", "write");
+    await file.sync();
+    file.truncate(2);
+    expect(await file.sync().catch((error: FirkinError) => error.code)).toBe("DURABILITY");
+    await file.sync();
+    expect([bench.left("none", "durable"), bench.left("process", "all")]).toEqual(["a=12", "a=12"]);
+  });
+
   test("syncs what was written before it was asked to, not what comes while it does", async () => {
     const bench = await appended();
     const file = bench.disk.open("a", "write");
