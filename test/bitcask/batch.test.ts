@@ -70,6 +70,13 @@ describe("A batch", () => {
     await cask.settle();
     expect([await cask.all(), refusals]).toEqual([BEFORE, 0]);
     held.open();
+    // Whoever looks in any turn sees all of it or nothing.
+    const seen = new Set<string>();
+    for (let turn = 0; turn < 50; turn++) {
+      seen.add(["a", "b", "c", "d", "e"].map((key) => cask.get(key)?.slice(0, 1) ?? "-").join(""));
+      await Promise.resolve();
+    }
+    expect([...seen]).toEqual(["111--", "2-1d2"]);
     expect((await batch).ok).toBe(true);
     expect(await cask.all()).toBe(AFTER);
     expect((await told).map(({ more }) => more)).toEqual([true, true, true, undefined]);
