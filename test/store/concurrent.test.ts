@@ -145,7 +145,10 @@ class Crowd {
     const bucket = this.store.bucket<string | number>("b");
     const value = number % 2 === 0 ? ++this.#stamp : `${++this.#stamp}:`.padEnd(number * 8, "x");
     // The revision that can be seen, or a guess.
+    const { life } = this;
     const ifRevision = number % 3 === 0 ? number : (await bucket.getEntry(key))?.revision ?? 0;
+    // The store that was asked may be dead: what it answers now nobody hears.
+    if (this.life !== life) return;
     switch (kind) {
       case "compact":
       case "sync":
