@@ -160,5 +160,8 @@ export class PendingChanges {
 }
 
 function createChains(length: number): (Note | undefined)[] {
-  return Array.from<Note | undefined>({ length }).fill(undefined);
+  // Every open makes one: `Array.from` would take twenty times as long.
+  const chains: (Note | undefined)[] = [];
+  chains.length = length;
+  return chains.fill(undefined);
 }

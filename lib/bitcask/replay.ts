@@ -309,8 +309,9 @@ class LiveKeys {
 
   /** The keys of a table, which are forgotten here; undefined when there are none. */
   take(table: number): Uint32Array | undefined {
-    const words = this.#tables[table]?.subarray(0, this.#tails[table]!);
+    const words = this.#tables[table];
+    if (words === undefined) return undefined;
     this.#tables[table] = undefined;
-    return words;
+    return words.subarray(0, this.#tails[table]!);
   }
 }

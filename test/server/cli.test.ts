@@ -266,7 +266,14 @@ describe("firkin serve", () => {
   });
 
   test("firkin serve ends at once on a second signal, and nothing is lost", async () => {
-    const { command, url, port } = await place.serve(["--data-dir", "data", "--listen", "127.0.0.1:0", "--transport", "ws"]);
+    const { command, url, port } = await place.serve([
+      "--data-dir",
+      "data",
+      "--listen",
+      "127.0.0.1:0",
+      "--transport",
+      "ws",
+    ]);
     const store = await connect(url);
     await store.bucket("b").set("k", 1);
     await store.close();

@@ -86,7 +86,8 @@ export class Life {
       clock,
       sync: setup.policy,
       syncIntervalMs: SYNC_INTERVAL_MS,
-      cacheBytesMax: 64 * 1024,
+      // A few frames, so that they are used again.
+      cacheBytesMax: 16 * 1024,
       segmentBytesMax: setup.segmentBytes,
       keyBytesMax: 1_024,
       valueBytesMax: 1024 * 1024,

@@ -33,7 +33,7 @@ const SHORT_STEPS = 3;
 const STEPS_MAX = 16;
 const END_STEPS_MAX = 40;
 const ENDS_PER_RANDOM = 20;
-const SHORT_PER_RANDOM = 100;
+const SHORT_PER_RANDOM = 400;
 
 /** Violations printed by one process; more of the same help nobody. */
 const PRINTED_MAX = 20;
