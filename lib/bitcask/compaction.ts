@@ -25,7 +25,6 @@
  */
 import type { Clock, Timer } from "../base/clock.ts";
 import { FirkinError } from "../base/errors.ts";
-import type { File } from "../fs/fs.ts";
 import { Candidates, type CandidatesOptions, cleanBefore, isRewritable, limited } from "./candidates.ts";
 import { hintName } from "./hint.ts";
 import { ADDRESS_UNIT } from "./keydir.ts";
@@ -66,9 +65,6 @@ const SLICE_BYTES = 256 * 1024;
 
 /** A slice is never longer than so many others. */
 const HASTE_MAX = 8;
-
-/** Bytes of an old file that are cut away in one call. */
-const CUT_BYTES = 1024 * 1024;
 
 /** Records between two looks at the clock. */
 const RECORDS_PER_LOOK = 16;
@@ -416,33 +412,16 @@ export class Compaction {
     }
     for (const input of inputs) this.#log.retire(input);
     if (!this.#log.owned) return;
-    for (const { id, tail } of inputs) {
-      await this.#remove(segmentName(id), tail);
-      this.#removeAtOnce(hintName(id));
+    for (const { id } of inputs) {
+      await this.#discard(segmentName(id));
+      await this.#discard(hintName(id));
     }
-  }
-
-  /** Cuts a file away step by step, then removes it: 32 MiB at once took ext4 50 ms, in which nobody reads. */
-  async #remove(name: string, bytes: number): Promise<void> {
-    let file: File | undefined;
-    try {
-      file = this.#log.fileSystem.open(name, "write");
-      for (let size = bytes - CUT_BYTES; size > 0 && !this.#closed; size -= CUT_BYTES) {
-        file.truncate(size);
-        if (this.#isSliceOver()) await this.#pause();
-      }
-    } catch {
-      // No descriptor, or no truncation: it can still be removed.
-    } finally {
-      file?.close();
-    }
-    this.#removeAtOnce(name);
   }
 
   /** Nobody names the file any more: if it cannot be removed, the next open will. */
-  #removeAtOnce(name: string): void {
+  async #discard(name: string): Promise<void> {
     try {
-      this.#log.fileSystem.remove(name);
+      await this.#log.fileSystem.discard(name);
     } catch {
       // The run is over, and did what it was to do.
     }

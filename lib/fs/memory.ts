@@ -152,6 +152,10 @@ export class MemoryFileSystem implements FileSystem {
     this.#files.delete(name);
   }
 
+  async discard(name: string): Promise<void> {
+    this.remove(name);
+  }
+
   async syncDirectory(): Promise<void> {}
 
   #at(name: string): string {
