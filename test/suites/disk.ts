@@ -128,6 +128,7 @@ export class Disk implements FileSystem {
     this.#seen.delete(name);
   }
 
+  // deno-lint-ignore require-await -- what refuses must reject, not throw
   async discard(name: string): Promise<void> {
     this.remove(name);
   }
