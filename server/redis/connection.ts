@@ -93,7 +93,6 @@ export function acl(client: Client): Reply {
 export function select(client: Client, args: Args): Reply {
   const name = latin1(args[1]!);
   const isNamed = /[^0-9]/.test(name) && isBucketName(name);
-  if (!isNamed && parseInteger(args[1]!) === undefined) throw new ErrorReply("ERR invalid DB index");
   client.bucket = isNamed ? name : databaseOf(args[1]!);
   return "OK";
 }

@@ -5,7 +5,7 @@
  */
 import { compareBytes } from "../../lib/base/bytes.ts";
 import type { KeyCall } from "./call.ts";
-import { momentOf, parseInteger, TIME_UNITS, type TimeUnit, wordOf } from "./numbers.ts";
+import { integerOf, momentOf, TIME_UNITS, type TimeUnit, wordOf } from "./numbers.ts";
 import { bulk, ErrorReply, type Reply } from "./resp.ts";
 import { encodingOf } from "./strings.ts";
 import { changed, shown } from "./values.ts";
@@ -196,8 +196,10 @@ export function copy({ view, bucket, args }: KeyCall): Reply {
 
 /** The bucket of a database by its number. @throws {ErrorReply} there is none */
 export function databaseOf(argument: Uint8Array): string {
-  const number = parseInteger(argument);
-  if (number === undefined) throw new ErrorReply("ERR value is not an integer or out of range");
+  const number = integerOf(argument);
+  if (BigInt.asIntN(32, number) !== number) {
+    throw new ErrorReply("ERR value is out of range, value must between -2147483648 and 2147483647");
+  }
   if (number < 0n || number >= DATABASES) throw new ErrorReply("ERR DB index is out of range");
   return String(number);
 }

@@ -1,9 +1,9 @@
 /**
  * Numbers and times as Redis writes and reads them, and what it says of others.
  *
- * Integers have 64 bits, written in their only form (no sign but a minus, no leading zeros). What `INCRBYFLOAT` adds
- * up is decimal, exactly: 0.1 and 0.2 are 0.3, with 17 places behind the point at most. (Redis does it in binary with
- * 64 bits of mantissa, and prints what is left of that with 17 places.)
+ * Integers have 64 bits, written in their only form (no sign but a minus, no leading zeros). What `INCRBYFLOAT` adds up
+ * are floats with 64 bits of mantissa, the "long double" of the machines that Redis usually runs on: 0.1 and 0.2 are 0.3
+ * in the 17 places that are written.
  *
  * @module
  */
@@ -16,12 +16,13 @@ const INTEGER_MIN = -(2n ** 63n);
 /** Largest deadline that a record can hold, epoch milliseconds: in the year 10889. */
 const DEADLINE_MAX = 2n ** 48n - 1n;
 
-/** Places behind the point. */
+/** A long double of x86: bits of its mantissa, and the exponents that are too large and too small. */
+const MANTISSA_BITS = 64;
+const EXPONENT_MAX = 16_384;
+const EXPONENT_MIN = -16_445;
+/** Places that are written behind the point. */
 const PLACES = 17;
-/** Of a number with a point, with its sign and exponent. */
-const DECIMAL_LENGTH_MAX = 5_120;
-/** What a long double of Redis may be at most is less than ten to the power of this. */
-const EXPONENT_MAX = 4_933;
+const FLOAT_LENGTH_MAX = 5_120;
 
 /** Bytes as text in which each character is one of them. */
 export function latin1(bytes: Uint8Array): string {
@@ -57,57 +58,89 @@ export function addIntegers(left: bigint, right: bigint): bigint | undefined {
   return sum >= INTEGER_MIN && sum <= INTEGER_MAX ? sum : undefined;
 }
 
-// --- decimals ---
+// --- floats ---
 
-/** `digits` times ten to the power of minus `places`. */
-interface Decimal {
-  readonly digits: bigint;
-  readonly places: number;
+/** `mantissa` times two to the power of `exponent`; the mantissa has 64 bits at most. */
+interface Float {
+  readonly mantissa: bigint;
+  readonly exponent: number;
 }
 
-/** @throws {ErrorReply} the text is no number, or an infinite one */
-function decimalOf(bytes: Uint8Array): Decimal {
-  const text = bytes.length > DECIMAL_LENGTH_MAX ? "" : latin1(bytes);
+/** @throws {ErrorReply} the text is no number, or one too large or too near to zero */
+function floatOf(bytes: Uint8Array): Float {
+  const text = bytes.length > FLOAT_LENGTH_MAX ? "" : latin1(bytes);
   if (/^[+-]?inf(?:inity)?$/i.test(text)) throw infinite();
   const match = /^([+-]?)(?=\.?\d)(\d*)\.?(\d*)(?:e([+-]?\d{1,6}))?$/i.exec(text);
-  const exponent = Number(match?.[4] ?? 0);
-  if (match === null || Math.abs(exponent) > 2 * DECIMAL_LENGTH_MAX) {
-    throw new ErrorReply("ERR value is not a valid float");
-  }
+  const power = Number(match?.[4] ?? 0);
+  if (match === null || Math.abs(power) > 2 * FLOAT_LENGTH_MAX) throw noFloat();
   const [, sign, whole = "", part = ""] = match;
   const digits = BigInt(`${whole}${part}`) * (sign === "-" ? -1n : 1n);
-  const places = part.length - exponent;
-  return places >= 0 ? { digits, places } : { digits: digits * 10n ** BigInt(-places), places: 0 };
+  const places = part.length - power;
+  const float = places >= 0 ? rounded(digits, 10n ** BigInt(places)) : rounded(digits * 10n ** BigInt(-places), 1n);
+  if (isInfinite(float) || float.exponent < EXPONENT_MIN) throw noFloat();
+  return float;
+}
+
+/** The float that is nearest to a fraction, the even one of two. */
+function rounded(numerator: bigint, denominator: bigint): Float {
+  const size = numerator < 0n ? -numerator : numerator;
+  if (size === 0n) return { mantissa: 0n, exponent: 0 };
+  // Of three or four bits more than are kept.
+  const shift = MANTISSA_BITS + 3 - (bitsOf(size) - bitsOf(denominator));
+  const [scaled, by] = shift >= 0 ? [size << BigInt(shift), denominator] : [size, denominator << BigInt(-shift)];
+  // What is cut off below is one bit more, which breaks no tie that is none.
+  const quotient = ((scaled / by) << 1n) | (scaled % by === 0n ? 0n : 1n);
+  const dropped = bitsOf(quotient) - MANTISSA_BITS;
+  const mantissa = shiftToEven(quotient, dropped);
+  return { mantissa: numerator < 0n ? -mantissa : mantissa, exponent: dropped - shift - 1 };
+}
+
+/** Without its last `count` bits, rounded to the nearest, or to even. Not below zero. */
+function shiftToEven(integer: bigint, count: number): bigint {
+  const [kept, rest] = [integer >> BigInt(count), BigInt.asUintN(count, integer)];
+  const half = 1n << BigInt(count - 1);
+  return rest > half || (rest === half && kept % 2n === 1n) ? kept + 1n : kept;
+}
+
+function bitsOf(integer: bigint): number {
+  return integer.toString(2).length;
 }
 
 /** The sum of what two texts write, as text. @throws {ErrorReply} one is no number, or the sum is too large */
-export function addDecimals(left: Uint8Array, right: Uint8Array): string {
-  const [one, other] = [decimalOf(left), decimalOf(right)];
-  const places = Math.max(one.places, other.places);
-  const sum = scaled(one, places) + scaled(other, places);
-  return decimalText(round(sum, places));
+export function addFloats(left: Uint8Array, right: Uint8Array): string {
+  const [one, other] = [floatOf(left), floatOf(right)];
+  const exponent = Math.min(one.exponent, other.exponent);
+  const exact = [one, other].map((float) => float.mantissa << BigInt(float.exponent - exponent));
+  const [numerator, denominator] = fractionOf({ mantissa: exact[0]! + exact[1]!, exponent });
+  const sum = rounded(numerator, denominator);
+  if (isInfinite(sum)) throw infinite();
+  return textOf(sum);
 }
 
-function scaled({ digits, places }: Decimal, wanted: number): bigint {
-  return digits * 10n ** BigInt(wanted - places);
+function fractionOf({ mantissa, exponent }: Float): readonly [numerator: bigint, denominator: bigint] {
+  return exponent >= 0 ? [mantissa << BigInt(exponent), 1n] : [mantissa, 1n << BigInt(-exponent)];
 }
 
-/** With 17 places, ties to even. */
-function round(digits: bigint, places: number): bigint {
-  if (places <= PLACES) return digits * 10n ** BigInt(PLACES - places);
-  const unit = 10n ** BigInt(places - PLACES);
-  const quotient = digits / unit;
-  const twice = 2n * (digits % unit);
-  const size = twice < 0n ? -twice : twice;
-  if (size < unit || (size === unit && quotient % 2n === 0n)) return quotient;
-  return digits < 0n ? quotient - 1n : quotient + 1n;
+function isInfinite({ mantissa, exponent }: Float): boolean {
+  return mantissa !== 0n && bitsOf(mantissa < 0n ? -mantissa : mantissa) + exponent > EXPONENT_MAX;
 }
 
-function decimalText(digits: bigint): string {
-  const text = (digits < 0n ? -digits : digits).toString().padStart(PLACES + 1, "0");
-  if (text.length - PLACES > EXPONENT_MAX) throw infinite();
-  const part = text.slice(-PLACES).replace(/0+$/, "");
-  return `${digits < 0n ? "-" : ""}${text.slice(0, -PLACES)}${part === "" ? "" : `.${part}`}`;
+/** With as many places behind the point as it needs, and 17 at most. */
+function textOf(float: Float): string {
+  const isNegative = float.mantissa < 0n;
+  const [numerator, denominator] = fractionOf({ ...float, mantissa: isNegative ? -float.mantissa : float.mantissa });
+  const scaled = numerator * 10n ** BigInt(PLACES);
+  const quotient = scaled / denominator;
+  const twice = 2n * (scaled % denominator);
+  const isUp = twice > denominator || (twice === denominator && quotient % 2n === 1n);
+  const digits = (isUp ? quotient + 1n : quotient).toString().padStart(PLACES + 1, "0");
+  const part = digits.slice(-PLACES).replace(/0+$/, "");
+  const text = `${digits.slice(0, -PLACES)}${part === "" ? "" : `.${part}`}`;
+  return isNegative && text !== "0" ? `-${text}` : text;
+}
+
+function noFloat(): ErrorReply {
+  return new ErrorReply("ERR value is not a valid float");
 }
 
 function infinite(): ErrorReply {

@@ -357,13 +357,12 @@ export class RedisSession implements Client {
   /** What came is not RESP. */
   #refuse(error: unknown): void {
     this.host.metrics.protocolErrors++;
-    if (error instanceof RespProtocolError) this.#settleLast(new ErrorReply(error.message));
-    else this.#settleLast(errorOf(error, this.host));
+    this.#writeInTurn(error instanceof RespProtocolError ? new ErrorReply(error.message) : errorOf(error, this.host));
     this.end();
   }
 
-  /** Says something behind everything that is still awaited. */
-  #settleLast(reply: Reply): void {
+  /** Writes a reply behind everything that is still awaited. */
+  #writeInTurn(reply: Reply): void {
     if (this.#slots.length === 0) this.write(reply);
     else this.#slots.push({ reply, isDone: true });
   }
@@ -395,17 +394,17 @@ export class RedisSession implements Client {
       const problem = problemOf(row, args) ?? this.#problemOfState(row!, name);
       if (problem !== undefined) {
         this.#transaction.fail();
-        return this.write(problem);
+        return this.#writeInTurn(problem);
       }
       this.lastCommand = name;
       this.lastCommandAt = this.host.clock.wall();
       if (this.#transaction.queued >= 0 && !NOT_QUEUED.has(name)) answer = this.#transaction.queue(row!, args);
       else answer = "way" in row! ? this.#runKeys(row, way, args) : row!.runClient(this, args);
     } catch (error) {
-      return this.write(errorOf(error, this.host));
+      return this.#writeInTurn(errorOf(error, this.host));
     }
     if (answer instanceof Promise) this.#wait(answer);
-    else if (answer !== undefined) this.write(answer);
+    else if (answer !== undefined) this.#writeInTurn(answer);
     else if (this.#writer !== undefined && this.#writer.length > FLUSH_BYTES) this.#flush();
   }
 

@@ -8,7 +8,7 @@
 import { compareBytes, encodeText } from "../../lib/base/bytes.ts";
 import type { Deadline } from "../../lib/engine/engine.ts";
 import type { KeyCall } from "./call.ts";
-import { addDecimals, addIntegers, deadlineOf, integerOf, parseInteger, TIME_UNITS, wordOf } from "./numbers.ts";
+import { addFloats, addIntegers, deadlineOf, integerOf, parseInteger, TIME_UNITS, wordOf } from "./numbers.ts";
 import { bulk, ErrorReply, type Reply } from "./resp.ts";
 import { changed, itemOf, numberItem, shown } from "./values.ts";
 import { type Item, type NewItem, tooLong } from "./view.ts";
@@ -283,7 +283,7 @@ function increment({ view, bucket, args }: KeyCall, by: bigint): Reply {
 /** INCRBYFLOAT key increment */
 export function incrbyfloat({ view, bucket, args }: KeyCall): Reply {
   const before = view.value(bucket, args[1]!);
-  const sum = addDecimals(before === undefined ? encodeText("0") : shown(before), args[2]!);
+  const sum = addFloats(before === undefined ? encodeText("0") : shown(before), args[2]!);
   view.set(bucket, args[1]!, numberItem(before, sum));
   return bulk(sum);
 }

@@ -15,7 +15,7 @@ import { keysOf } from "./about.ts";
 import { type Client, errorOf } from "./call.ts";
 import { ErrorReply, NO_ARRAY, type Reply } from "./resp.ts";
 import type { KeyRow, Row } from "./table.ts";
-import { attempt, nameOf, replyOf, View, type ViewOptions, type Watched } from "./view.ts";
+import { attempt, nameOf, View, type ViewOptions, type Watched } from "./view.ts";
 
 /** A command that waits for EXEC. */
 interface Queued {
@@ -171,7 +171,13 @@ export class Transaction {
   #runOne(row: Row, args: readonly Uint8Array[], view: View): Answer<Reply> {
     if (!("way" in row)) return this.#runClient(row, args);
     const { bucket } = this.#client;
-    const run = (): Reply => replyOf(() => row.run({ view, bucket, args, name: row.name }), view);
+    const run = (): Reply => {
+      try {
+        return row.run({ view, bucket, args, name: row.name });
+      } catch (error) {
+        return errorOf(error, this.#client.host);
+      }
+    };
     const loaded = load(view, bucket, row, args);
     return loaded instanceof Promise ? loaded.then(run) : run();
   }

@@ -58,6 +58,8 @@ interface Cell {
   item: Item | undefined;
   change: "set" | "delete" | undefined;
   deadline: Deadline | undefined;
+  /** Why it cannot be read. */
+  problem: unknown;
 }
 
 /** A key that must have a revision. */
@@ -103,15 +105,24 @@ export class View {
     return this.#options.valueBytesMax;
   }
 
-  /** Makes keys readable. A promise only where the engine gives one. */
+  /**
+   * Makes keys readable. A promise only where the engine gives one. What is wrong with a key is thrown when it is read,
+   * since the command may have a problem that comes before.
+   */
   load(bucket: string, keys: readonly Uint8Array[]): Answer<void> {
     const waits: Promise<void>[] = [];
     for (const key of keys) {
       const cell = this.#cell(bucket, key);
       if (cell.revision !== undefined || cell.change !== undefined) continue;
-      const entry = this.#options.commands.peek(this.#options.principal, bucket, key);
-      if (entry instanceof Promise) waits.push(entry.then((found) => this.#loaded(cell, found)));
-      else this.#loaded(cell, entry);
+      try {
+        const entry = this.#options.commands.peek(this.#options.principal, bucket, key);
+        if (!(entry instanceof Promise)) this.#loaded(cell, entry);
+        else {
+          waits.push(entry.then((found) => this.#loaded(cell, found), (error: unknown) => this.#refused(cell, error)));
+        }
+      } catch (error) {
+        this.#refused(cell, error);
+      }
     }
     if (waits.length === 0) return;
     this.#isSpread = true;
@@ -123,14 +134,21 @@ export class View {
     cell.item = entry;
     this.#readBytes += entry?.value.length ?? 0;
     if (this.#readBytes > this.#options.readBytesMax) {
+      cell.item = undefined;
       throw new FirkinError("TOO_LARGE", "Cannot run this command: its values are too large together");
     }
+  }
+
+  #refused(cell: Cell, error: unknown): void {
+    cell.revision = 0;
+    cell.problem = error;
   }
 
   /** A key as it is now; it was loaded or changed before. */
   get(bucket: string, key: Uint8Array): Item | undefined {
     const cell = this.#cell(bucket, key);
     assert(cell.revision !== undefined || cell.change !== undefined, "A command reads keys that it has named");
+    if (cell.problem !== undefined) throw cell.problem;
     cell.isRead = true;
     return cell.item;
   }
@@ -218,6 +236,7 @@ export class View {
         item: undefined,
         change: undefined,
         deadline: undefined,
+        problem: undefined,
       };
       this.#cells.set(name, cell);
     }
