@@ -173,12 +173,7 @@ export function keysOf({ keys: [first, last, step] }: CommandFacts, args: Args):
   return found;
 }
 
-// --- others ---
-
-/** DEBUG */
-export function debug(): Reply {
-  throw new ErrorReply(
-    'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a ' +
-      "local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
-  );
-}
+/** What DEBUG is answered, whatever is asked: it is off in Redis, too. */
+export const DEBUG_REFUSED: string =
+  'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a ' +
+  "local connection, otherwise you need to set this option in the configuration file, and then restart the server.";

@@ -66,10 +66,13 @@ interface Float {
   readonly exponent: number;
 }
 
+/** Whatever its sign. */
+const INFINITE: Float = { mantissa: 1n, exponent: EXPONENT_MAX };
+
 /** @throws {ErrorReply} the text is no number, or one too large or too near to zero */
 function floatOf(bytes: Uint8Array): Float {
   const text = bytes.length > FLOAT_LENGTH_MAX ? "" : latin1(bytes);
-  if (/^[+-]?inf(?:inity)?$/i.test(text)) throw infinite();
+  if (/^[+-]?inf(?:inity)?$/i.test(text)) return INFINITE;
   const match = /^([+-]?)(?=\.?\d)(\d*)\.?(\d*)(?:e([+-]?\d{1,6}))?$/i.exec(text);
   const power = Number(match?.[4] ?? 0);
   if (match === null || Math.abs(power) > 2 * FLOAT_LENGTH_MAX) throw noFloat();
@@ -109,6 +112,7 @@ function bitsOf(integer: bigint): number {
 /** The sum of what two texts write, as text. @throws {ErrorReply} one is no number, or the sum is too large */
 export function addFloats(left: Uint8Array, right: Uint8Array): string {
   const [one, other] = [floatOf(left), floatOf(right)];
+  if (one === INFINITE || other === INFINITE) throw infinite();
   const exponent = Math.min(one.exponent, other.exponent);
   const exact = [one, other].map((float) => float.mantissa << BigInt(float.exponent - exponent));
   const [numerator, denominator] = fractionOf({ mantissa: exact[0]! + exact[1]!, exponent });

@@ -537,6 +537,7 @@ export class RedisSession implements Client {
 function problemOf(row: Row | undefined, args: readonly Uint8Array[]): ErrorReply | undefined {
   if (row === undefined) return unknownCommand(args);
   if (!hasArity(row, args)) return wrongArity(row.name);
+  if ("refusal" in row && row.refusal !== undefined) return new ErrorReply(row.refusal);
   const { subcommands } = row;
   if (subcommands === undefined || args.length === 1) return undefined;
   const subcommand = latin1(args[1]!.subarray(0, 128));

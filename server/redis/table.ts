@@ -40,6 +40,8 @@ export interface KeyRow extends CommandFacts {
 
 /** A command on anything else. */
 export interface ClientRow extends CommandFacts {
+  /** What it is answered, when it is never run. */
+  readonly refusal?: string;
   readonly subcommands?: Readonly<Record<string, number>>;
   readonly runClient: (client: Client, args: Args) => Answer<Reply | undefined>;
   /** May be part of a transaction: it answers at once. */
@@ -225,7 +227,7 @@ const CLIENT_ROWS: readonly ClientRow[] = [
   onClient("info", -1, "loading stale joins", about.info),
   onClient("config", -2, "admin noscript loading stale joins", about.config, { GET: -3, SET: -4, RESETSTAT: 2 }),
   onClient("command", -1, "loading stale joins", (_, args) => about.command(ROWS, args), COMMAND),
-  onClient("debug", -2, "admin noscript loading stale joins", about.debug),
+  { ...onClient("debug", -2, "admin noscript loading stale", () => null), refusal: about.DEBUG_REFUSED },
 ];
 
 /** All commands by their names in lower case. */
