@@ -1,9 +1,9 @@
 /**
  * Numbers and times as Redis writes and reads them, and what it says of others.
  *
- * Integers have 64 bits, written in their only form (no sign but a minus, no leading zeros). What `INCRBYFLOAT` adds up
- * are floats with 64 bits of mantissa, the "long double" of the machines that Redis usually runs on: 0.1 and 0.2 are 0.3
- * in the 17 places that are written.
+ * Integers have 64 bits, written in their only form (no sign but a minus, no leading zeros). What `INCRBYFLOAT` adds
+ * up are floats with 64 bits of mantissa, the "long double" of the machines that Redis usually runs on: 0.1 and 0.2 are
+ * 0.3 in the 17 places that are written.
  *
  * @module
  */

@@ -20,7 +20,7 @@ import { hasArity, keysOf } from "./about.ts";
 import { type Client, errorOf, type RedisHost } from "./call.ts";
 import { latin1 } from "./numbers.ts";
 import { ErrorReply, type Reply, RespProtocolError, RespReader, type RespVersion, RespWriter } from "./resp.ts";
-import { type KeyRow, type Row, ROWS, type Way } from "./table.ts";
+import { checkRight, type KeyRow, type Row, ROWS, type Way } from "./table.ts";
 import { Topics } from "./topics.ts";
 import { Transaction } from "./transaction.ts";
 import { shown } from "./values.ts";
@@ -421,6 +421,7 @@ export class RedisSession implements Client {
 
   /** Runs a command on keys, outside of transactions. */
   #runKeys(row: KeyRow, way: Way | "client", args: Uint8Array[]): Answer<Reply | undefined> {
+    checkRight(row, this);
     if (way !== "update" && row.direct !== undefined) return row.direct(this, args);
     const { bucket } = this;
     const step = (view: View): Reply => row.run({ view, bucket, args, name: row.name });

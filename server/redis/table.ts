@@ -10,6 +10,7 @@
  *
  * @module
  */
+import { FirkinError } from "../../lib/base/errors.ts";
 import type { Answer } from "../commands.ts";
 import * as about from "./about.ts";
 import type { CommandFacts } from "./about.ts";
@@ -29,6 +30,8 @@ export type Way = "read" | "write" | "update" | "alone";
 
 /** A command on keys. */
 export interface KeyRow extends CommandFacts {
+  /** It takes the right to write, also when there turns out to be nothing to write. */
+  readonly writes: boolean;
   readonly subcommands?: Readonly<Record<string, number>>;
   readonly way: Way | ((args: Args) => Way);
   readonly run: (call: KeyCall) => Reply;
@@ -50,6 +53,14 @@ export interface ClientRow extends CommandFacts {
 
 /** A command. */
 export type Row = KeyRow | ClientRow;
+
+// --- rights ---
+
+/** @throws {FirkinError} FORBIDDEN — the command writes, and who asks may not */
+export function checkRight({ writes }: KeyRow, { principal, bucket }: Client): void {
+  if (!writes || principal.allows("write", bucket)) return;
+  throw new FirkinError("FORBIDDEN", "Cannot do that: the right to write in this database is missing");
+}
 
 // --- without a look at the store ---
 
@@ -111,7 +122,8 @@ function onKeys(
   run: KeyRow["run"],
   more: More = {},
 ): KeyRow {
-  return { name, arity, flags: flags.split(" "), keys, way, run, ...more };
+  const words = flags.split(" ");
+  return { name, arity, flags: words, writes: words.includes("write"), keys, way, run, ...more };
 }
 
 function onClient(

@@ -14,7 +14,7 @@ import type { Answer } from "../commands.ts";
 import { keysOf } from "./about.ts";
 import { type Client, errorOf } from "./call.ts";
 import { ErrorReply, NO_ARRAY, type Reply } from "./resp.ts";
-import type { KeyRow, Row } from "./table.ts";
+import { checkRight, type KeyRow, type Row } from "./table.ts";
 import { attempt, nameOf, View, type ViewOptions, type Watched } from "./view.ts";
 
 /** A command that waits for EXEC. */
@@ -173,6 +173,7 @@ export class Transaction {
     const { bucket } = this.#client;
     const run = (): Reply => {
       try {
+        checkRight(row, this.#client);
         return row.run({ view, bucket, args, name: row.name });
       } catch (error) {
         return errorOf(error, this.#client.host);
