@@ -5,7 +5,7 @@
  * leaves syncing to the system stands against a Redis that saves nothing; one that syncs once a second against
  * `appendfsync everysec`. Rates are what the load saw; the processor's time is the server's alone.
  *
- * `--quick` shows that it runs, and keeps no figures; `--only set,get` runs some commands; `--rounds N` more than three.
+ * `--quick` shows that it runs, no figures to keep; `--only set,get` runs some commands; `--rounds N` more than three.
  *
  * @module
  */

@@ -24,7 +24,7 @@ import { checkRight, type KeyRow, type Row, ROWS, type Way } from "./table.ts";
 import { Topics } from "./topics.ts";
 import { Transaction } from "./transaction.ts";
 import { shown } from "./values.ts";
-import { replyOf, View, type ViewOptions } from "./view.ts";
+import { replyOf, View } from "./view.ts";
 
 /** Writers kept for the next connection that has something to say. */
 const WRITERS_KEPT = 64;
@@ -126,7 +126,7 @@ export class RedisSession implements Client {
     this.#reader = new RespReader(host.limits.messageBytesMax);
     this.#reader.trusted = this.#isKnown;
     this.#topics = new Topics(this, (reply) => this.#told(reply));
-    this.#transaction = new Transaction(this, () => this.#viewOptions());
+    this.#transaction = new Transaction(this, this.#newView);
     if (!this.#isKnown) this.#helloTimer = host.clock.after(host.limits.helloMs, () => this.kill());
     host.metrics.connections++;
     host.metrics.connectionsTotal++;
@@ -426,28 +426,30 @@ export class RedisSession implements Client {
     const { bucket } = this;
     const step = (view: View): Reply => row.run({ view, bucket, args, name: row.name });
     const keys = keysOf(row, args);
-    if (way === "update") return this.host.updates.run(() => this.#viewOptions(), bucket, keys[0]!, step);
+    if (way === "update") {
+      return this.host.updates.run({ principal: this.principal, bucket, key: keys[0]!, step, view: this.#newView });
+    }
     if (way === "alone") return this.#transaction.runAlone(row, args);
-    const view = new View(this.#viewOptions());
+    const view = this.#newView();
     if (way === "read") {
       const loaded = view.load(bucket, keys);
       return loaded instanceof Promise ? loaded.then(() => replyOf(step, view)) : replyOf(step, view);
     }
     const reply = replyOf(step, view);
-    const done = view.commit();
-    return done instanceof Promise ? done.then(() => reply) : reply;
+    const outcome = view.commit();
+    return outcome instanceof Promise ? outcome.then(() => reply) : reply;
   }
 
-  #viewOptions(): ViewOptions {
+  readonly #newView = (): View => {
     const { commands, clock, limits } = this.host;
-    return {
+    return new View({
       commands,
       principal: this.principal,
       now: clock.wall(),
       valueBytesMax: limits.valueBytesMax,
       readBytesMax: limits.outboundHardBytesMax / 2,
-    };
-  }
+    });
+  };
 
   /** Keeps the place of a reply that is yet to come. */
   #wait(answer: Promise<Reply | undefined>): void {

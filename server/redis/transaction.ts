@@ -15,7 +15,7 @@ import { keysOf } from "./about.ts";
 import { type Client, errorOf } from "./call.ts";
 import { ErrorReply, NO_ARRAY, type Reply } from "./resp.ts";
 import { checkRight, type KeyRow, type Row } from "./table.ts";
-import { attempt, nameOf, View, type ViewOptions, type Watched } from "./view.ts";
+import { attempt, nameOf, type View, type Watched } from "./view.ts";
 
 /** A command that waits for EXEC. */
 interface Queued {
@@ -26,7 +26,7 @@ interface Queued {
 /** The transaction of one connection, and what it watches. */
 export class Transaction {
   readonly #client: Client;
-  readonly #options: () => ViewOptions;
+  readonly #newView: () => View;
   /** Undefined outside. */
   #queue: Queued[] | undefined;
   #bytes = 0;
@@ -34,10 +34,10 @@ export class Transaction {
   #isFailed = false;
   #watched: Map<string, Watched> = new Map();
 
-  /** None yet. `options` are asked for each view. */
-  constructor(client: Client, options: () => ViewOptions) {
+  /** None yet. */
+  constructor(client: Client, newView: () => View) {
     this.#client = client;
-    this.#options = options;
+    this.#newView = newView;
   }
 
   /** Commands that wait; -1 outside of a transaction. */
@@ -144,10 +144,13 @@ export class Transaction {
     const replies: Reply[] = [];
     let isOff = false;
     await attempt(async () => {
-      if (watched.length > 0 && await this.#isTouched(watched)) return isOff = true;
+      if (watched.length > 0 && await this.#isTouched(watched)) {
+        isOff = true;
+        return { ok: true };
+      }
       client.bucket = bucket;
       replies.length = 0;
-      const view = new View(this.#options());
+      const view = this.#newView();
       for (const { row, args } of queue) {
         const isKey = "way" in row;
         // Which database is next matters to those that follow.
@@ -196,7 +199,7 @@ export class Transaction {
   async runAlone(row: KeyRow, args: readonly Uint8Array[]): Promise<Reply> {
     let reply: Reply = null;
     await attempt(async () => {
-      const view = new View(this.#options());
+      const view = this.#newView();
       const answer = this.#runOne(row, args, view);
       reply = answer instanceof Promise ? await answer : answer;
       return await view.commit();

@@ -18,12 +18,12 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import { assert, FirkinError } from "../../lib/base/errors.ts";
 import type { Content } from "../../lib/base/codec.ts";
 import type { Deadline, Entry, Operation, SetOptions } from "../../lib/engine/engine.ts";
 import type { Principal } from "../auth.ts";
 import type { Answer, Commands } from "../commands.ts";
+import { latin1 } from "./numbers.ts";
 import { ErrorReply, type Reply } from "./resp.ts";
 
 /** How often a command begins again before it gives up: each time, somebody else has got on. */
@@ -62,6 +62,13 @@ interface Cell {
   problem: unknown;
 }
 
+/** Whether a view was written. */
+export interface Outcome {
+  readonly ok: boolean;
+}
+
+const DONE: Outcome = { ok: true };
+
 /** A key that must have a revision. */
 export interface Watched {
   readonly bucket: string;
@@ -71,7 +78,7 @@ export interface Watched {
 
 /** A name for a key in a bucket. */
 export function nameOf(bucket: string, key: Uint8Array): string {
-  return `${bucket}/${Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1")}`;
+  return `${bucket}/${latin1(key)}`;
 }
 
 /** What a view is of. */
@@ -89,7 +96,10 @@ export interface ViewOptions {
 export class View {
   readonly now: number;
   readonly #options: ViewOptions;
-  readonly #cells: Map<string, Cell> = new Map();
+  /** Most views are of one key, which needs no name to be found by. */
+  #first: Cell | undefined;
+  /** All, when there are more. */
+  #cells: Map<string, Cell> | undefined;
   #readBytes = 0;
   /** Keys were not all read at one moment. */
   #isSpread = false;
@@ -181,34 +191,37 @@ export class View {
   }
 
   /**
-   * Writes the changes, and resolves with true; with false when another write came between. True at once when there is
-   * nothing to write. All that is asked of the store is asked before the call returns.
+   * Writes the changes; not `ok` when another write came between. At once when there is nothing to write. All that is
+   * asked of the store is asked before the call returns.
    */
-  commit(watched: readonly Watched[] = []): Answer<boolean> {
-    const cells = [...this.#cells.values()];
+  commit(watched: readonly Watched[] = []): Answer<Outcome> {
+    if (this.#cells === undefined && watched.length === 0) {
+      return this.#first?.change === undefined ? DONE : this.#writeOne(this.#first);
+    }
+    const cells = [...this.#cells?.values() ?? (this.#first === undefined ? [] : [this.#first])];
     const changed = cells.filter(({ change }) => change !== undefined);
     const read = cells.filter(({ isRead, revision }) => isRead && revision !== undefined);
     const needsCheck = watched.length > 0 || (this.#isSpread && read.length > 1);
-    if (changed.length === 0 && !needsCheck) return true;
+    if (changed.length === 0 && !needsCheck) return DONE;
     const [only] = changed;
     const isAlone = changed.length === 1 && watched.length === 0 && read.every((cell) => cell === only);
     return isAlone ? this.#writeOne(only!) : this.#writeAll(changed, read, watched);
   }
 
-  #writeOne({ bucket, key, item, change, deadline, isRead, revision }: Cell): Answer<boolean> {
+  #writeOne({ bucket, key, item, change, deadline, isRead, revision }: Cell): Answer<Outcome> {
     const { commands, principal } = this.#options;
     const condition = isRead && revision !== undefined ? { ifRevision: revision } : {};
     if (change === "delete") {
       const answer = commands.delete(principal, bucket, key, condition);
       // Without a condition, one that is not there is none the worse.
-      if (!isRead) return answer instanceof Promise ? answer.then(() => true) : true;
-      return isOk(answer);
+      if (!isRead) return answer instanceof Promise ? answer.then(() => DONE) : DONE;
+      return answer;
     }
     const options: SetOptions = { content: item!.content, ...(deadline && { deadline }), ...condition };
-    return isOk(commands.set(principal, bucket, key, item!.value, options));
+    return commands.set(principal, bucket, key, item!.value, options);
   }
 
-  #writeAll(changed: readonly Cell[], read: readonly Cell[], watched: readonly Watched[]): Answer<boolean> {
+  #writeAll(changed: readonly Cell[], read: readonly Cell[], watched: readonly Watched[]): Answer<Outcome> {
     const operations: Operation[] = [];
     for (const { bucket, key, revision } of watched) operations.push({ type: "check", bucket, key, revision });
     for (const { bucket, key, revision } of read) {
@@ -221,31 +234,35 @@ export class View {
         operations.push({ type: "set", bucket, key, value, content, ...(deadline && { deadline }) });
       }
     }
-    return isOk(this.#options.commands.atomic(this.#options.principal, operations));
+    return this.#options.commands.atomic(this.#options.principal, operations);
   }
 
   #cell(bucket: string, key: Uint8Array): Cell {
+    const first = this.#first;
+    if (first === undefined) return this.#first = newCell(bucket, key);
+    if (first.key === key && first.bucket === bucket) return first;
+    this.#cells ??= new Map([[nameOf(first.bucket, first.key), first]]);
     const name = nameOf(bucket, key);
     let cell = this.#cells.get(name);
     if (cell === undefined) {
-      cell = {
-        bucket,
-        key,
-        revision: undefined,
-        isRead: false,
-        item: undefined,
-        change: undefined,
-        deadline: undefined,
-        problem: undefined,
-      };
+      cell = newCell(bucket, key);
       this.#cells.set(name, cell);
     }
     return cell;
   }
 }
 
-function isOk(answer: Answer<{ readonly ok: boolean }>): Answer<boolean> {
-  return answer instanceof Promise ? answer.then(({ ok }) => ok) : answer.ok;
+function newCell(bucket: string, key: Uint8Array): Cell {
+  return {
+    bucket,
+    key,
+    revision: undefined,
+    isRead: false,
+    item: undefined,
+    change: undefined,
+    deadline: undefined,
+    problem: undefined,
+  };
 }
 
 /** A value would be longer than it may be. */
@@ -269,24 +286,31 @@ export function replyOf(step: Step, view: View): Reply {
 }
 
 /**
- * Makes views until `commit`, which may throw, says that one was written. The first is made, and asks what it asks of
- * the store, before the call returns where the engine reads at once.
+ * Makes views until `commit` says that one was written. The first is made, and asks what it asks of the store, before
+ * the call returns where the engine reads at once.
  *
  * @throws {FirkinError} BUSY — others were faster again and again
  */
-export async function attempt(commit: () => Answer<boolean>): Promise<void> {
+export async function attempt(commit: () => Answer<Outcome>): Promise<void> {
   for (let left = ATTEMPTS_MAX; left > 0; left--) {
-    const done = commit();
-    if (done instanceof Promise ? await done : done) return;
+    const outcome = commit();
+    if ((outcome instanceof Promise ? await outcome : outcome).ok) return;
   }
   throw new FirkinError("BUSY", "Cannot write: others write the same keys again and again");
 }
 
-/** A step that waits for its turn on a key. */
-interface Waiting {
-  readonly options: () => ViewOptions;
+/** What an update is made of. */
+export interface Update {
   readonly principal: Principal;
+  readonly bucket: string;
+  readonly key: Uint8Array;
   readonly step: Step;
+  /** A view of the store as it is now. */
+  readonly view: () => View;
+}
+
+/** An update that waits for its turn. */
+interface Waiting extends Update {
   readonly resolve: (reply: Reply) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -296,25 +320,45 @@ export class Updates {
   /** Who waits, by key; a key that is not here has nothing under way. */
   readonly #waiting: Map<string, Waiting[]> = new Map();
 
-  /** Runs a step that reads and changes one key. `options` are asked anew for each view. */
-  run(options: () => ViewOptions, bucket: string, key: Uint8Array, step: Step): Promise<Reply> {
-    return new Promise((resolve, reject) => {
-      const waiting: Waiting = { options, principal: options().principal, step, resolve, reject };
-      const name = nameOf(bucket, key);
-      const queue = this.#waiting.get(name);
-      if (queue !== undefined) {
-        queue.push(waiting);
-        return;
-      }
-      this.#waiting.set(name, []);
-      void this.#serve(name, bucket, key, [waiting]);
+  /** Runs a step that reads and changes one key. @throws {ErrorReply} what the step throws */
+  run(update: Update): Answer<Reply> {
+    const name = nameOf(update.bucket, update.key);
+    const queue = this.#waiting.get(name);
+    if (queue !== undefined) {
+      return new Promise((resolve, reject) => queue.push({ ...update, resolve, reject }));
+    }
+    const view = update.view();
+    const loaded = view.load(update.bucket, [update.key]);
+    if (loaded instanceof Promise) return this.#begin(name, update);
+    const reply = update.step(view);
+    const outcome = view.commit();
+    if (!(outcome instanceof Promise)) return outcome.ok ? reply : this.#begin(name, update);
+    this.#waiting.set(name, []);
+    return outcome.then(({ ok }) => {
+      if (!ok) return this.#begin(name, update);
+      this.#goOn(name);
+      return reply;
+    }, (error: unknown) => {
+      this.#goOn(name);
+      throw error;
     });
   }
 
-  async #serve(name: string, bucket: string, key: Uint8Array, first: Waiting[]): Promise<void> {
+  /** Before whoever waits already. */
+  #begin(name: string, update: Update): Promise<Reply> {
+    return new Promise((resolve, reject) => {
+      const queue = this.#waiting.get(name) ?? [];
+      queue.unshift({ ...update, resolve, reject });
+      this.#waiting.set(name, queue);
+      this.#goOn(name);
+    });
+  }
+
+  /** Runs who waits for a key, if anybody does. */
+  #goOn(name: string): void {
     const queue = this.#waiting.get(name)!;
-    for (let row = first; row.length > 0; row = takeRow(queue)) await runRow(row, bucket, key);
-    this.#waiting.delete(name);
+    if (queue.length === 0) this.#waiting.delete(name);
+    else void runRow(takeRow(queue)).then(() => this.#goOn(name));
   }
 }
 
@@ -324,12 +368,14 @@ function takeRow(queue: Waiting[]): Waiting[] {
   return queue.splice(0, end === -1 ? queue.length : end);
 }
 
-async function runRow(row: readonly Waiting[], bucket: string, key: Uint8Array): Promise<void> {
+/** Runs updates of one key on one view. */
+async function runRow(row: readonly Waiting[]): Promise<void> {
+  const { bucket, key } = row[0]!;
   let replies: Reply[] = [];
   try {
     await attempt(() => {
-      const view = new View(row[0]!.options());
-      const run = (): Answer<boolean> => {
+      const view = row[0]!.view();
+      const run = (): Answer<Outcome> => {
         replies = row.map(({ step }) => replyOf(step, view));
         return view.commit();
       };
