@@ -161,6 +161,29 @@ describe("Redis clients", () => {
     ]);
   });
 
+  test("SET IFEQ is that of Valkey", async () => {
+    const peer = open();
+    expect(
+      await peer.askAll([
+        ["SET", "a", "2", "IFEQ", "1"],
+        ["SET", "a", "1"],
+        ["SET", "a", "2", "IFEQ", "1"],
+        ["SET", "a", "3", "IFEQ", "1"],
+        ["SET", "a", "3", "ifeq", "1", "GET"],
+        ["SET", "a", "3", "IFEQ", "2", "NX"],
+        ["SET", "a", "3", "IFEQ"],
+      ]),
+    ).toEqual([
+      "$-1\r\n",
+      "+OK\r\n",
+      "+OK\r\n",
+      "$-1\r\n",
+      "$1\r\n2\r\n",
+      "-ERR syntax error\r\n",
+      "-ERR syntax error\r\n",
+    ]);
+  });
+
   test("lose no increment, append or transaction to one another", async () => {
     const clients = Array.from({ length: 8 }, open);
     const rounds = 25;
