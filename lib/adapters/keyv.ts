@@ -15,7 +15,9 @@ export type { Bucket } from "../store/bucket.ts";
 
 /** What Keyv hands over for one key. */
 export interface KeyvAdapterEntry {
+  /** With its namespace before it. */
   readonly key: string;
+  /** Text, or what Keyv's serializer gives. */
   readonly value: unknown;
   /** Milliseconds. */
   readonly ttl?: number;

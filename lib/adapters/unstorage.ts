@@ -35,17 +35,29 @@ export interface FirkinItemOptions {
 
 /** What unstorage calls. */
 export interface FirkinDriver {
+  /** "firkin". */
   readonly name: string;
+  /** As it was made. */
   readonly options: FirkinDriverOptions;
+  /** True when the item is there. */
   hasItem(key: string): Promise<boolean>;
+  /** An item as it was stored; null when it is missing. */
   getItem(key: string): Promise<string | null>;
+  /** The same: what was stored as bytes is bytes. */
   getItemRaw(key: string): Promise<unknown>;
+  /** Stores text, as JSON where it is that. */
   setItem(key: string, value: string, options?: FirkinItemOptions): Promise<void>;
+  /** Stores bytes, text, or what CBOR can say. */
   setItemRaw(key: string, value: unknown, options?: FirkinItemOptions): Promise<void>;
+  /** Ends an item. */
   removeItem(key: string): Promise<void>;
+  /** The keys that begin with `base`, in their order. */
   getKeys(base?: string): Promise<string[]>;
+  /** Ends the items whose keys begin with `base`. */
   clear(base?: string): Promise<void>;
+  /** Calls back at each change, whoever made it, also when an item expires; until what it resolves to is called. */
   watch(callback: (event: "update" | "remove", key: string) => void): Promise<() => Promise<void>>;
+  /** Ends all watching. The store stays open. */
   dispose(): Promise<void>;
 }
 
