@@ -81,7 +81,7 @@ export const folder = new NodeFileSystem(1);
 `;
 
 /** Every way in, and something that it gives. */
-const ENTRIES = { ".": "open", "./server": "serve", "./keyv": "KeyvAdapter", "./unstorage": "firkinDriver" };
+const ENTRIES = { ".": "open", "./keyv": "KeyvAdapter", "./server": "serve", "./unstorage": "firkinDriver" };
 
 /** Bundling and the tools that look at the package say the same on every runtime. */
 const runsOnNode = process.versions["bun"] === undefined && process.versions["deno"] === undefined;
@@ -146,8 +146,11 @@ describe.skipIf(!built)("the package", () => {
       stderr: "",
       said: "function function function function",
     });
-    const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-    expect(Object.keys(exports).filter((entry) => !entry.endsWith(".js")).sort()).toEqual(Object.keys(ENTRIES).sort());
+    const [npm, jsr] = ["package.json", "deno.json"].map((name) => JSON.parse(readFileSync(join(root, name), "utf8")));
+    expect(jsr.version).toBe(npm.version);
+    expect(Object.keys(jsr.exports).filter((entry) => entry !== "./browser")).toEqual(Object.keys(ENTRIES));
+    const { exports } = npm;
+    expect(Object.keys(exports).filter((entry) => !entry.endsWith(".js")).sort()).toEqual(Object.keys(ENTRIES));
   });
 
   test.skipIf(!runsOnNode)("a bundle for browsers has the client alone (only on Node)", async () => {
