@@ -10,7 +10,7 @@ import { isBucketName } from "../../lib/engine/engine.ts";
 import type { Answer } from "../commands.ts";
 import type { Client } from "./call.ts";
 import { databaseOf } from "./keys.ts";
-import { integerOf, latin1, parseInteger, wordOf } from "./numbers.ts";
+import { integerOf, latin1, parseInteger, textOf, wordOf } from "./numbers.ts";
 import { bulk, ErrorReply, MapReply, type Reply, VerbatimReply } from "./resp.ts";
 
 /** The version of Redis whose commands these are, since clients ask. */
@@ -24,18 +24,23 @@ type Args = readonly Uint8Array[];
 export function auth(client: Client, args: Args): Reply {
   if (args.length > 3) throw new ErrorReply("ERR syntax error");
   if (!client.host.asksCredentials) {
-    if (args.length === 3 && latin1(args[1]!) === "default") return "OK";
-    throw args.length === 3 ? wrongPassword() : new ErrorReply(
-      "ERR AUTH <password> called without any password configured for the default user. " +
-        "Are you sure your configuration is correct?",
-    );
+    if (args.length === 2) {
+      throw new ErrorReply(
+        "ERR AUTH <password> called without any password configured for the default user. " +
+          "Are you sure your configuration is correct?",
+      );
+    }
   }
-  identify(client, args.at(-1)!);
+  identify(client, args.length === 3 ? args[1] : undefined, args.at(-1)!);
   return "OK";
 }
 
-function identify(client: Client, token: Uint8Array): void {
-  if (!client.host.asksCredentials) return;
+/** The name is not looked at, unless nobody has one. */
+function identify(client: Client, name: Uint8Array | undefined, token: Uint8Array): void {
+  if (!client.host.asksCredentials) {
+    if (name !== undefined && latin1(name) === "default") return;
+    throw wrongPassword();
+  }
   try {
     client.authenticate(latin1(token));
   } catch (error) {
@@ -55,14 +60,14 @@ export function hello(client: Client, args: Args): Reply {
   if (version === undefined) throw new ErrorReply("ERR Protocol version is not an integer or out of range");
   if (version !== 2n && version !== 3n) throw new ErrorReply("NOPROTO unsupported protocol version");
   let name: Uint8Array | undefined;
-  let token: Uint8Array | undefined;
+  let credentials: readonly [name: Uint8Array, token: Uint8Array] | undefined;
   for (let index = 2; index < args.length; index++) {
     const word = wordOf(args[index]!);
-    if (word === "AUTH" && index + 2 < args.length) token = args[index += 2];
+    if (word === "AUTH" && index + 2 < args.length) credentials = [args[++index]!, args[++index]!];
     else if (word === "SETNAME" && index + 1 < args.length) name = args[++index];
-    else throw new ErrorReply(`ERR Syntax error in HELLO option '${latin1(args[index]!)}'`);
+    else throw new ErrorReply(`ERR Syntax error in HELLO option '${textOf(args[index]!)}'`);
   }
-  if (token !== undefined) identify(client, token);
+  if (credentials !== undefined) identify(client, ...credentials);
   if (!client.isKnown) {
     throw new ErrorReply(
       "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> " +
@@ -164,10 +169,10 @@ function nameIn(bytes: Uint8Array): string {
 function setInfo(self: Client, args: Args): Reply {
   const option = wordOf(args[2]!);
   if (option !== "LIB-NAME" && option !== "LIB-VER") {
-    throw new ErrorReply(`ERR Unrecognized option '${latin1(args[2]!)}'`);
+    throw new ErrorReply(`ERR Unrecognized option '${textOf(args[2]!)}'`);
   }
   if (args[3]!.some((byte) => byte < 0x21 || byte > 0x7e) || args[3]!.length > 1_024) {
-    throw new ErrorReply(`ERR ${latin1(args[2]!)} cannot contain spaces, newlines or special characters.`);
+    throw new ErrorReply(`ERR ${textOf(args[2]!)} cannot contain spaces, newlines or special characters.`);
   }
   if (option === "LIB-NAME") self.library = latin1(args[3]!);
   else self.libraryVersion = latin1(args[3]!);
@@ -220,7 +225,7 @@ function list(self: Client, args: Args): Reply {
 function ofType(clients: readonly Client[], type: Uint8Array): readonly Client[] {
   const word = wordOf(type);
   if (!["NORMAL", "MASTER", "REPLICA", "SLAVE", "PUBSUB"].includes(word)) {
-    throw new ErrorReply(`ERR Unknown client type '${latin1(type)}'`);
+    throw new ErrorReply(`ERR Unknown client type '${textOf(type)}'`);
   }
   return clients.filter(({ channels, patterns }) => (channels + patterns > 0 ? "PUBSUB" : "NORMAL") === word);
 }

@@ -5,7 +5,7 @@
  */
 import { compareBytes } from "../../lib/base/bytes.ts";
 import type { KeyCall } from "./call.ts";
-import { integerOf, momentOf, TIME_UNITS, type TimeUnit, wordOf } from "./numbers.ts";
+import { integerOf, momentOf, textOf, TIME_UNITS, type TimeUnit, wordOf } from "./numbers.ts";
 import { bulk, ErrorReply, type Reply } from "./resp.ts";
 import { encodingOf } from "./strings.ts";
 import { changed, shown } from "./values.ts";
@@ -86,7 +86,7 @@ function expireConditions(args: readonly Uint8Array[]): ReadonlySet<string> {
   for (const arg of args) {
     const word = wordOf(arg);
     if (!["NX", "XX", "GT", "LT"].includes(word)) {
-      throw new ErrorReply(`ERR Unsupported option ${new TextDecoder().decode(arg)}`);
+      throw new ErrorReply(`ERR Unsupported option ${textOf(arg)}`);
     }
     conditions.add(word);
   }

@@ -91,7 +91,10 @@ export class RedisListener {
     this.#host.clients.set(id, session);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
-    socket.on("data", (piece: Uint8Array) => session.data(piece));
+    // No Buffer, whose `slice` is no copy.
+    socket.on("data", ({ buffer, byteOffset, byteLength }: Uint8Array) => {
+      session.data(new Uint8Array(buffer, byteOffset, byteLength));
+    });
     socket.on("drain", () => session.drain());
     socket.on("error", () => socket.destroy());
     socket.on("close", () => session.closed());

@@ -150,7 +150,12 @@ export async function flushdb(client: Client, args: readonly Uint8Array[]): Prom
 /** FLUSHALL [ASYNC | SYNC]: the databases that have numbers. */
 export async function flushall(client: Client, args: readonly Uint8Array[]): Promise<Reply> {
   checkFlush(args);
-  for (let number = 0; number < DATABASES; number++) await flush(client, String(number));
+  const buckets = Array.from({ length: DATABASES }, (_, number) => String(number));
+  // Before the first is emptied.
+  if (!buckets.every((bucket) => client.principal.allows("write", bucket))) {
+    throw new FirkinError("FORBIDDEN", "Cannot do that: the right to write in every database is missing");
+  }
+  for (const bucket of buckets) await flush(client, bucket);
   return "OK";
 }
 

@@ -8,6 +8,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
+import { decodeText } from "../../lib/base/bytes.ts";
 import type { Deadline } from "../../lib/engine/engine.ts";
 import { ErrorReply } from "./resp.ts";
 
@@ -35,6 +36,11 @@ export function latin1(bytes: Uint8Array): string {
     return text;
   }
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
+}
+
+/** Bytes as text for a message to people. */
+export function textOf(bytes: Uint8Array): string {
+  return decodeText(bytes) ?? latin1(bytes);
 }
 
 /** A word of a command, whatever its letters' case. */
@@ -126,7 +132,7 @@ export function addFloats(left: Uint8Array, right: Uint8Array): string {
   const [numerator, denominator] = fractionOf({ mantissa: exact[0]! + exact[1]!, exponent });
   const sum = rounded(numerator, denominator);
   if (isInfinite(sum)) throw infinite();
-  return textOf(sum);
+  return writtenOf(sum);
 }
 
 function fractionOf({ mantissa, exponent }: Float): readonly [numerator: bigint, denominator: bigint] {
@@ -138,7 +144,7 @@ function isInfinite({ mantissa, exponent }: Float): boolean {
 }
 
 /** With as many places behind the point as it needs, and 17 at most. */
-function textOf(float: Float): string {
+function writtenOf(float: Float): string {
   const isNegative = float.mantissa < 0n;
   const [numerator, denominator] = fractionOf({ ...float, mantissa: isNegative ? -float.mantissa : float.mantissa });
   const scaled = numerator * 10n ** BigInt(PLACES);

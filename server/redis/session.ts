@@ -18,7 +18,7 @@ import { type Guest, hasExpired, NOBODY, type Principal } from "../auth.ts";
 import type { Answer } from "../commands.ts";
 import { hasArity, keysOf } from "./about.ts";
 import { type Client, errorOf, type RedisHost } from "./call.ts";
-import { latin1 } from "./numbers.ts";
+import { latin1, textOf } from "./numbers.ts";
 import { ErrorReply, type Reply, RespProtocolError, RespReader, type RespVersion, RespWriter } from "./resp.ts";
 import { checkRight, type KeyRow, type Row, ROWS, type Way } from "./table.ts";
 import { Topics } from "./topics.ts";
@@ -127,7 +127,7 @@ export class RedisSession implements Client {
     this.#reader.trusted = this.#isKnown;
     this.#topics = new Topics(this, (reply) => this.#told(reply));
     this.#transaction = new Transaction(this, this.#newView);
-    if (!this.#isKnown) this.#helloTimer = host.clock.after(host.limits.helloMs, () => this.kill());
+    this.#expectHello();
     host.metrics.connections++;
     host.metrics.connectionsTotal++;
   }
@@ -211,7 +211,7 @@ export class RedisSession implements Client {
     this.principal = this.#guest.identify(token);
     this.#isKnown = true;
     this.#reader.trusted = true;
-    this.#helloTimer?.cancel();
+    this.#expectHello();
     this.#topics.check();
   }
 
@@ -221,9 +221,17 @@ export class RedisSession implements Client {
     this.principal = this.#guest.principal ?? NOBODY;
     this.#isKnown = this.#guest.principal !== undefined;
     this.#reader.trusted = this.#isKnown;
+    this.#expectHello();
     this.bucket = "0";
     this.version = 2;
     this.name = "";
+  }
+
+  /** Who is not known has a while to say who it is. */
+  #expectHello(): void {
+    const { clock, limits } = this.host;
+    this.#helloTimer?.cancel();
+    this.#helloTimer = this.#isKnown ? undefined : clock.after(limits.helloMs, () => this.kill());
   }
 
   subscribe(name: Uint8Array, isPattern: boolean): Answer<Reply> {
@@ -543,7 +551,7 @@ function problemOf(row: Row | undefined, args: readonly Uint8Array[]): ErrorRepl
   if ("refusal" in row && row.refusal !== undefined) return new ErrorReply(row.refusal);
   const { subcommands } = row;
   if (subcommands === undefined || args.length === 1) return undefined;
-  const subcommand = latin1(args[1]!.subarray(0, 128));
+  const subcommand = textOf(args[1]!.subarray(0, 128));
   const arity = subcommands[subcommand.toUpperCase()];
   if (arity === undefined || !Object.hasOwn(subcommands, subcommand.toUpperCase())) {
     return new ErrorReply(`ERR unknown subcommand '${subcommand}'. Try ${row.name.toUpperCase()} HELP.`);
@@ -560,8 +568,8 @@ function unknownCommand(args: readonly Uint8Array[]): ErrorReply {
   let shownArgs = "";
   for (const arg of args.slice(1)) {
     if (shownArgs.length >= 128) break;
-    shownArgs += `'${latin1(arg.subarray(0, 128 - shownArgs.length))}' `;
+    shownArgs += `'${textOf(arg.subarray(0, 128 - shownArgs.length))}' `;
   }
-  const name = latin1(args[0]!.subarray(0, 128));
+  const name = textOf(args[0]!.subarray(0, 128));
   return new ErrorReply(`ERR unknown command '${name}', with args beginning with: ${shownArgs}`);
 }

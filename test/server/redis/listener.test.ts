@@ -4,9 +4,11 @@
  * @module
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { Redis } from "ioredis";
 import type { EmbeddedEngine } from "../../../lib/engine/embedded.ts";
 import { Store } from "../../../lib/store/store.ts";
 import { serve, type ServeOptions, type Server, Tokens } from "../../../server/mod.ts";
+import { makeCertificate, OPENSSL } from "../../suites/certificate.ts";
 import { errorCode } from "../../suites/fs.ts";
 import { openMemoryEngine, settled } from "../../wire/loopback.ts";
 import { encode, RespPeer } from "./peer.ts";
@@ -50,6 +52,20 @@ describe("Redis clients", () => {
     }
     const port = Number(new URL(server.redisUrl!).port);
     expect(await errorCode(() => serve({ store, port: 0, redis: { port } }))).toBe("UNAVAILABLE");
+  });
+
+  test.skipIf(OPENSSL === undefined)("speak TLS where the server does", async () => {
+    await stop();
+    const certificate = makeCertificate();
+    await start({ tls: certificate });
+    expect(server.redisUrl).toMatch(/^rediss:\/\/127\.0\.0\.1:\d+$/);
+    const redis = new Redis(server.redisUrl!, { tls: { ca: certificate.ca } });
+    expect(await redis.set("a", "1")).toBe("OK");
+    redis.disconnect();
+    const stranger = new Redis(server.redisUrl!, { tls: {}, lazyConnect: true, retryStrategy: () => null });
+    stranger.on("error", () => {});
+    expect(await stranger.connect().catch(() => "refused")).toBe("refused");
+    certificate.remove();
   });
 
   test.each(["POST / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"])("are no browsers: %j", async (head) => {
@@ -342,6 +358,28 @@ describe("Redis clients", () => {
     expect(server.stats()["server.bytesOut"]!).toBeLessThan(60_000_000);
   });
 
+  test("who reads late gets everything, in order", async () => {
+    await stop();
+    await start({ limits: { outboundBytesMax: 64 * 1024 } });
+    const peer = open();
+    await peer.ask("SET", "a", "x".repeat(500_000));
+    peer.socket.pause();
+    for (let index = 0; index < 40; index++) {
+      peer.send(Buffer.concat([encode(["GET", "a"]), encode(["ECHO", `${index}`])]));
+    }
+    // The server has sent what the system takes, and waits.
+    for (let before = -1; before !== server.stats()["server.bytesOut"];) {
+      before = server.stats()["server.bytesOut"]!;
+      for (let left = 20; left > 0; left--) await settled();
+    }
+    expect(server.stats()["server.bytesOut"]!).toBeLessThan(15_000_000);
+    peer.socket.resume();
+    for (let index = 0; index < 40; index++) {
+      expect((await peer.reply()).length).toBe("$500000\r\n\r\n".length + 500_000);
+      expect(await peer.reply()).toBe(`$${`${index}`.length}\r\n${index}\r\n`);
+    }
+  });
+
   test("close() answers what runs", async () => {
     const peer = open();
     await peer.ask("PING");
@@ -382,6 +420,12 @@ describe("Redis clients", () => {
       );
       expect(await peer.ask("AUTH", "default", all)).toBe("+OK\r\n");
       expect(await peer.ask("ACL", "WHOAMI")).toBe("$3\r\nall\r\n");
+      const flusher =
+        (await tokens.create({ name: "one", scopes: [{ buckets: "0", rights: ["read", "write"] }] })).token;
+      await peer.ask("SET", "kept", "1");
+      expect(await peer.ask("AUTH", flusher)).toBe("+OK\r\n");
+      expect((await peer.ask("FLUSHALL")).slice(0, 7)).toBe("-NOPERM");
+      expect(await peer.ask("EXISTS", "kept")).toBe(":1\r\n");
       expect(await peer.ask("RESET")).toBe("+RESET\r\n");
       expect(await peer.ask("GET", "a")).toBe("-NOAUTH Authentication required.\r\n");
       peer.send("*11\r\n");
@@ -401,6 +445,7 @@ describe("Redis clients", () => {
         ["MSET", "a", "1"],
         ["RENAME", "a", "b"],
         ["FLUSHDB"],
+        ["FLUSHALL"],
         ["SUBSCRIBE", "news"],
         ["PSUBSCRIBE", "*"],
         ["SUBSCRIBE", "__keyevent@0__:expired"],
