@@ -101,6 +101,7 @@ export class RedisSession implements Client {
   #slots: Slot[] = [];
   #way: Way | "client" = "read";
   #isFlushing = false;
+  #isGoingOn = false;
   #isPaused = false;
   #isClosed = false;
   /** It has said its last word. */
@@ -477,17 +478,23 @@ export class RedisSession implements Client {
       const { reply: next } = this.#slots.shift()!;
       if (next !== undefined) this.write(next);
     }
-    this.#flushSoon();
     if (this.#isOver) return this.end();
+    const isStuck = this.#next !== undefined && this.#slots.length > 0;
     const hasMore = this.#next !== undefined || this.#reader.waiting > 0 || this.#isPaused;
     // Not for each reply: what is read together is answered together.
-    if (hasMore && this.#slots.length <= this.host.limits.runningMax / 2) this.#goOn();
+    if (hasMore && !isStuck && this.#slots.length <= this.host.limits.runningMax / 2) this.#goOn();
+    else this.#flushSoon();
   }
 
-  /** The writes of a group are answered in a row: goes on behind them. */
+  /** The writes of a group are answered in a row: goes on, and sends, behind them. */
   #goOn(): void {
-    if (this.#next !== undefined && this.#slots.length > 0) return;
-    void SETTLED.then(() => this.#run());
+    if (this.#isGoingOn) return;
+    this.#isGoingOn = true;
+    this.#isFlushing = false;
+    void SETTLED.then(() => {
+      this.#isGoingOn = false;
+      this.#run();
+    });
   }
 
   // --- output ---
@@ -497,9 +504,10 @@ export class RedisSession implements Client {
   }
 
   #flushSoon(): void {
-    if (this.#isFlushing) return;
+    if (this.#isFlushing || this.#isGoingOn) return;
     this.#isFlushing = true;
     void SETTLED.then(() => {
+      if (!this.#isFlushing) return;
       this.#isFlushing = false;
       this.#flush();
     });
