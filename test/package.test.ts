@@ -81,7 +81,13 @@ export const folder = new NodeFileSystem(1);
 `;
 
 /** Every way in, and something that it gives. */
-const ENTRIES = { ".": "open", "./keyv": "KeyvAdapter", "./server": "serve", "./unstorage": "firkinDriver" };
+const ENTRIES = {
+  ".": "open",
+  "./keyv": "KeyvAdapter",
+  "./server": "serve",
+  "./sessions": "HonoStore",
+  "./unstorage": "firkinDriver",
+};
 
 /** Bundling and the tools that look at the package say the same on every runtime. */
 const runsOnNode = process.versions["bun"] === undefined && process.versions["deno"] === undefined;
@@ -144,7 +150,7 @@ describe.skipIf(!built)("the package", () => {
     expect({ code, stderr, said: words(stdout) }).toEqual({
       code: 0,
       stderr: "",
-      said: "function function function function",
+      said: "function function function function function",
     });
     const [npm, jsr] = ["package.json", "deno.json"].map((name) => JSON.parse(readFileSync(join(root, name), "utf8")));
     expect(jsr.version).toBe(npm.version);
