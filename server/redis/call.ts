@@ -87,6 +87,12 @@ export interface Client {
   subscribe(name: Uint8Array, isPattern: boolean): Answer<Reply>;
   /** All of a kind when `names` is empty. */
   unsubscribe(names: readonly Uint8Array[], isPattern: boolean): readonly Reply[];
+  /** CLIENT TRACKING ON and OFF; the database that it is of, while it is on. */
+  track(args: readonly Uint8Array[]): Answer<Reply>;
+  untrack(): Reply;
+  readonly trackedBucket: string | undefined;
+  /** Keys of the database that is selected are about to be read. */
+  noteRead(keys: readonly Uint8Array[]): void;
   /** The value of a key, which is written down where it lies: undefined when that is done. */
   show(key: Uint8Array): Answer<Reply | undefined>;
   /** Begins, ends or runs a transaction. */

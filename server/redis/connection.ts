@@ -98,7 +98,14 @@ export function acl(client: Client): Reply {
 export function select(client: Client, args: Args): Reply {
   const name = latin1(args[1]!);
   const isNamed = /[^0-9]/.test(name) && isBucketName(name);
-  client.bucket = isNamed ? name : databaseOf(args[1]!);
+  const bucket = isNamed ? name : databaseOf(args[1]!);
+  // What is kept of another database would never be told of.
+  if (client.trackedBucket !== undefined && client.trackedBucket !== bucket) {
+    throw new ErrorReply(
+      "ERR this connection tracks what it reads: it stays in its database until CLIENT TRACKING OFF",
+    );
+  }
+  client.bucket = bucket;
   return "OK";
 }
 
@@ -130,7 +137,7 @@ export function reset(client: Client): Reply {
 // --- CLIENT ---
 
 /** CLIENT subcommand ... */
-export function client(self: Client, args: Args): Reply {
+export function client(self: Client, args: Args): Answer<Reply> {
   switch (wordOf(args[1]!)) {
     case "ID":
       return self.id;
@@ -147,9 +154,21 @@ export function client(self: Client, args: Args): Reply {
       return list(self, args);
     case "KILL":
       return kill(self, args);
+    case "TRACKING":
+      return tracking(self, args);
+    case "GETREDIR":
+      return self.trackedBucket === undefined ? -1 : 0;
     default:
       return noEvict(args);
   }
+}
+
+/** CLIENT TRACKING ON | OFF [BCAST] [PREFIX prefix]... */
+function tracking(self: Client, args: Args): Answer<Reply> {
+  const word = wordOf(args[2]!);
+  if (word === "OFF" && args.length === 3) return self.untrack();
+  if (word !== "ON") throw new ErrorReply("ERR syntax error");
+  return self.track(args);
 }
 
 /** Nothing is evicted, with or without. */

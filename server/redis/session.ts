@@ -16,12 +16,13 @@ import type { Timer } from "../../lib/base/clock.ts";
 import { CONTENT, type Content } from "../../lib/base/codec.ts";
 import { type Guest, hasExpired, NOBODY, type Principal } from "../auth.ts";
 import type { Answer } from "../commands.ts";
-import { hasArity, keysOf } from "./about.ts";
+import { keysOf } from "./about.ts";
 import { type Client, errorOf, type RedisHost } from "./call.ts";
-import { latin1, textOf } from "./numbers.ts";
+import { latin1 } from "./numbers.ts";
 import { ErrorReply, type Reply, RespProtocolError, RespReader, type RespVersion, RespWriter } from "./resp.ts";
-import { checkRight, type KeyRow, type Row, ROWS, type Way } from "./table.ts";
+import { checkRight, type KeyRow, problemOf, type Row, ROWS, type Way } from "./table.ts";
 import { Topics } from "./topics.ts";
+import { Tracking, trackingOptions } from "./tracking.ts";
 import { Transaction } from "./transaction.ts";
 import { shown } from "./values.ts";
 import { replyOf, View } from "./view.ts";
@@ -92,7 +93,8 @@ export class RedisSession implements Client {
   readonly #onClosed: () => void;
   readonly #reader: RespReader;
   readonly #topics: Topics;
-  #transaction: Transaction;
+  readonly #transaction: Transaction;
+  #tracking: Tracking | undefined;
   #isKnown: boolean;
   #writer: RespWriter | undefined;
   /** Read, and not yet run. */
@@ -160,6 +162,7 @@ export class RedisSession implements Client {
     this.#isClosed = true;
     for (const timer of [this.#helloTimer, this.#stallTimer, this.#restTimer]) timer?.cancel();
     this.#topics.close();
+    this.#stopTracking();
     for (const resolve of this.#drained.splice(0)) resolve();
     this.host.clients.delete(this.id);
     this.host.metrics.connections--;
@@ -218,6 +221,7 @@ export class RedisSession implements Client {
 
   reset(): void {
     this.#topics.close();
+    this.#stopTracking();
     this.#transaction.reset();
     this.principal = this.#guest.principal ?? NOBODY;
     this.#isKnown = this.#guest.principal !== undefined;
@@ -241,6 +245,40 @@ export class RedisSession implements Client {
 
   unsubscribe(names: readonly Uint8Array[], isPattern: boolean): readonly Reply[] {
     return this.#topics.unsubscribe(names, isPattern);
+  }
+
+  track(args: readonly Uint8Array[]): Answer<Reply> {
+    const options = trackingOptions(args);
+    if (this.version === 2) throw new ErrorReply("ERR CLIENT TRACKING needs RESP3: say HELLO 3 first");
+    const current = this.#tracking;
+    if (current !== undefined && current.isBroadcast !== (options.prefixes !== undefined)) {
+      throw new ErrorReply(
+        "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it " +
+          "with a different mode.",
+      );
+    }
+    if (current !== undefined && !current.isBroadcast) return "OK";
+    this.#stopTracking();
+    this.#tracking = new Tracking(this, options, (reply) => this.#told(reply));
+    return this.#tracking.ready.then(() => "OK");
+  }
+
+  untrack(): Reply {
+    this.#stopTracking();
+    return "OK";
+  }
+
+  #stopTracking(): void {
+    this.#tracking?.close();
+    this.#tracking = undefined;
+  }
+
+  get trackedBucket(): string | undefined {
+    return this.#tracking?.bucket;
+  }
+
+  noteRead(keys: readonly Uint8Array[]): void {
+    this.#tracking?.note(keys);
   }
 
   multi(): Reply {
@@ -431,10 +469,11 @@ export class RedisSession implements Client {
   /** Runs a command on keys, outside of transactions. */
   #runKeys(row: KeyRow, way: Way | "client", args: Uint8Array[]): Answer<Reply | undefined> {
     checkRight(row, this);
+    const keys = keysOf(row, args);
+    if (!row.writes) this.noteRead(keys);
     if (way !== "update" && row.direct !== undefined) return row.direct(this, args);
     const { bucket } = this;
     const step = (view: View): Reply => row.run({ view, bucket, args, name: row.name });
-    const keys = keysOf(row, args);
     if (way === "update") {
       return this.host.updates.run({ principal: this.principal, bucket, key: keys[0]!, step, view: this.#newView });
     }
@@ -550,34 +589,4 @@ export class RedisSession implements Client {
     this.host.metrics.slowReaders++;
     this.kill();
   }
-}
-
-/** What is wrong with a command, whatever the connection. */
-function problemOf(row: Row | undefined, args: readonly Uint8Array[]): ErrorReply | undefined {
-  if (row === undefined) return unknownCommand(args);
-  if (!hasArity(row, args)) return wrongArity(row.name);
-  if ("refusal" in row && row.refusal !== undefined) return new ErrorReply(row.refusal);
-  const { subcommands } = row;
-  if (subcommands === undefined || args.length === 1) return undefined;
-  const subcommand = textOf(args[1]!.subarray(0, 128));
-  const arity = subcommands[subcommand.toUpperCase()];
-  if (arity === undefined || !Object.hasOwn(subcommands, subcommand.toUpperCase())) {
-    return new ErrorReply(`ERR unknown subcommand '${subcommand}'. Try ${row.name.toUpperCase()} HELP.`);
-  }
-  return hasArity({ arity }, args) ? undefined : wrongArity(`${row.name}|${subcommand.toLowerCase()}`);
-}
-
-function wrongArity(name: string): ErrorReply {
-  return new ErrorReply(`ERR wrong number of arguments for '${name}' command`);
-}
-
-/** As Redis words it: the name and the beginning of the arguments. */
-function unknownCommand(args: readonly Uint8Array[]): ErrorReply {
-  let shownArgs = "";
-  for (const arg of args.slice(1)) {
-    if (shownArgs.length >= 128) break;
-    shownArgs += `'${textOf(arg.subarray(0, 128 - shownArgs.length))}' `;
-  }
-  const name = textOf(args[0]!.subarray(0, 128));
-  return new ErrorReply(`ERR unknown command '${name}', with args beginning with: ${shownArgs}`);
 }

@@ -13,12 +13,14 @@
 import { FirkinError } from "../../lib/base/errors.ts";
 import type { Answer } from "../commands.ts";
 import * as about from "./about.ts";
-import type { CommandFacts } from "./about.ts";
+import { type CommandFacts, hasArity } from "./about.ts";
 import type { Client, KeyCall } from "./call.ts";
 import * as connection from "./connection.ts";
 import * as keys from "./keys.ts";
 import * as listing from "./listing.ts";
-import type { Reply } from "./resp.ts";
+import { textOf } from "./numbers.ts";
+import { ErrorReply, type Reply } from "./resp.ts";
+
 import * as strings from "./strings.ts";
 import { shown } from "./values.ts";
 import { tooLong } from "./view.ts";
@@ -47,7 +49,7 @@ export interface ClientRow extends CommandFacts {
   readonly refusal?: string;
   readonly subcommands?: Readonly<Record<string, number>>;
   readonly runClient: (client: Client, args: Args) => Answer<Reply | undefined>;
-  /** May be part of a transaction: it answers at once. */
+  /** May be part of a transaction: it has one reply, and soon. */
   readonly joins: boolean;
 }
 
@@ -149,6 +151,7 @@ const OBJECT = { ENCODING: 3, REFCOUNT: 3, IDLETIME: 3, FREQ: 3 };
 const CLIENT = {
   ID: 2,
   GETNAME: 2,
+  GETREDIR: 2,
   SETNAME: 3,
   SETINFO: 4,
   INFO: 2,
@@ -156,6 +159,7 @@ const CLIENT = {
   KILL: -3,
   "NO-EVICT": 3,
   "NO-TOUCH": 3,
+  TRACKING: -3,
 };
 const COMMAND = { COUNT: 2, LIST: -2, INFO: -2, DOCS: -2, GETKEYS: -3 };
 
@@ -246,3 +250,35 @@ const CLIENT_ROWS: readonly ClientRow[] = [
 export const ROWS: ReadonlyMap<string, Row> = new Map(
   [...KEY_ROWS, ...CLIENT_ROWS].map((row): [string, Row] => [row.name, row]),
 );
+
+// --- what is wrong with a command ---
+
+/** What is wrong with a command, whatever the connection. */
+export function problemOf(row: Row | undefined, args: readonly Uint8Array[]): ErrorReply | undefined {
+  if (row === undefined) return unknownCommand(args);
+  if (!hasArity(row, args)) return wrongArity(row.name);
+  if ("refusal" in row && row.refusal !== undefined) return new ErrorReply(row.refusal);
+  const { subcommands } = row;
+  if (subcommands === undefined || args.length === 1) return undefined;
+  const subcommand = textOf(args[1]!.subarray(0, 128));
+  const arity = subcommands[subcommand.toUpperCase()];
+  if (arity === undefined || !Object.hasOwn(subcommands, subcommand.toUpperCase())) {
+    return new ErrorReply(`ERR unknown subcommand '${subcommand}'. Try ${row.name.toUpperCase()} HELP.`);
+  }
+  return hasArity({ arity }, args) ? undefined : wrongArity(`${row.name}|${subcommand.toLowerCase()}`);
+}
+
+function wrongArity(name: string): ErrorReply {
+  return new ErrorReply(`ERR wrong number of arguments for '${name}' command`);
+}
+
+/** As Redis words it: the name and the beginning of the arguments. */
+function unknownCommand(args: readonly Uint8Array[]): ErrorReply {
+  let shownArgs = "";
+  for (const arg of args.slice(1)) {
+    if (shownArgs.length >= 128) break;
+    shownArgs += `'${textOf(arg.subarray(0, 128 - shownArgs.length))}' `;
+  }
+  const name = textOf(args[0]!.subarray(0, 128));
+  return new ErrorReply(`ERR unknown command '${name}', with args beginning with: ${shownArgs}`);
+}

@@ -166,7 +166,8 @@ export class Transaction {
     }
     for (const [index, { row, args }] of queue.entries()) {
       if ("way" in row || row.name === "select") continue;
-      replies[index] = this.#runClient(row, args);
+      const reply = this.#runClient(row, args);
+      replies[index] = reply instanceof Promise ? await reply : reply;
     }
     return replies;
   }
@@ -182,14 +183,16 @@ export class Transaction {
         return errorOf(error, this.#client.host);
       }
     };
+    if (!row.writes) this.#client.noteRead(keysOf(row, args));
     const loaded = load(view, bucket, row, args);
     return loaded instanceof Promise ? loaded.then(run) : run();
   }
 
-  /** Of one that answers at once. */
-  #runClient(row: Row, args: readonly Uint8Array[]): Reply {
+  #runClient(row: Row, args: readonly Uint8Array[]): Answer<Reply> {
     try {
-      return ("runClient" in row ? row.runClient(this.#client, args) : null) as Reply;
+      const answer = "runClient" in row ? row.runClient(this.#client, args) : null;
+      if (!(answer instanceof Promise)) return answer ?? null;
+      return answer.then((reply) => reply ?? null, (error: unknown) => errorOf(error, this.#client.host));
     } catch (error) {
       return errorOf(error, this.#client.host);
     }

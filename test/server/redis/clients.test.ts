@@ -105,6 +105,28 @@ describe("clients", () => {
     client.destroy();
   });
 
+  test("node-redis with a cache of its own, which is told what is no longer so", async () => {
+    const client = createClient({
+      url: `${url}/5`,
+      RESP: 3,
+      clientSideCache: { ttl: 0, maxEntries: 0, evictPolicy: "LRU" },
+    });
+    client.on("error", () => {});
+    await client.connect();
+    const other = new Redis(`${url}/5`);
+    await other.set("a", "1");
+    const gets = (): number => server.stats()["server.op.get"]!;
+    expect(await client.get("a")).toBe("1");
+    const before = gets();
+    expect(await client.get("a")).toBe("1");
+    expect(gets()).toBe(before);
+    await other.set("a", "2");
+    while (await client.get("a") !== "2") await new Promise((resolve) => setTimeout(resolve, 1));
+    expect(gets()).toBe(before + 1);
+    client.destroy();
+    other.disconnect();
+  });
+
   test.skipIf(process.versions["bun"] === undefined)("Bun's own client (only on Bun)", async () => {
     const { RedisClient } = await import("bun");
     const client = new RedisClient(`${url}/3`);

@@ -312,6 +312,37 @@ describe("Redis clients", () => {
     );
   });
 
+  test("CLIENT TRACKING tells of what was read, once, whoever changes it, and of expiry", async () => {
+    const [reader, writer] = [open(), open()];
+    expect(await reader.ask("CLIENT", "TRACKING", "ON")).toContain("-ERR CLIENT TRACKING needs RESP3");
+    await reader.ask("HELLO", "3");
+    expect(await reader.ask("CLIENT", "TRACKING", "ON")).toBe("+OK\r\n");
+    expect(await reader.ask("CLIENT", "GETREDIR")).toBe(":0\r\n");
+    await store.bucket("0").set("short", 1, { ttl: 40 });
+    await reader.askAll([["GET", "a"], ["MGET", "b", "short"], ["MULTI"], ["STRLEN", "c"], ["EXEC"]]);
+    await writer.askAll([["SET", "never", "1"], ["SET", "a", "1"], ["SET", "a", "2"], ["INCR", "b"], [
+      "SETEX",
+      "c",
+      "9",
+      "x",
+    ]]);
+    const invalid = (key: string): string => `>2\r\n$10\r\ninvalidate\r\n*1\r\n$${key.length}\r\n${key}\r\n`;
+    const told = [await reader.reply(), await reader.reply(), await reader.reply(), await reader.reply()];
+    expect(told.sort()).toEqual(["a", "b", "c", "short"].map(invalid).sort());
+    expect(await reader.ask("GET", "a")).toBe("$1\r\n2\r\n");
+    await writer.ask("DEL", "a");
+    expect(await reader.reply()).toBe(invalid("a"));
+    expect(await reader.ask("SELECT", "1")).toContain("-ERR this connection tracks");
+    expect(await reader.ask("CLIENT", "TRACKING", "ON", "BCAST")).toContain("-ERR You can't switch BCAST");
+    expect(await reader.ask("CLIENT", "TRACKING", "OFF")).toBe("+OK\r\n");
+    expect(await reader.ask("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", "user:")).toBe("+OK\r\n");
+    await writer.askAll([["SET", "other", "1"], ["SET", "user:1", "1"], ["DEL", "user:1"]]);
+    expect([await reader.reply(), await reader.reply()]).toEqual([invalid("user:1"), invalid("user:1")]);
+    for (const options of [["OPTIN"], ["REDIRECT", "1"], ["PREFIX", "a"], ["BOGUS"]]) {
+      expect((await reader.ask("CLIENT", "TRACKING", "ON", ...options)).slice(0, 4)).toBe("-ERR");
+    }
+  });
+
   // --- limits ---
 
   test("who sends what is not RESP is told and closed, and nobody else", async () => {
@@ -451,6 +482,7 @@ describe("Redis clients", () => {
         ["SUBSCRIBE", "__keyevent@0__:expired"],
         ["PUBLISH", "news", "x"],
         ["CLIENT", "KILL", "ID", "1"],
+        ["CLIENT", "TRACKING", "ON"],
         ["CONFIG", "SET", "notify-keyspace-events", ""],
       ];
       await store.bucket("0", { codec: "text" }).set("a", "1");
