@@ -27,7 +27,7 @@ import { RespPeer } from "./peer.ts";
 const redisServer = findTool("redis-server");
 const SEED = Number(process.env["FIRKIN_REDIS_SEED"] ?? 1);
 const COMMANDS = Number(process.env["FIRKIN_REDIS_COMMANDS"] ?? 2_000);
-const PIPELINE_MAX = 24;
+const PIPELINE_MAX = 12;
 
 type Draw = (below: number) => number;
 type Args = readonly string[];
@@ -211,6 +211,12 @@ class Drawing {
     this.#draw = draw;
   }
 
+  /** Commands that show all keys; none inside of a transaction, where they would be part of it. */
+  probes(): readonly Args[] {
+    if (this.#inTransaction || this.#next.length > 0) return [];
+    return [["MGET", ...KEYS], ...KEYS.map((key) => ["PEXPIRETIME", key])];
+  }
+
   next(): Args {
     for (;;) {
       const next = this.#next.shift();
@@ -311,6 +317,7 @@ describe.skipIf(redisServer === undefined)("firkin and redis-server", () => {
     await both(pair, [["HELLO", String(version)], ["FLUSHALL"]]);
     for (let left = count; left > 0;) {
       const commands = Array.from({ length: 1 + draw(PIPELINE_MAX) }, () => drawing.next());
+      commands.push(...drawing.probes());
       // RESET goes back to version 2.
       const all = commands.flatMap((args) => args[0] === "RESET" ? [args, ["HELLO", String(version)]] : [args]);
       left -= all.length;

@@ -205,7 +205,7 @@ describe("Redis clients", () => {
     const rounds = 25;
     await Promise.all(clients.map(async (peer) => {
       for (let round = 0; round < rounds; round++) {
-        await peer.askAll([
+        const replies = await peer.askAll([
           ["INCR", "counter"],
           ["APPEND", "text", "x"],
           ["INCRBYFLOAT", "float", "0.5"],
@@ -214,6 +214,7 @@ describe("Redis clients", () => {
           ["DECR", "right"],
           ["EXEC"],
         ]);
+        expect(replies.at(-1)).toMatch(/^\*2\r\n:\d+\r\n:-\d+\r\n$/);
       }
     }));
     const count = 8 * rounds;
@@ -297,13 +298,19 @@ describe("Redis clients", () => {
   test("are told of changes in the order of the log, as far as CONFIG SET asks for", async () => {
     const [listener, writer] = [open(), open()];
     await listener.ask("PSUBSCRIBE", "__keyevent@0__:*");
-    await writer.askAll([["SET", "a", "1"], ["EXPIRE", "a", "100"], ["DEL", "a"], ["SET", "b", "1", "EX", "9"]]);
+    await writer.askAll([
+      ["SET", "a", "1"],
+      ["EXPIRE", "a", "100"],
+      ["DEL", "a"],
+      ["SET", "b", "1", "EX", "9"],
+      ["EXPIREAT", "b", "1"],
+    ]);
     const heard: string[] = [];
-    for (let left = 6; left > 0; left--) heard.push((await listener.reply()).split("\r\n")[6]!);
-    expect(heard.map((name) => name.slice(15))).toEqual(["set", "set", "expire", "del", "set", "expire"]);
+    for (let left = 7; left > 0; left--) heard.push((await listener.reply()).split("\r\n")[6]!);
+    expect(heard.map((name) => name.slice(15))).toEqual(["set", "set", "expire", "del", "set", "expire", "del"]);
     expect(await writer.ask("CONFIG", "SET", "notify-keyspace-events", "Kg")).toBe("+OK\r\n");
     expect(await writer.ask("CONFIG", "GET", "notify-*")).toBe("*2\r\n$22\r\nnotify-keyspace-events\r\n$2\r\ngK\r\n");
-    await writer.ask("DEL", "b");
+    await writer.ask("SET", "b", "1");
     await writer.ask("CONFIG", "SET", "notify-keyspace-events", "E$");
     await writer.ask("SET", "c", "1");
     expect((await listener.reply()).split("\r\n")[6]).toBe("__keyevent@0__:set");

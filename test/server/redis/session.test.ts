@@ -15,7 +15,7 @@ import { RedisSession } from "../../../server/redis/session.ts";
 import { ROWS } from "../../../server/redis/table.ts";
 import { Updates } from "../../../server/redis/view.ts";
 import { randomOf } from "../../suites/random.ts";
-import { guestOf, hostOf, openMemoryEngine } from "../../wire/loopback.ts";
+import { guestOf, hostOf, openMemoryEngine, settled } from "../../wire/loopback.ts";
 import { encode } from "./peer.ts";
 
 /** How long random commands are sent, on the runtime that has the time. */
@@ -87,7 +87,7 @@ describe("RedisSession", () => {
 
   /** Resolves when the session has said `text`, or closed. */
   async function heard(text: string): Promise<void> {
-    while (!sent.includes(text) && !isOver) await new Promise((resolve) => setTimeout(resolve, 0));
+    while (!sent.includes(text) && !isOver) await settled();
   }
 
   test(`answers any command with any arguments, for ${FUZZ_MS} ms`, async () => {
@@ -137,6 +137,48 @@ describe("RedisSession", () => {
     await heard("done");
     expect(sent).toBe("+OK\r\n".repeat(50) + "$4\r\ndone\r\n");
     expect(host.metrics.messagesOut).toBe(1);
+    session.closed();
+  });
+
+  test("EXEC judges what it watches by writes that are on their way, too", async () => {
+    const [one, other] = [open(), open()];
+    one.data(
+      new Uint8Array(
+        Buffer.concat([["SET", "a", "1"], ["WATCH", "a"], ["ECHO", "watched"]].map((args) => encode(args))),
+      ),
+    );
+    await heard("watched");
+    sent = "";
+    // In one turn: the write of the other is not visible yet.
+    other.data(new Uint8Array(encode(["SET", "a", "2"])));
+    one.data(
+      new Uint8Array(Buffer.concat([["MULTI"], ["SET", "a", "3"], ["EXEC"], ["GET", "a"]].map((args) => encode(args)))),
+    );
+    await heard("$1\r\n");
+    expect(sent).toContain("*-1\r\n$1\r\n2\r\n");
+    for (const session of [one, other]) session.closed();
+  });
+
+  test("transactions that meet run one after the other", async () => {
+    const sessions = [open(), open(), open()];
+    const commands = [["MULTI"], ["INCR", "n"], ["INCR", "n"], ["EXEC"], ["ECHO", "done"]];
+    for (const session of sessions) session.data(new Uint8Array(Buffer.concat(commands.map((args) => encode(args)))));
+    while (sent.split("done").length <= sessions.length) await settled();
+    const results = [...sent.matchAll(/\*\d+\r\n(?::\d+\r\n)+/g)].map(([reply]) => reply);
+    expect(results.sort()).toEqual(["*2\r\n:1\r\n:2\r\n", "*2\r\n:3\r\n:4\r\n", "*2\r\n:5\r\n:6\r\n"]);
+    for (const session of sessions) session.closed();
+  });
+
+  test("an update is judged by writes that are on their way, whoever's they are", async () => {
+    const session = open();
+    session.data(new Uint8Array(encode(["SET", "n", "1"])));
+    await heard("+OK\r\n");
+    // In one turn, and of different kinds: none may undo another.
+    const added = engine.increment("0", new TextEncoder().encode("n"), 10);
+    session.data(new Uint8Array(encode(["INCR", "n"])));
+    await added;
+    await heard(":12\r\n");
+    expect(sent).toBe("+OK\r\n:12\r\n");
     session.closed();
   });
 
