@@ -41,6 +41,7 @@ const EXIT = { done: 0, missing: 1, usage: 2, failure: 3 } as const;
 interface ServeFlags {
   readonly dataDir: string;
   readonly listen: { readonly hostname: string; readonly port: number };
+  readonly redis?: { readonly hostname: string; readonly port: number };
   readonly sync: SyncPolicy;
   readonly syncIntervalMs: number;
   readonly forceUnlock: "yes" | "no";
@@ -116,10 +117,12 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
       rest: flags.rest === "yes",
       onEvent: report,
       ...(auth && { auth }),
+      ...(flags.redis && { redis: flags.redis }),
       ...(tlsCert !== undefined && tlsKey !== undefined && { tls: { certFile: tlsCert, keyFile: tlsKey } }),
       ...(flags.transport === undefined ? {} : { transport: flags.transport }),
     });
     note(`serving ${flags.dataDir} on ${server.url} (${server.transport}, sync ${flags.sync})`);
+    if (server.redisUrl !== undefined) note(`Redis clients at ${server.redisUrl}`);
     note(`dashboard at ${server.url.replace(/^ws/, "http")}/`);
     await stopSignal();
     note("closing");
@@ -385,6 +388,10 @@ function addServeCommand(firkin: Command): void {
         "FIRKIN_LISTEN",
       )
         .argParser(parseListen).default(parseListen("127.0.0.1:7480"), "127.0.0.1:7480"),
+    )
+    .addOption(
+      new Option("--redis <host:port>", "serve Redis clients there too: see docs/REDIS.md").env("FIRKIN_REDIS")
+        .argParser(parseListen),
     )
     .addOption(
       new Option("--sync <policy>", "when a write is on stable storage").env("FIRKIN_SYNC")

@@ -1,5 +1,5 @@
 /**
- * `serve`: a store on a port, for WebSocket clients, browsers and whoever speaks HTTP.
+ * `serve`: a store on a port, for WebSocket clients, browsers and whoever speaks HTTP; on another for Redis clients.
  *
  * Assembles the rest of `server/`: the runtime's transport, who may connect (`gate.ts`), a session per WebSocket, and
  * what answers plain requests (`web.ts`). Beyond this machine's loopback it serves nobody without a token, and nobody
@@ -22,6 +22,7 @@ import { Deliveries } from "./deliveries.ts";
 import { Gate } from "./gate.ts";
 import { SERVER_LIMITS, type ServerLimits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
+import { listenRedis, type RedisListener } from "./redis/listener.ts";
 import { Session, type SessionHost } from "./session.ts";
 import type { Tokens } from "./tokens.ts";
 import type {
@@ -43,8 +44,9 @@ export { SERVER_LIMITS, type ServerLimits } from "./limits.ts";
 export { openTokens, type Scope, type TokenInfo, type TokenOptions, Tokens, type TokensOptions } from "./tokens.ts";
 export type { TlsFiles, TransportName } from "./transports/transport.ts";
 
-/** firkin's own port. */
+/** firkin's own port, and that of Redis. */
 const PORT = 7480;
+const REDIS_PORT = 6_379;
 /** What a frame holds beside its key and value. */
 const FRAME_BYTES_MAX = 1_024;
 /** How often connections, streams and tokens are looked at: what has ended is closed within a second. */
@@ -71,6 +73,8 @@ export interface ServeOptions extends Partial<AdmitOptions> {
   readonly port?: number;
   /** False switches REST off; on when absent. */
   readonly rest?: boolean;
+  /** Also serves Redis clients, on a port of their own; they are not when absent. See docs/REDIS.md. */
+  readonly redis?: RedisOptions;
   /** The runtime's own when absent. */
   readonly transport?: TransportName;
   /** Who may what: the tokens of clients. Absent, everybody may everything, and only on loopback. */
@@ -89,6 +93,14 @@ export interface ServeOptions extends Partial<AdmitOptions> {
   readonly onEvent?: (event: ServerEvent) => void;
 }
 
+/** Where Redis clients connect. */
+export interface RedisOptions {
+  /** 6379 when absent; 0 lets the system choose. */
+  readonly port?: number;
+  /** 127.0.0.1 when absent; beyond loopback it needs what the server's own `hostname` does. */
+  readonly hostname?: string;
+}
+
 /** A running server. */
 export interface Server {
   /** Where clients connect: `ws://` or `wss://`, and the host and port in use. */
@@ -97,6 +109,8 @@ export interface Server {
   readonly hostname: string;
   /** The port in use. */
   readonly port: number;
+  /** Where Redis clients connect, `redis://` or `rediss://`; undefined when they cannot. */
+  readonly redisUrl: string | undefined;
   /** Which transport carries it. */
   readonly transport: TransportName;
   /** The server's counts, as the `stats` operation tells them beside the engine's. */
@@ -119,13 +133,15 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const { hostname = "127.0.0.1", port = PORT, clock = systemClock, onEvent = () => {}, auth, tls } = options;
   const { engine } = options.store;
   checkExposure(hostname, options, onEvent);
+  const redis = options.redis && { hostname: "127.0.0.1", port: REDIS_PORT, ...options.redis };
+  if (redis !== undefined) checkExposure(redis.hostname, options, onEvent);
   const limits = limitsOf(engine, options.limits);
   const transport = await pickTransport(options.transport, onEvent);
   const metrics = new Metrics(clock);
   const onFailure = (error: unknown): void => onEvent({ type: "failure", error });
   const commands = new Commands({ engine, limits, clock, metrics, onFailure });
   const host = { commands, limits, clock, metrics, onFailure };
-  const name = hostname.includes(":") ? `[${hostname}]` : hostname;
+  const name = nameIn(hostname);
   const allowedOrigins = options.allowedOrigins ?? [];
   const gate = new Gate({
     tokens: auth,
@@ -150,18 +166,35 @@ export async function serve(options: ServeOptions): Promise<Server> {
     idleSeconds: Math.ceil(limits.idleMs / 1_000),
     ...(tls && { tls }),
   }, front);
+  let redisListener: RedisListener | undefined;
+  try {
+    if (redis !== undefined) {
+      redisListener = await listenRedis({ ...host, ...redis, tls, gate, outbound: seats.outbound });
+      front.seat(redisListener);
+    }
+  } catch (error) {
+    await listener.close();
+    throw error;
+  }
   front.begin();
   return {
     url: `${tls === undefined ? "ws" : "wss"}://${name}:${listener.port}`,
     hostname,
     port: listener.port,
+    redisUrl: redisListener &&
+      `${tls === undefined ? "redis" : "rediss"}://${nameIn(redis!.hostname)}:${redisListener.port}`,
     transport: transport.name,
     stats: () => metrics.read(),
     async close() {
       await front.end();
-      await listener.close();
+      await Promise.all([listener.close(), redisListener?.close()]);
     },
   };
+}
+
+/** A host as a URL has it. */
+function nameIn(hostname: string): string {
+  return hostname.includes(":") ? `[${hostname}]` : hostname;
 }
 
 /** Refuses to be reached from elsewhere by people who are not known, or in the clear. */
@@ -184,6 +217,7 @@ class Front implements TransportHandlers {
   readonly #web: Web;
   readonly #tokens: Tokens | undefined;
   readonly #sessions: Set<Session> = new Set();
+  #redis: RedisListener | undefined;
   #sweepTimer: Timer | undefined;
   #unwatch: () => void = () => {};
   #ending = false;
@@ -193,6 +227,11 @@ class Front implements TransportHandlers {
     this.#gate = gate;
     this.#web = web;
     this.#tokens = tokens;
+  }
+
+  /** Looks after the connections of Redis clients, too. */
+  seat(redis: RedisListener): void {
+    this.#redis = redis;
   }
 
   /** Begins to close what has come to its end. */
@@ -237,6 +276,7 @@ class Front implements TransportHandlers {
   #check(): void {
     for (const session of this.#sessions) session.check();
     this.#web.check();
+    this.#redis?.check();
   }
 
   /** Lets requests that run be answered, for a while, and closes what is open. */
@@ -246,7 +286,7 @@ class Front implements TransportHandlers {
     this.#sweepTimer?.cancel();
     this.#unwatch();
     const sessions = [...this.#sessions].map((session) => session.end(CLOSE.restart, RESTART));
-    const answered = Promise.all([this.#web.end(), ...sessions]);
+    const answered = Promise.all([this.#web.end(), this.#redis?.end(), ...sessions]);
     await new Promise<void>((resolve) => {
       const timer = this.#host.clock.after(GRACE_MS, resolve);
       void answered.then(() => {

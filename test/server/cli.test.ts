@@ -13,6 +13,7 @@ import { OP, SUBPROTOCOL } from "../../lib/wire/protocol.ts";
 import { type Ended, type Served, type StartOptions, Workplace } from "./command.ts";
 import { EventReader } from "./http_client.ts";
 import { framesOf, type Item, message } from "./peer.ts";
+import { RespPeer } from "./redis/peer.ts";
 
 /** A command that ended well and printed this. */
 function printed(...lines: string[]): Ended {
@@ -212,6 +213,19 @@ describe("firkin serve", () => {
     };
     expect(await status({})).toBe(403);
     expect(await status({ FIRKIN_ALLOW_HOST: "other.example,db.example" })).toBe(200);
+  });
+
+  test("serve --redis serves Redis clients too, and FIRKIN_REDIS says the same", async () => {
+    const args = ["--listen", "127.0.0.1:0"];
+    for (const [flags, env] of [[["--redis", "127.0.0.1:0"], {}], [[], { FIRKIN_REDIS: "127.0.0.1:0" }]] as const) {
+      const { command } = await place.serve([...args, ...flags], { env });
+      const [, port] = await command.stderr.find(/^firkin: Redis clients at redis:\/\/127\.0\.0\.1:(\d+)$/m);
+      const peer = new RespPeer({ host: "127.0.0.1", port: Number(port) });
+      expect(await peer.ask("PING")).toBe("+PONG\r\n");
+      command.kill("SIGTERM");
+      expect((await command.ended).code).toBe(0);
+      expect(await peer.reply()).toBe("closed");
+    }
   });
 
   test("firkin serve answers REST unless it is told not to", async () => {

@@ -17,6 +17,7 @@ const PROGRAMS = {
   "chromium": ["chromium", "chromium-browser", "google-chrome"],
   "prometheus": ["promtool"],
   "redis-server": ["redis-server", "valkey-server"],
+  "redis-tools": ["redis-cli", "valkey-cli"],
   "strace": ["strace"],
 } as const;
 
