@@ -17,8 +17,7 @@ import { connect } from "../../lib/store/connect.ts";
 import { type Ask, nameOf, type Turn, unexplained } from "../suites/cell.ts";
 import { randomOf } from "../suites/random.ts";
 import { type Caller, Lost, RestCaller, WireCaller } from "./callers.ts";
-import { type Served, Workplace } from "./command.ts";
-import { Proxy } from "./proxy.ts";
+import { FrailServer } from "./frail.ts";
 
 const { env, versions } = process;
 const HISTORIES = Number(env["LINEAR_HISTORIES"] ?? 7);
@@ -32,47 +31,6 @@ const OPERATIONS_PER_CUT = 150;
 const LIMIT_MS = 60_000 * Math.ceil(HISTORIES / SIDE_BY_SIDE);
 
 type Draw = (below: number) => number;
-
-/** A server that is killed and comes back, behind a network that breaks, and its clients. */
-class Host {
-  readonly #place = new Workplace();
-  readonly #callers: Caller[] = [];
-  #served!: Served;
-  #proxy: Proxy | undefined;
-  /** Resolves while there is a server. */
-  up: Promise<void> = Promise.resolve();
-
-  async start(): Promise<void> {
-    this.#served = await this.#place.serve(["--data-dir", "data", "--sync", "always", "--listen", "127.0.0.1:0"]);
-    this.#proxy ??= await Proxy.open(this.#served.port);
-    this.#proxy.target = this.#served.port;
-  }
-
-  async openCaller(protocol: "ws" | "http"): Promise<Caller> {
-    const { port } = this.#proxy!;
-    const caller = protocol === "http" ? new RestCaller(port) : new WireCaller(await connect(`ws://127.0.0.1:${port}`));
-    this.#callers.push(caller);
-    return caller;
-  }
-
-  /** Cuts a connection. */
-  cut(draw: Draw): void {
-    this.#proxy!.cut(draw(this.#proxy!.count + 1));
-  }
-
-  kill(): void {
-    this.#proxy!.target = undefined;
-    this.#served.command.kill("SIGKILL");
-    this.up = this.#served.command.ended.then(() => this.start());
-    this.up.catch(() => {});
-  }
-
-  async end(): Promise<void> {
-    await Promise.all(this.#callers.map((caller) => caller.close()));
-    await this.#proxy?.close();
-    await this.#place.end();
-  }
-}
 
 /** What the clients of one history ask, and were told. */
 class History {
@@ -138,7 +96,7 @@ class History {
 const READY = Promise.resolve();
 
 /** Histories side by side, by all their clients. */
-async function run(host: Host, seed: number, count: number): Promise<History[]> {
+async function run(server: FrailServer, callers: Caller[], seed: number, count: number): Promise<History[]> {
   const draw = randomOf(seed);
   const total = count * OPERATIONS;
   const kills = Array.from({ length: KILLS }, (_, kill) => Math.floor(((kill + 0.5 + draw(50) / 100) * total) / KILLS));
@@ -147,27 +105,32 @@ async function run(host: Host, seed: number, count: number): Promise<History[]> 
     told++;
     if (told === kills[0]) {
       kills.shift();
-      host.kill();
-    } else if (draw(OPERATIONS_PER_CUT) === 0) host.cut(draw);
+      server.restart("SIGKILL");
+    } else if (draw(OPERATIONS_PER_CUT) === 0) server.cut(draw);
   };
-  await host.start();
   const histories = Array.from({ length: count }, (_, index) => {
     return new History(`h${seed}-${index}`, randomOf(draw(2 ** 31)), onTold);
   });
+  const openCaller = async (protocol: "ws" | "http"): Promise<Caller> => {
+    const { port, url } = server;
+    const caller = protocol === "http" ? new RestCaller(port) : new WireCaller(await connect(url));
+    callers.push(caller);
+    return caller;
+  };
   // All of them before any connection is cut.
   const clients = await Promise.all(histories.flatMap((history) => {
     return Array.from({ length: history.clients }, async (_, client) => {
       const protocol = client % 3 === 0 ? "http" : "ws";
-      return { history, protocol, caller: await host.openCaller(protocol) };
+      return { history, protocol, caller: await openCaller(protocol) };
     });
   }));
   await Promise.all(clients.map(({ history, protocol, caller }) => {
     // Who speaks REST waits for a server; the others do so by themselves.
-    return history.work(caller, () => protocol === "http" ? host.up : READY);
+    return history.work(caller, () => protocol === "http" ? server.up : READY);
   }));
-  await host.up;
+  await server.up;
   expect(kills).toEqual([]);
-  const last = await host.openCaller("ws");
+  const last = await openCaller("ws");
   for (const history of histories) await history.readAll(last);
   return histories;
 }
@@ -187,13 +150,15 @@ function explain(seed: number, { bucket, turns }: History): void {
 describe("firkin serve", () => {
   test("firkin serve answers clients as if one came after another, cut off, killed and restarted", async () => {
     for (let first = 0; first < HISTORIES; first += SIDE_BY_SIDE) {
-      const host = new Host();
+      const server = await FrailServer.open();
+      const callers: Caller[] = [];
       try {
         const seed = SEED + first;
-        const histories = await run(host, seed, Math.min(SIDE_BY_SIDE, HISTORIES - first));
+        const histories = await run(server, callers, seed, Math.min(SIDE_BY_SIDE, HISTORIES - first));
         for (const history of histories) explain(seed, history);
       } finally {
-        await host.end();
+        await Promise.all(callers.map((caller) => caller.close()));
+        await server.end();
       }
     }
   }, LIMIT_MS);
