@@ -2,8 +2,8 @@
  * Hostile input for longer than the tests have time for: `test/server/fuzz.test.ts` on Bun, Deno and Node in turn, each
  * part for a minute.
  *
- * `npm run fuzz -- bun` runs one of them. `FUZZ_MS` and `FUZZ_SEED` as there; without a seed it is another each time, and
- * printed.
+ * `npm run fuzz -- bun` runs one of them. `FUZZ_MS` and `FUZZ_SEED` as there; without a seed it is another each time,
+ * and printed.
  *
  * @module
  */

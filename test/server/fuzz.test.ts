@@ -210,7 +210,8 @@ describe("firkin serve", () => {
   test("firkin serve answers messages alike however they are split", async () => {
     const before = residentBytes(served);
     const handshake = Buffer.from(
-      "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+      "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+        "Sec-WebSocket-Version: 13\r\n" +
         `Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: ${SUBPROTOCOL}\r\n\r\n`,
     );
     const hello = framed(message([OP.hello, 1, 1, null]));
