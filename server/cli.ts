@@ -132,6 +132,8 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
     await store.close();
   }
   note("closed, everything is on disk");
+  // Nothing is left to wait for, though a runtime may think so: Deno does for a peer that vanished (`deno.ts`).
+  process.exit(EXIT.done);
 }
 
 /** Ends the process when closing takes longer than whoever stopped it will wait. */

@@ -279,6 +279,18 @@ describe("firkin serve", () => {
     await again.close();
   });
 
+  test("firkin serve ends when it has closed, also after a client has vanished", async () => {
+    const { command, port } = await place.serve();
+    const { socket } = await shakeHands(port, SUBPROTOCOL);
+    const vanished = new Promise((resolve) => socket.once("close", resolve));
+    socket.destroy();
+    await vanished;
+    expect(await place.run(["get", "b", "k", "--url", `ws://127.0.0.1:${port}`])).toMatchObject({ code: 1 });
+    command.kill("SIGTERM");
+    const { stderr } = await command.ended;
+    expect(stderr.at(-1)).toBe("firkin: closed, everything is on disk");
+  });
+
   test("firkin serve ends at once on a second signal, and nothing is lost", async () => {
     const { command, url, port } = await place.serve([
       "--data-dir",
