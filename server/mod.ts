@@ -20,6 +20,7 @@ import type { AdmitOptions, Guest, Refusal } from "./auth.ts";
 import { Commands } from "./commands.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Gate } from "./gate.ts";
+import { History } from "./history.ts";
 import { SERVER_LIMITS, type ServerLimits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
 import { Session, type SessionHost } from "./session.ts";
@@ -38,9 +39,9 @@ import { Web } from "./web.ts";
 
 export type { Clock, Timer } from "../lib/base/clock.ts";
 export type { WireLimits } from "../lib/wire/protocol.ts";
-export type { AdmitOptions, Principal, Right } from "./auth.ts";
+export type { AdmitOptions, Principal, Right, Scope } from "./auth.ts";
 export { SERVER_LIMITS, type ServerLimits } from "./limits.ts";
-export { openTokens, type Scope, type TokenInfo, type TokenOptions, Tokens, type TokensOptions } from "./tokens.ts";
+export { openTokens, type TokenInfo, type TokenOptions, Tokens, type TokensOptions } from "./tokens.ts";
 export type { TlsFiles, TransportName } from "./transports/transport.ts";
 
 /** firkin's own port. */
@@ -139,9 +140,12 @@ export async function serve(options: ServeOptions): Promise<Server> {
     clock,
     metrics,
   });
-  const web = new Web({ ...host, engine, gate, allowedOrigins, rest: options.rest ?? true });
+  const sessions = new Map<number, Session>();
+  const history = new History({ engine, metrics, clock, onFailure });
+  const administration = { engine, sessions, history, gate, commands, tokens: auth, clock };
+  const web = new Web({ ...host, engine, gate, allowedOrigins, rest: options.rest ?? true, administration });
   const seats = { writers: [], readers: [], unsent: [], deliveries: new Deliveries(), outbound: { bytes: 0 } };
-  const front = new Front({ ...host, ...seats }, gate, web, auth);
+  const front = new Front({ ...host, ...seats }, { gate, web, tokens: auth, sessions });
   const listener = await transport.listen({
     hostname,
     port,
@@ -151,6 +155,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
     ...(tls && { tls }),
   }, front);
   front.begin();
+  history.begin();
   return {
     url: `${tls === undefined ? "ws" : "wss"}://${name}:${listener.port}`,
     hostname,
@@ -158,6 +163,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
     transport: transport.name,
     stats: () => metrics.read(),
     async close() {
+      history.end();
       await front.end();
       await listener.close();
     },
@@ -177,22 +183,33 @@ function checkExposure(hostname: string, options: ServeOptions, onEvent: (event:
   onEvent({ type: "insecure", message: `tokens and values travel in the clear to ${hostname}` });
 }
 
+/** What a front is put together from. */
+interface FrontParts {
+  readonly gate: Gate;
+  readonly web: Web;
+  readonly tokens: Tokens | undefined;
+  /** Those that are open, by a number that no other has had. */
+  readonly sessions: Map<number, Session>;
+}
+
 /** What the transport calls: lets in whom the gate lets in, and seats each connection. */
 class Front implements TransportHandlers {
   readonly #host: SessionHost;
   readonly #gate: Gate;
   readonly #web: Web;
   readonly #tokens: Tokens | undefined;
-  readonly #sessions: Set<Session> = new Set();
+  readonly #sessions: Map<number, Session>;
+  #lastId = 0;
   #sweepTimer: Timer | undefined;
   #unwatch: () => void = () => {};
   #ending = false;
 
-  constructor(host: SessionHost, gate: Gate, web: Web, tokens: Tokens | undefined) {
+  constructor(host: SessionHost, { gate, web, tokens, sessions }: FrontParts) {
     this.#host = host;
     this.#gate = gate;
     this.#web = web;
     this.#tokens = tokens;
+    this.#sessions = sessions;
   }
 
   /** Begins to close what has come to its end. */
@@ -213,11 +230,12 @@ class Front implements TransportHandlers {
 
   #open(connection: Connection, guest: Guest): Session {
     const admitted = guest.enter();
+    const id = ++this.#lastId;
     const session: Session = new Session(connection, this.#host, guest, () => {
-      this.#sessions.delete(session);
+      this.#sessions.delete(id);
       guest.leave();
     });
-    this.#sessions.add(session);
+    this.#sessions.set(id, session);
     if (this.#ending) connection.close(CLOSE.restart, RESTART);
     else if (!admitted) connection.close(CLOSE.tooManyRequests, "too many connections");
     return session;
@@ -235,7 +253,7 @@ class Front implements TransportHandlers {
   }
 
   #check(): void {
-    for (const session of this.#sessions) session.check();
+    for (const session of this.#sessions.values()) session.check();
     this.#web.check();
   }
 
@@ -245,7 +263,7 @@ class Front implements TransportHandlers {
     this.#gate.end();
     this.#sweepTimer?.cancel();
     this.#unwatch();
-    const sessions = [...this.#sessions].map((session) => session.end(CLOSE.restart, RESTART));
+    const sessions = [...this.#sessions.values()].map((session) => session.end(CLOSE.restart, RESTART));
     const answered = Promise.all([this.#web.end(), ...sessions]);
     await new Promise<void>((resolve) => {
       const timer = this.#host.clock.after(GRACE_MS, resolve);

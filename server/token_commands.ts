@@ -10,8 +10,8 @@ import { existsSync } from "node:fs";
 import process from "node:process";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type Duration, milliseconds } from "../lib/store/bucket.ts";
-import type { Right } from "./auth.ts";
-import { openTokens, type Scope, type Tokens } from "./tokens.ts";
+import type { Right, Scope } from "./auth.ts";
+import { openTokens, type Tokens } from "./tokens.ts";
 
 const DONE = 0;
 const MISSING = 1;
