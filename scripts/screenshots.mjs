@@ -181,15 +181,15 @@ try {
   const wide = { width: 1_280, height: 860 };
   const phone = { width: 390, height: 780 };
   const minute = (page) => page.getByLabel("1 min").check({ force: true });
-  const opened = (bucket, key) => async (page) => {
+  const opened = (key) => async (page) => {
     await page.locator(".key", { hasText: key }).first().click();
     await page.locator(".detail .title", { hasText: key }).waitFor();
   };
   await shoot("overview", "light", wide, "#/overview", minute);
   await shoot("overview-dark", "dark", wide, "#/overview", minute);
-  await shoot("keys", "light", wide, "#/keys/products", opened("products", "hogshead"));
+  await shoot("keys", "light", wide, "#/keys/products", opened("hogshead"));
   await shoot("keys-expiring", "dark", wide, "#/keys/sessions");
-  await shoot("keys-image", "light", wide, "#/keys/images", opened("images", "firkin.png"));
+  await shoot("keys-image", "light", wide, "#/keys/images", opened("firkin.png"));
   await shoot("events", "light", wide, "#/events");
   await shoot("clients", "light", wide, "#/clients");
   await shoot("tokens", "light", wide, "#/tokens");

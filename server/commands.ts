@@ -374,7 +374,8 @@ export class Commands {
 
   async #countKeys(name: string, countMax: number): Promise<BucketInfo> {
     let [keys, bytes, more] = [0, 0, true];
-    for (let after: Uint8Array | undefined; more && keys < countMax;) {
+    let after: Uint8Array | undefined;
+    while (more && keys < countMax) {
       const limit = Math.min(countMax - keys, PAGE_ENTRIES_MAX);
       const page = await this.#engine.list(name, { limit, ...(after && { after }) });
       for (const { key, value } of page.entries) bytes += key.length + value.length;

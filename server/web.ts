@@ -5,10 +5,10 @@
  * 2. `/livez` says that the process runs, `/readyz` whether it can be sent work: not while it shuts down, nor when the
  *    log takes no writes. Neither tells anything, so both are for everybody. `/metrics` is for who may `admin` the
  *    store.
- * 3. `/v1/`: tickets and what the dashboard asks (`admin.ts`), and REST when it is on. A browser says truthfully whether a page of another site made it ask,
- *    also where it leaves Origin out (an image, a link): such a page gets nothing, not even an error that tells a key
- *    from none. Configured origins get CORS headers with their own name, never `*`, and no credentials: a token is a
- *    header.
+ * 3. `/v1/`: tickets, what the dashboard asks (`admin.ts`), and REST when it is on. A browser says truthfully whether a
+ *    page of another site made it ask, also where it leaves Origin out (an image, a link): such a page gets nothing,
+ *    not even an error that tells a key from none. Configured origins get CORS headers with their own name, never `*`,
+ *    and no credentials: a token is a header.
  * 4. Anything else: the dashboard.
  *
  * Who asks for what is not everybody's says so in each request, by `Authorization: Bearer` (`gate.ts`).

@@ -1,5 +1,6 @@
 /**
- * Who is connected: by which token, from where, what each has subscribed to, how far behind it is and what waits for it.
+ * Who is connected: by which token, from where, what each has subscribed to, how far behind it is,
+ * and what waits for it.
  *
  * @module
  */

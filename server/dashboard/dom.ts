@@ -23,7 +23,7 @@ export function element<Tag extends keyof HTMLElementTagNameMap>(
     if (name === "text") node.textContent = String(value);
     else if (name === "on") listen(node, properties.on!);
     else if (value === true) node.setAttribute(name, "");
-    else if (value !== undefined && value !== false) node.setAttribute(name, String(value));
+    else if (value !== undefined && value !== false) node.setAttribute(name, String(value as string | number));
   }
   node.append(...children);
   return node;
