@@ -11,7 +11,9 @@ import process from "node:process";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type Duration, milliseconds } from "../lib/store/bucket.ts";
 import type { Right, Scope } from "./auth.ts";
-import { openTokens, type Tokens } from "./tokens.ts";
+import { forPrograms, type OutputFlags, printTable } from "./cli/output.ts";
+import { examples } from "./cli/targets.ts";
+import { openTokens, type TokenInfo, type Tokens } from "./tokens.ts";
 
 const DONE = 0;
 const MISSING = 1;
@@ -34,7 +36,9 @@ export function addTokenCommands(firkin: Command, exit: (code: number) => void):
         .makeOptionMandatory(),
     );
 
-  add("create", "create a token and print it, once").argument("<name>", "what it is for")
+  const create = add("create", "create a token and print it, once");
+  examples(create, "firkin token create web --auth tokens.json --allow 'sessions:read,subscribe' --expires 30d")
+    .argument("<name>", "what it is for")
     .requiredOption(
       "--allow <buckets:rights>",
       "what it may, such as 'team-*:read,subscribe' or '*:read,write,subscribe,admin'; may be repeated",
@@ -53,13 +57,27 @@ export function addTokenCommands(firkin: Command, exit: (code: number) => void):
       exit(DONE);
     });
 
-  add("list", "print what is known of each token, one line of JSON each").action((flags: Flags) => {
-    for (const info of openExisting(flags.auth).list()) process.stdout.write(`${JSON.stringify(info)}\n`);
+  const list = add("list", "print what is known of each token")
+    .option("--json", "one line of JSON for each, as when no person reads").option(
+      "--no-json",
+      "a table, as at a terminal",
+    );
+  examples(list, "firkin token list --auth tokens.json").action((flags: Flags & OutputFlags) => {
+    const tokens = openExisting(flags.auth).list();
+    if (forPrograms(flags)) process.stdout.write(tokens.map((info) => `${JSON.stringify(info)}\n`).join(""));
+    else printTable(["NAME", "ID", "CREATED", "ENDS", "MAY"], tokens.map(rowOf));
     exit(DONE);
   });
 
-  add("revoke", "end a token; a running server closes its connections").argument("<id or name>")
+  const end = add("revoke", "end a token; a running server closes its connections").argument("<id or name>");
+  examples(end, "firkin token revoke web --auth tokens.json")
     .action(async (idOrName: string, flags: Flags) => exit(await revoke(openExisting(flags.auth), idOrName)));
+}
+
+function rowOf({ name, id, createdAt, expiresAt, scopes }: TokenInfo): string[] {
+  const may = scopes.map(({ buckets, rights }) => `${buckets}:${rights.join(",")}`).join(" ");
+  const date = (time: number | undefined): string => time === undefined ? "never" : new Date(time).toISOString();
+  return [name, id, date(createdAt), date(expiresAt), may];
 }
 
 /** So that a mistyped file is not answered as one without tokens. */

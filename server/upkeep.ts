@@ -17,6 +17,7 @@ import type { Repair } from "../lib/bitcask/repair.ts";
 import type { Damage, RevisionGap, Verification } from "../lib/bitcask/verify.ts";
 import { open } from "../lib/store/open.ts";
 import { repair, restore, verify } from "../lib/store/upkeep.ts";
+import { examples } from "./cli/targets.ts";
 
 const SOUND = 0;
 const DAMAGED = 1;
@@ -33,16 +34,19 @@ export function addUpkeepCommands(firkin: Command, exit: (code: number) => void)
   const add = (name: string, description: string): Command =>
     firkin.command(name).description(description).option("--json", "print one line of JSON");
 
-  add("verify", "read every byte of a store and say what is damaged; changes nothing").argument("<folder>")
+  examples(add("verify", "read every byte of a store and say what is damaged; changes nothing"), "firkin verify ./data")
+    .argument("<folder>")
     .action(async (folder: string, flags: Flags) => exit(await verifyCommand(folder, flags)));
 
-  add("repair", "keep what is sound of a damaged store, and set the rest aside").argument("<folder>")
+  const aside = "keep what is sound of a damaged store, and set the rest aside";
+  examples(add("repair", aside), "firkin repair ./data", "firkin repair ./data --yes").argument("<folder>")
     .option("--yes", "do it; else only say what is damaged")
     .action(async (folder: string, flags: Flags & { yes?: true }) => {
       exit(flags.yes === true ? await repairCommand(folder, flags) : await verifyCommand(folder, flags));
     });
 
-  add("snapshot", "copy a store as it is now into a new folder").argument("<folder>").argument("<target>")
+  examples(add("snapshot", "copy a store as it is now into a new folder"), "firkin snapshot ./data ./copy")
+    .argument("<folder>").argument("<target>")
     .action(async (folder: string, target: string, flags: Flags) => {
       if (!existsSync(join(folder, MANIFEST_NAME))) throw new Error(`Cannot open ${folder}: there is no store`);
       const store = await open(folder);
@@ -56,7 +60,8 @@ export function addUpkeepCommands(firkin: Command, exit: (code: number) => void)
       exit(SOUND);
     });
 
-  add("restore", "check a snapshot and copy it into a new folder").argument("<snapshot>").argument("<folder>")
+  examples(add("restore", "check a snapshot and copy it into a new folder"), "firkin restore ./copy ./data2")
+    .argument("<snapshot>").argument("<folder>")
     .action(async (snapshot: string, folder: string, flags: Flags) => {
       const { records, revision, bytes } = await restore(existing(snapshot), folder);
       const result = { keys: records, revision, bytes };

@@ -122,7 +122,10 @@ export class Chart {
         cursor: { y: false, points: { size: 6 }, sync: { key: "firkin" }, drag: { x: false, y: false } },
         scales: { x: { time: true, auto: false, min: this.#from, max: this.#to }, y: { range }, right: { range } },
         axes: [
-          { ...axis(String, { grid: { show: false }, size: 26, space: 70 }), values: (_, splits) => splits.map(clock) },
+          {
+            ...axis(String, { grid: { show: false }, size: 32, gap: 9, space: 70 }),
+            values: (_, splits) => splits.map(clock),
+          },
           axis(format, binary ? { incrs: BINARY } : {}),
           ...(right ? [axis(rightFormat, { scale: "right", side: 1, grid: { show: false } })] : []),
         ],

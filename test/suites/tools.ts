@@ -13,6 +13,7 @@ import { fileURLToPath } from "node:url";
 
 /** What each tool's program may be called. The tool's own name is what Debian calls the package. */
 const PROGRAMS = {
+  "bash": ["bash"],
   "openssl": ["openssl"],
   "chromium": ["chromium", "chromium-browser", "google-chrome"],
   "prometheus": ["promtool"],
