@@ -19,6 +19,7 @@ const PROGRAMS = {
   "prometheus": ["promtool"],
   "redis-server": ["redis-server", "valkey-server"],
   "strace": ["strace"],
+  "systemd": ["systemd-analyze"],
 } as const;
 
 /** A program that some tests need. */
