@@ -57,7 +57,7 @@ function program(exit: (code: number) => void): Command {
     .option("--config <file>", "settings of all commands, as TOML (FIRKIN_CONFIG)")
     .configureOutput({ outputError: (text, write) => write(`firkin: ${oneLine(text)} (see --help)\n`) })
     .addHelpText("after", EXIT_CODES)
-    .hook("preAction", (_, command) => settingsFile(firkin)?.apply(command));
+    .hook("preAction", async (_, command) => (await settingsFile(firkin))?.apply(command));
   addServeCommand(firkin);
   addKeyCommands(firkin, exit);
   addTransferCommands(firkin, exit);
@@ -99,8 +99,8 @@ async function settingsFor(
   const command = other.commands.find((one) => one.name() === name && one.commands.length === 0);
   if (command === undefined) throw new TypeError(`Cannot say the settings of ${name}: there is no such command`);
   let settings: Setting[] = [];
-  command.hook("preAction", () => {
-    settings = settingsOf(command, settingsFile(other));
+  command.hook("preAction", async () => {
+    settings = settingsOf(command, await settingsFile(other));
     throw new Shown();
   });
   const needed = command.registeredArguments.filter(({ required }) => required);

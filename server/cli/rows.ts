@@ -34,11 +34,6 @@ export interface ReadEntry {
   readonly end: number;
 }
 
-/** By the ending of a file's name. */
-export function formatOf(path: string | undefined): Format {
-  return path?.toLowerCase().endsWith(".csv") === true ? "csv" : "ndjson";
-}
-
 // --- writing ---
 
 /** Entries as text, with the line of titles when they are the first. */

@@ -13,7 +13,7 @@ import { messageOf } from "../../lib/base/errors.ts";
 import type { LogEvent, SyncPolicy } from "../../lib/bitcask/log.ts";
 import { open } from "../../lib/store/open.ts";
 import { SERVER_LIMITS } from "../limits.ts";
-import { serve, type ServerEvent, type TransportName } from "../mod.ts";
+import type { ServerEvent, TransportName } from "../mod.ts";
 import { openExisting } from "../token_commands.ts";
 import { EXIT, note } from "./output.ts";
 import { examples, parseWhole, stopSignal } from "./targets.ts";
@@ -110,6 +110,8 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
     const told = toldOf(event);
     if (told !== undefined) tell(flags.log, told);
   };
+  // Not before: no other command needs the server.
+  const { serve } = await import("../mod.ts");
   const { tlsCert, tlsKey } = flags;
   if ((tlsCert === undefined) !== (tlsKey === undefined)) {
     throw new TypeError("Cannot use --tls-cert without --tls-key, or the other way round");

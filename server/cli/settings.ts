@@ -11,7 +11,6 @@
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import type { Command, Option } from "commander";
-import { parse } from "smol-toml";
 import { messageOf } from "../../lib/base/errors.ts";
 
 /** One setting of a command, as it is in the end. */
@@ -32,21 +31,23 @@ export class SettingsFile {
   readonly path: string;
   readonly #root: Readonly<Record<string, unknown>>;
 
-  /** Reads it, and checks every name by what `program` knows. @throws {TypeError} it is no TOML, or has another name */
-  constructor(path: string, program: Command) {
+  /** See {@link SettingsFile.read}. */
+  constructor(path: string, root: Readonly<Record<string, unknown>>) {
     this.path = path;
-    let text: string;
+    this.#root = root;
+  }
+
+  /** Reads it, and checks every name by what `program` knows. @throws {TypeError} it is no TOML, or has another name */
+  static async read(path: string, program: Command): Promise<SettingsFile> {
+    const { parse } = await import("smol-toml");
     try {
-      text = readFileSync(path, "utf8");
+      const file = new SettingsFile(path, parse(readFileSync(path, "utf8")));
+      file.#check(program);
+      return file;
     } catch (error) {
-      throw new TypeError(`Cannot read ${path}: ${messageOf(error)}`, { cause: error });
-    }
-    try {
-      this.#root = parse(text);
-    } catch (error) {
+      if (error instanceof TypeError) throw error;
       throw new TypeError(`Cannot read ${path}: ${messageOf(error).split("\n")[0]}`, { cause: error });
     }
-    this.#check(program);
   }
 
   /** Gives the options of a command that neither a flag nor a variable has set what the file says. */
@@ -146,7 +147,7 @@ function isTable(value: unknown): value is Record<string, unknown> {
 }
 
 /** The file that `--config` or `FIRKIN_CONFIG` names. */
-export function settingsFile(program: Command): SettingsFile | undefined {
+export async function settingsFile(program: Command): Promise<SettingsFile | undefined> {
   const path = (program.opts()["config"] as string | undefined) ?? process.env["FIRKIN_CONFIG"];
-  return path === undefined || path === "" ? undefined : new SettingsFile(path, program);
+  return path === undefined || path === "" ? undefined : await SettingsFile.read(path, program);
 }

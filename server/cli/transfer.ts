@@ -8,6 +8,8 @@
  *
  * A single-read key's value is for its taker: an export leaves such keys out, and says how many.
  *
+ * What only these commands need is loaded when they run.
+ *
  * @module
  */
 import { Buffer } from "node:buffer";
@@ -20,10 +22,8 @@ import { FirkinError } from "../../lib/base/errors.ts";
 import { type Engine, type Entry, PAGE_ENTRIES_MAX, type SetEntry } from "../../lib/engine/engine.ts";
 import { milliseconds } from "../../lib/store/bucket.ts";
 import { checkBucketName } from "../../lib/store/store.ts";
-import { keyOf } from "../representations.ts";
 import { EXIT, grouped, note } from "./output.ts";
-import { Progress } from "./progress.ts";
-import { type Format, formatOf, readEntries, type RowOptions, rowsText } from "./rows.ts";
+import type { Format, RowOptions } from "./rows.ts";
 import { examples, type TargetFlags, withStore, withTarget } from "./targets.ts";
 
 /** A slice's keys and values. */
@@ -77,6 +77,11 @@ export function addTransferCommands(firkin: Command, exit: (code: number) => voi
   ).action(async (bucket: string, file: string, flags: ExportFlags) => exit(await exportCommand(bucket, file, flags)));
 }
 
+/** By the ending of a file's name. */
+function formatOf(path: string): Format {
+  return path.toLowerCase().endsWith(".csv") ? "csv" : "ndjson";
+}
+
 // --- import ---
 
 async function importCommand(bucket: string, file: string, flags: ImportFlags): Promise<number> {
@@ -94,6 +99,8 @@ async function importCommand(bucket: string, file: string, flags: ImportFlags): 
   return await withStore(flags, async (store) => {
     const source = isPipe ? process.stdin : createReadStream(file);
     const total = isPipe ? undefined : statSync(file).size;
+    const { Progress } = await import("./progress.ts");
+    const { readEntries } = await import("./rows.ts");
     const progress = new Progress("import", total, done);
     const load = new Load(store.engine, bucket, done, (count, at) => {
       bookmark?.write(count);
@@ -202,7 +209,7 @@ class Bookmark {
 async function exportCommand(bucket: string, file: string, flags: ExportFlags): Promise<number> {
   checkBucketName(bucket);
   const isPipe = file === "-";
-  const format = flags.format ?? formatOf(isPipe ? undefined : file);
+  const format = flags.format ?? formatOf(file);
   if (flags.resume === true && (isPipe || format === "csv")) {
     throw new TypeError("Cannot use --resume but with a file of NDJSON: nothing says where CSV or a pipe ended");
   }
@@ -211,6 +218,8 @@ async function exportCommand(bucket: string, file: string, flags: ExportFlags): 
   }
   return await withStore(flags, async (store) => {
     const sink = isPipe ? undefined : await openFile(file, "a+");
+    const { Progress } = await import("./progress.ts");
+    const { rowsText } = await import("./rows.ts");
     const progress = new Progress("export", undefined);
     let [count, once] = [0, 0];
     try {
@@ -266,6 +275,7 @@ async function lastKey(sink: Awaited<ReturnType<typeof openFile>>): Promise<Uint
     if (start > 0) throw new FirkinError("INVALID", "Cannot go on: the file's last line is too long to be an entry");
     return undefined;
   }
+  const { keyOf } = await import("../representations.ts");
   const line = buffer.toString("utf8", buffer.lastIndexOf(10, end - 2) + 1, end - 1);
   return keyOf(JSON.parse(line) as Record<string, unknown>);
 }

@@ -42,17 +42,13 @@ export function addWholeCommands(firkin: Command, exit: (code: number) => void):
   );
 }
 
-/** One line each, those of one kind together. */
+/** One line each. */
 function listOf(figures: StoreStats): string {
   const width = Math.max(...Object.keys(figures).map((name) => name.length));
-  let kind = "";
   return Object.entries(figures).map(([name, value]) => {
-    const own = name.includes(".") ? name.split(".").slice(0, -1).join(".") : "";
-    const gap = own === kind ? "" : "\n";
-    kind = own;
     const shown = /bytes/i.test(name) ? bytes(value) : Number.isInteger(value) ? grouped(value) : value.toFixed(2);
-    return `${gap}${name.padEnd(width)}  ${styled("bold", shown)}\n`;
-  }).join("").replace(/^\n/, "");
+    return `${name.padEnd(width)}  ${styled("bold", shown)}\n`;
+  }).join("");
 }
 
 function bytes(value: number): string {

@@ -18,9 +18,9 @@ import { count, dateAndTime, problem, remaining, short, timeOfDay } from "./word
 const TYPES: readonly ChangeType[] = ["set", "delete", "expire", "take", "evict"];
 /** Rows that are kept. */
 const ROWS_MAX = 300;
-const DRAW_MS = 100;
+const DRAW_MS = 150;
 /** Rows that are drawn in a second, in the long run. */
-const DRAWN_PER_SECOND = 120;
+const DRAWN_PER_SECOND = 60;
 const RATE_MS = 1_000;
 
 interface Listed {
