@@ -35,11 +35,8 @@ export interface ChannelHost {
   transmit(frames: Uint8Array): boolean;
 }
 
-/** What a channel is for: all buckets, a bucket, a key or a prefix in it. */
-export type ChannelTopic = Pick<SubscribeQuery, "bucket" | "key" | "prefix" | "types">;
-
 /** What is told of a channel. */
-export interface ChannelInfo extends ChannelTopic {
+export interface ChannelInfo extends SubscribeQuery {
   /** It has been sent everything up to here; 0 while it is sent a snapshot. */
   readonly revision: number;
   /** Its client takes nothing more at the moment. */
@@ -49,7 +46,8 @@ export interface ChannelInfo extends ChannelTopic {
 interface Channel {
   readonly subscription: EngineSubscription;
   readonly source: EventSource;
-  readonly topic: ChannelTopic;
+  /** What it is for; its bytes are its own. */
+  readonly query: SubscribeQuery;
   /** Bytes of frames that the client still takes. */
   credit: number;
   /** What comes are changes, not entries that are older. */
@@ -94,7 +92,7 @@ export class Channels {
     this.#channels.set(id, {
       subscription,
       source: sourceOf(subscription),
-      topic: topicOf(query),
+      query,
       credit: window,
       live: query.snapshot !== true,
       events: [],
@@ -107,8 +105,8 @@ export class Channels {
 
   /** What each of them is for, and how far it has come. */
   describe(): ChannelInfo[] {
-    const info = ({ topic, source, credit }: Channel): ChannelInfo => ({
-      ...topic,
+    const info = ({ query, source, credit }: Channel): ChannelInfo => ({
+      ...query,
       revision: Number(source.cursor.split(".")[1]),
       waits: credit <= 0,
     });
@@ -151,8 +149,8 @@ export class Channels {
 
   /** Ends, and says so, what `principal` may not see. */
   check(principal: Principal): void {
-    for (const [id, { topic, source }] of this.#channels) {
-      if (!principal.allows("subscribe", topic.bucket)) this.#end(id, source.cursor);
+    for (const [id, { query, source }] of this.#channels) {
+      if (!principal.allows("subscribe", query.bucket)) this.#end(id, source.cursor);
     }
   }
 
@@ -246,14 +244,4 @@ export class Channels {
     this.#host.written();
     return length;
   }
-}
-
-/** What of a query is kept, whose bytes are lent. */
-function topicOf({ bucket, key, prefix, types }: SubscribeQuery): ChannelTopic {
-  return {
-    ...(bucket !== undefined && { bucket }),
-    ...(key !== undefined && { key: key.slice() }),
-    ...(prefix !== undefined && { prefix: prefix.slice() }),
-    ...(types !== undefined && { types }),
-  };
 }
