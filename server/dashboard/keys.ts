@@ -10,7 +10,8 @@ import { Rows, type ShownRow } from "./rows.ts";
 import type { Server } from "./server.ts";
 import { bytes, count, counted, problem, remaining } from "./words.ts";
 
-const BUCKETS_EVERY_MS = 5_000;
+/** Counts are made anew each time: the server reads keys for them. */
+const BUCKETS_EVERY_MS = 15_000;
 const COUNTDOWN_MS = 200;
 const FRESH_MS = 1_200;
 
@@ -88,7 +89,9 @@ export class KeysView {
   enter(bucket: string | undefined): void {
     this.#create.hidden = !this.#server.mayAnywhere("write");
     this.#timers = [
-      setInterval(() => void this.#askBuckets(), BUCKETS_EVERY_MS),
+      setInterval(() => {
+        if (!document.hidden) void this.#askBuckets();
+      }, BUCKETS_EVERY_MS),
       setInterval(() => this.#rows.draw(), COUNTDOWN_MS),
     ];
     void this.#askBuckets().then(() => {
