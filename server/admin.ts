@@ -1,6 +1,6 @@
 /**
- * What the dashboard asks of the server beside the store: who asks and what it may, buckets, the last quarter of an
- * hour, who is connected, and the tokens of clients.
+ * What the dashboard and the command ask of the server beside the store: who asks and what it may, buckets, the last
+ * quarter of an hour, who is connected, snapshots, and the tokens of clients.
  *
  * Rows of the table that REST is, there whether REST is on or not. All but the first two need the right `admin`, which
  * `commands.ts` asks for. Nobody can hand on more than it has: a new token has rights only where who creates it has
@@ -21,10 +21,11 @@ import type { Gate } from "./gate.ts";
 import { type History, HISTORY_COLUMNS } from "./history.ts";
 import { ref } from "./openapi.ts";
 import { Refused } from "./problems.ts";
-import { JSON_TYPE, membersOfBody } from "./representations.ts";
+import { JSON_TYPE, membersOfBody, unescapeBytes } from "./representations.ts";
 import { answer, json } from "./rest.ts";
 import type { Call, Route } from "./routes.ts";
 import type { Session } from "./session.ts";
+import type { ServerSnapshots } from "./snapshots.ts";
 import type { Tokens } from "./tokens.ts";
 
 /** As many keys of a bucket are counted for who asks for counts: it reads them. */
@@ -36,6 +37,7 @@ export interface Administration {
   readonly commands: Commands;
   readonly gate: Gate;
   readonly history: History;
+  readonly snapshots: ServerSnapshots;
   /** Those that are open, by number. */
   readonly sessions: ReadonlyMap<number, Session>;
   /** Nobody needs one when absent. */
@@ -45,7 +47,12 @@ export interface Administration {
 
 /** The rows for what is administered. */
 export function adminRoutes(administration: Administration): readonly Route[] {
-  return [...ownRoutes(administration), ...clientRoutes(administration), ...tokenRoutes(administration)];
+  return [
+    ...ownRoutes(administration),
+    ...clientRoutes(administration),
+    ...snapshotRoutes(administration),
+    ...tokenRoutes(administration),
+  ];
 }
 
 // --- who asks, and what there is ---
@@ -140,6 +147,34 @@ function keyText(key: Uint8Array): string {
   return decodeText(key) ?? `0x${toHex(key)}`;
 }
 
+// --- snapshots ---
+
+function snapshotRoutes({ commands, snapshots }: Administration): readonly Route[] {
+  return [{
+    method: "GET",
+    path: "/v1/admin/snapshots",
+    id: "snapshots",
+    summary: "Snapshots that were taken since the server started, newest first",
+    answers: { 200: { description: "Snapshots, and what has become of them", types: [JSON_TYPE] } },
+    async run({ principal }) {
+      const taken = await commands.administer(principal, () => snapshots.list());
+      return json(JSON.stringify({ snapshots: taken }));
+    },
+  }, {
+    method: "POST",
+    path: "/v1/admin/snapshots",
+    id: "snapshot",
+    summary: "Begin a snapshot, in the folder that the server has for them",
+    body: { types: [JSON_TYPE], schema: ref("Nothing") },
+    answers: { 202: { description: "It has begun", types: [JSON_TYPE] } },
+    async run({ request, principal }) {
+      await membersOfBody(request, []);
+      const begun = await commands.administer(principal, () => snapshots.begin());
+      return json(JSON.stringify(begun), {}, 202);
+    },
+  }];
+}
+
 // --- tokens ---
 
 function tokenRoutes(administration: Administration): readonly Route[] {
@@ -166,14 +201,18 @@ function tokenRoutes(administration: Administration): readonly Route[] {
     method: "DELETE",
     path: "/v1/admin/tokens/{name}",
     id: "revokeToken",
-    summary: "End a token, by its id",
+    summary: "End a token, by its id or its name",
     answers: { 204: { description: "It is revoked, and its connections are closed" } },
     async run({ principal, name }) {
-      const found = await commands.administer(principal, () => tokensOf(administration).revoke(name));
+      const found = await commands.administer(principal, () => tokensOf(administration).revoke(unescaped(name)));
       if (!found) throw new Refused("NOT_FOUND", "There is no such token");
       return answer(204, null);
     },
   }];
+}
+
+function unescaped(name: string): string {
+  return decodeText(unescapeBytes(name)) ?? "";
 }
 
 async function createToken(administration: Administration, { request, principal }: Call): Promise<Response> {

@@ -24,6 +24,7 @@ import { History } from "./history.ts";
 import { SERVER_LIMITS, type ServerLimits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
 import { Session, type SessionHost } from "./session.ts";
+import { ServerSnapshots } from "./snapshots.ts";
 import type { Tokens } from "./tokens.ts";
 import type {
   Accepted,
@@ -70,6 +71,8 @@ export interface ServeOptions extends Partial<AdmitOptions> {
   readonly hostname?: string;
   /** 7480 when absent; 0 lets the system choose. */
   readonly port?: number;
+  /** Where snapshots go that are asked for over the network, each a new folder in it; none are taken when absent. */
+  readonly snapshotFolder?: string;
   /** False switches REST off; on when absent. */
   readonly rest?: boolean;
   /** The runtime's own when absent. */
@@ -142,7 +145,8 @@ export async function serve(options: ServeOptions): Promise<Server> {
   });
   const sessions = new Map<number, Session>();
   const history = new History({ engine, metrics, clock, onFailure });
-  const administration = { engine, sessions, history, gate, commands, tokens: auth, clock };
+  const snapshots = new ServerSnapshots({ engine, folder: options.snapshotFolder, clock });
+  const administration = { engine, sessions, history, snapshots, gate, commands, tokens: auth, clock };
   const web = new Web({ ...host, engine, gate, allowedOrigins, rest: options.rest ?? true, administration });
   const seats = { writers: [], readers: [], unsent: [], deliveries: new Deliveries(), outbound: { bytes: 0 } };
   const front = new Front({ ...host, ...seats }, { gate, web, tokens: auth, sessions });

@@ -27,6 +27,7 @@ interface ServeFlags {
   readonly sync: SyncPolicy;
   readonly syncIntervalMs: number;
   readonly forceUnlock: "yes" | "no";
+  readonly snapshotDir?: string;
   readonly auth?: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
@@ -137,6 +138,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
       rest: flags.rest === "yes",
       onEvent,
       ...(auth && { auth }),
+      ...(flags.snapshotDir !== undefined && { snapshotFolder: flags.snapshotDir }),
       ...(tlsCert !== undefined && tlsKey !== undefined && { tls: { certFile: tlsCert, keyFile: tlsKey } }),
       ...(flags.transport !== undefined && { transport: flags.transport }),
     });
@@ -225,6 +227,7 @@ export function addServeCommand(firkin: Command): void {
     "FIRKIN_SYNC_INTERVAL_MS",
     (one) => one.argParser(parseWhole).default(1_000),
   );
+  add("--snapshot-dir <folder>", "where snapshots go that clients with admin ask for", "FIRKIN_SNAPSHOT_DIR");
   const forceUnlock = "take the folder from an owner that may be alive: be sure it is not";
   command.addOption(yesOrNo("--force-unlock [yes|no]", forceUnlock, "FIRKIN_FORCE_UNLOCK", "no"));
   addNetworkOptions(command, add);

@@ -29,14 +29,18 @@ export type IfMissing = "make" | "refuse";
 
 /** Gives a command the flags for its target. */
 export function withTarget(command: Command): Command {
+  return withServer(command).option("--data-dir <folder>", "open this folder instead of asking a server");
+}
+
+/** Gives a command the flags for a server. */
+export function withServer(command: Command): Command {
   return command
     .addOption(
       new Option("--url <url>", "the server").env("FIRKIN_URL").argParser(parseUrl).default("ws://127.0.0.1:7480"),
     )
     .addOption(new Option("--token <token>", "says who asks; others may see it here").env("FIRKIN_TOKEN"))
     .addOption(new Option("--token-file <file>", "has the token in it").env("FIRKIN_TOKEN_FILE"))
-    .addOption(new Option("--ca <file>", "the certificates, as PEM, that a server's may go back to").env("FIRKIN_CA"))
-    .option("--data-dir <folder>", "open this folder instead of asking a server");
+    .addOption(new Option("--ca <file>", "the certificates, as PEM, that a server's may go back to").env("FIRKIN_CA"));
 }
 
 /** Opens the store, uses it, and closes it. */
@@ -63,11 +67,17 @@ export async function withBucket(
   return await withStore(flags, (store) => use(store.bucket(bucket)), ifMissing);
 }
 
-function connectTo({ url, token, tokenFile, ca }: TargetFlags): Promise<Store> {
+/** The token that the flags give. @throws {TypeError} two ways at once */
+export function tokenOf({ token, tokenFile }: TargetFlags): string | undefined {
   if (token !== undefined && tokenFile !== undefined) throw new TypeError("Cannot use both --token and --token-file");
-  const credentials = tokenFile === undefined ? token : readFileSync(tokenFile, "utf8").trim();
+  return tokenFile === undefined ? token : readFileSync(tokenFile, "utf8").trim();
+}
+
+function connectTo(flags: TargetFlags): Promise<Store> {
+  const { url, ca } = flags;
+  const token = tokenOf(flags);
   return connect(url, {
-    ...(credentials !== undefined && { token: credentials }),
+    ...(token !== undefined && { token }),
     ...(ca !== undefined && { ca: readFileSync(ca, "utf8") }),
   });
 }

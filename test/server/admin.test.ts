@@ -4,15 +4,25 @@
  * @module
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ManualClock } from "../../lib/base/clock.ts";
 import { connect } from "../../lib/store/connect.ts";
 import { open } from "../../lib/store/open.ts";
 import type { Store } from "../../lib/store/store.ts";
 import { type Scope, serve, type Server, Tokens } from "../../server/mod.ts";
+import { ServerSnapshots } from "../../server/snapshots.ts";
+import { errorCode } from "../suites/fs.ts";
+import { settled } from "../wire/loopback.ts";
+import { engineOf } from "./peer.ts";
 
 const ADMIN_PATHS = [
   ["GET", "/v1/admin/history"],
   ["GET", "/v1/admin/clients"],
   ["DELETE", "/v1/admin/clients/1"],
+  ["GET", "/v1/admin/snapshots"],
+  ["POST", "/v1/admin/snapshots"],
   ["GET", "/v1/admin/tokens"],
   ["POST", "/v1/admin/tokens"],
   ["DELETE", "/v1/admin/tokens/operator"],
@@ -54,7 +64,7 @@ describe("administration", () => {
     const body = { name: "more", scopes: [{ buckets: "b", rights: ["read"] }] };
     const others = await grant("others", [{ buckets: "*", rights: ["read", "write", "subscribe"] }]);
     for (const [method, path] of ADMIN_PATHS) {
-      const sent = method === "POST" ? body : undefined;
+      const sent = path === "/v1/admin/tokens" && method === "POST" ? body : undefined;
       expect([path, (await ask(method, path, others, sent))[0]]).toEqual([path, 403]);
       expect([path, (await ask(method, path, "wrong", sent))[0]]).toEqual([path, 401]);
     }
@@ -135,6 +145,43 @@ describe("administration", () => {
     expect((await ask("DELETE", `/v1/admin/tokens/${info.id}`))[0]).toBe(204);
     expect(tokens.identify(token)).toBe(undefined);
     expect((await ask("DELETE", `/v1/admin/tokens/${info.id}`))[0]).toBe(404);
+  });
+
+  test("takes snapshots, one at a time, where the operator said and nowhere else", async () => {
+    expect((await ask("POST", "/v1/admin/snapshots"))[0]).toBe(501);
+    await server.close();
+    const folder = mkdtempSync(join(tmpdir(), "firkin-snapshots-"));
+    server = await serve({ store, port: 0, auth: tokens, snapshotFolder: join(folder, "backups") });
+    await store.bucket("users").set("ada", { name: "Ada" });
+    expect((await ask("POST", "/v1/admin/snapshots", secret, { name: "../elsewhere" }))[0]).toBe(400);
+    const [status, begun] = await ask("POST", "/v1/admin/snapshots") as [number, { name: string }];
+    expect([status, begun]).toMatchObject([202, { state: "running" }]);
+    let taken: Record<string, unknown> = {};
+    while (taken["state"] !== "done") {
+      expect(taken["state"] ?? "running").toBe("running");
+      const [, answer] = await ask("GET", "/v1/admin/snapshots") as [number, { snapshots: typeof taken[] }];
+      taken = answer.snapshots[0]!;
+    }
+    expect(taken).toMatchObject({ name: begun.name, keys: 1, revision: 1 });
+    const copy = await open(join(folder, "backups", begun.name));
+    expect(await copy.bucket("users").get("ada")).toEqual({ name: "Ada" });
+    await copy.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  test("takes no second snapshot while one is taken, and says why one failed", async () => {
+    let fail: (error: Error) => void = () => {};
+    const engine = engineOf(store.engine);
+    engine.snapshot = () => new Promise((_, reject) => fail = reject);
+    const snapshots = new ServerSnapshots({ engine, folder: "backups", clock: new ManualClock() });
+    const { name } = snapshots.begin();
+    expect(name).toMatch(/^\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}Z$/);
+    expect(await errorCode(() => snapshots.begin())).toBe("BUSY");
+    fail(new Error("no room"));
+    await settled();
+    expect(snapshots.list()).toMatchObject([{ name, state: "failed", problem: "no room" }]);
+    snapshots.begin();
+    expect(snapshots.list()).toHaveLength(2);
   });
 
   test("has a row of figures for each second, which says what happened in it", async () => {

@@ -66,7 +66,7 @@ describe("deploy/", () => {
     const text = textOf("firkin.toml").replace(/^# (?=[a-z-]+ = )/gm, "");
     expect(text.match(/^[a-z-]+ = /gm)).toHaveLength(9);
     await SettingsFile.read(pathOf("firkin.toml"), program);
-    const known = [...program.commands.flatMap(({ options }) => options)].map(({ long }) => long?.slice(2));
+    const known = program.commands.flatMap(({ options }) => options).map(({ long }) => long?.slice(2));
     for (const line of text.match(/^[a-z-]+(?= = )/gm) ?? []) expect(known).toContain(line);
   });
 
