@@ -49,6 +49,8 @@ export class Editor {
   #draft: HTMLTextAreaElement | undefined;
   #countdown: { stop(): void } | undefined;
   #image: string | undefined;
+  /** How the last value was looked at: the next one is, too, when it can be. */
+  #mode: Mode | undefined;
 
   /** `marked` is called when another key is shown, `wrote` when one was written. */
   constructor(server: Server, marked: () => void, wrote: (bucket: string) => void) {
@@ -202,14 +204,19 @@ export class Editor {
     }
     this.#open(...parts);
     this.#countdown = this.#count(entry);
-    this.node.querySelector<HTMLInputElement>(".modes input")?.click();
+    const modes = [...this.node.querySelectorAll<HTMLInputElement>(".modes input")];
+    (modes.find(({ value: mode }) => mode === this.#mode) ?? modes[0])?.click();
   }
 
   #modes({ value, content }: Entry, body: HTMLElement): HTMLElement {
     const modes = element("fieldset", { class: "modes", "aria-label": "Shown as" });
     for (const mode of modesOf(value, content)) {
       const radio = element("input", { type: "radio", name: "mode", value: mode });
-      radio.addEventListener("click", () => this.#look(body, mode));
+      radio.addEventListener("click", (event) => {
+        // Not by the code that shows the first.
+        if (event.isTrusted) this.#mode = mode;
+        this.#look(body, mode);
+      });
       modes.append(element("label", {}, radio, MODE_WORDS[mode]));
     }
     return element("div", { class: "bar bare" }, modes);
@@ -246,7 +253,8 @@ export class Editor {
   }
 
   #isTouched(): boolean {
-    return this.node.querySelector<HTMLElement>("#save")?.hidden === false;
+    return this.node.querySelector<HTMLElement>("#save")?.hidden === false ||
+      (this.node.querySelector<HTMLInputElement>(".ttl input")?.value ?? "") !== "";
   }
 
   #life(entry: Entry, mayWrite: boolean): HTMLElement {
@@ -254,7 +262,7 @@ export class Editor {
     const life = element("div", { class: "bar bare life" }, element("span", { class: "muted", text: "Expires" }), left);
     if (!mayWrite) return life;
     const ttl = element("input", {
-      placeholder: "30s, 5m, 2h",
+      placeholder: "30s, 5m",
       size: 8,
       "aria-label": "Time to live",
       autocomplete: "off",
@@ -273,6 +281,7 @@ export class Editor {
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       set(() => ({ ttl: milliseconds(ttl.value.trim()) }), "New deadline for")();
+      ttl.value = "";
     });
     life.append(element("span", { class: "grow" }), form);
     if (entry.expiresAt !== undefined) {

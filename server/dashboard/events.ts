@@ -232,7 +232,7 @@ function rowOf(event: ChangeEvent): HTMLElement {
     element("time", { text: timeOfDay(at) }),
     element("span", { class: "type", text: type }),
     element("span", { class: "mono" }, element("span", { class: "bucket", text: `${bucket}/` }), keyText(key)),
-    element("span", { class: "mono detail", text: detailOf(event) }),
+    element("span", { class: "mono what", text: detailOf(event) }),
   );
 }
 

@@ -65,6 +65,8 @@ export class Listing {
   #fading = 0;
   #feed: Feed | undefined;
   #loading = false;
+  /** Counts beginnings: a page that was asked for before one is no part of what came after. */
+  #beginnings = 0;
   #scheduled = false;
   #over = false;
 
@@ -91,7 +93,7 @@ export class Listing {
   async more(): Promise<void> {
     if (this.#loading || this.complete || this.#over || this.rows.length >= KEYS_MAX) return;
     this.#loading = true;
-    const known = this.#known;
+    const beginning = this.#beginnings;
     try {
       const after = this.rows.at(-1)?.key;
       const page = await this.#server.engine.list(this.#bucket, {
@@ -99,7 +101,7 @@ export class Listing {
         ...(this.#prefix.length > 0 && { prefix: this.#prefix }),
         ...(after && { after }),
       });
-      if (this.#over || known.size === 0 && after !== undefined) return;
+      if (this.#over || beginning !== this.#beginnings) return;
       for (const { key, value, content, revision, expiresAt, once = false } of page.entries) {
         const row = rowOf(key, revision, { value, content, expiresAt, once });
         if (!this.#known.has(row.id)) this.rows.push(this.#keep(row));
@@ -110,11 +112,14 @@ export class Listing {
       if (!this.#over) this.#handlers.failed(problem(error));
     } finally {
       this.#loading = false;
+      if (beginning !== this.#beginnings) void this.more();
     }
   }
 
   #begin(): void {
+    this.#beginnings++;
     this.rows = [];
+    this.#arrived = [];
     this.#known.clear();
     this.complete = false;
     this.#handlers.changed(true);
