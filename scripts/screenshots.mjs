@@ -140,7 +140,7 @@ const store = await open({ path: join(folder, "data"), sync: "interval", segment
 const server = await serve({ store, port: 0, auth: tokens });
 const stop = new AbortController();
 const browser = await chromium.launch({
-  executablePath: "/usr/bin/chromium",
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--headless", "--no-sandbox", "--disable-gpu"],
 });
 try {
