@@ -64,7 +64,7 @@ describe("deploy/", () => {
     program.command("get").addOption(new Option("--url <url>"));
     // What is commented out too.
     const text = textOf("firkin.toml").replace(/^# (?=[a-z-]+ = )/gm, "");
-    expect(text.match(/^[a-z-]+ = /gm)).toHaveLength(9);
+    expect(text.match(/^[a-z-]+ = /gm)).toHaveLength(10);
     await SettingsFile.read(pathOf("firkin.toml"), program);
     const known = program.commands.flatMap(({ options }) => options).map(({ long }) => long?.slice(2));
     for (const line of text.match(/^[a-z-]+(?= = )/gm) ?? []) expect(known).toContain(line);
