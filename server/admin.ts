@@ -24,10 +24,13 @@ import { Refused } from "./problems.ts";
 import { JSON_TYPE, membersOfBody, unescapeBytes } from "./representations.ts";
 import { answer, json } from "./rest.ts";
 import type { Call, Route } from "./routes.ts";
-import type { Session } from "./session.ts";
+import type { Session, SessionInfo } from "./session.ts";
 import type { ServerSnapshots } from "./snapshots.ts";
 import type { Tokens } from "./tokens.ts";
 
+/** As many connections are told of, and as many subscriptions of each: a server may have ten thousand. */
+const CLIENTS_MAX = 500;
+const SUBSCRIPTIONS_MAX = 20;
 /** As many keys of a bucket are counted for who asks for counts: it reads them. */
 const COUNT_MAX = 10_000;
 
@@ -103,16 +106,19 @@ function clientRoutes({ commands, sessions, engine }: Administration): readonly 
     path: "/v1/admin/clients",
     id: "clients",
     summary: "Who is connected by WebSocket, and what each has subscribed to",
-    answers: { 200: { description: "Connections, oldest first", types: [JSON_TYPE] } },
+    answers: {
+      200: {
+        description: `Up to ${CLIENTS_MAX} connections, those first for which most waits, then oldest first`,
+        types: [JSON_TYPE],
+      },
+    },
     async run({ principal }) {
       return json(JSON.stringify(
         await commands.administer(principal, async () => {
           const { revision } = await engine.stats();
-          const clients = [...sessions].map(([id, session]) => {
-            const { channels, ...info } = session.describe();
-            return { id, ...info, subscriptions: channels.map(subscriptionOf) };
-          });
-          return { revision, clients };
+          const clients = [...sessions].map(([id, session]) => ({ id, ...session.describe() }));
+          clients.sort((left, right) => right.bufferedBytes - left.bufferedBytes || left.id - right.id);
+          return { revision, total: clients.length, clients: clients.slice(0, CLIENTS_MAX).map(clientOf) };
         }),
       ));
     },
@@ -130,6 +136,11 @@ function clientRoutes({ commands, sessions, engine }: Administration): readonly 
       return answer(204, null);
     },
   }];
+}
+
+function clientOf({ channels, ...info }: SessionInfo & { readonly id: number }): object {
+  const subscriptions = channels.slice(0, SUBSCRIPTIONS_MAX).map(subscriptionOf);
+  return { ...info, subscriptions, subscriptionsTotal: channels.length };
 }
 
 function subscriptionOf({ bucket, key, prefix, types, revision, waits }: ChannelInfo): object {

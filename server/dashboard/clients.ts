@@ -30,6 +30,14 @@ interface ClientInfo {
   readonly bytesOut: number;
   readonly bufferedBytes: number;
   readonly subscriptions: readonly Subscribed[];
+  readonly subscriptionsTotal: number;
+}
+
+interface Answer {
+  readonly clients: readonly ClientInfo[];
+  readonly total: number;
+  /** Of the store. */
+  readonly revision: number;
 }
 
 /** The view. */
@@ -56,7 +64,7 @@ export class ClientsView {
         { title: "Open for", text: ({ ageMs }) => span(ageMs) },
         {
           title: "Subscriptions",
-          text: ({ subscriptions }) => subscriptions.map(topicOf).join("\n") || "none",
+          text: topicsOf,
           class: "mono lines",
         },
         {
@@ -93,15 +101,14 @@ export class ClientsView {
 
   async #ask(): Promise<void> {
     try {
-      const { clients, revision } = await this.#server.ask<{ clients: ClientInfo[]; revision: number }>(
-        "/v1/admin/clients",
-      );
+      const { clients, total, revision } = await this.#server.ask<Answer>("/v1/admin/clients");
       this.#revision = revision;
       this.#table.show(clients);
-      const subscriptions = clients.reduce((sum, client) => sum + client.subscriptions.length, 0);
+      const subscriptions = clients.reduce((sum, client) => sum + client.subscriptionsTotal, 0);
+      const shown = clients.length < total ? `, ${count(clients.length)} of them shown` : "";
       say(
         this.#shown,
-        `${count(clients.length)} connected, ${counted(subscriptions, "subscription")}, revision ${count(revision)}`,
+        `${count(total)} connected${shown}, ${counted(subscriptions, "subscription")}, revision ${count(revision)}`,
       );
     } catch (error) {
       if (this.#server.state === "live") say(this.#shown, problem(error));
@@ -124,6 +131,12 @@ export class ClientsView {
       say(this.#shown, problem(error));
     }
   }
+}
+
+/** A line for each subscription that is told of. */
+function topicsOf({ subscriptions, subscriptionsTotal }: ClientInfo): string {
+  const left = subscriptionsTotal - subscriptions.length;
+  return [...subscriptions.map(topicOf), ...(left > 0 ? [`${count(left)} more`] : [])].join("\n") || "none";
 }
 
 function topicOf({ bucket, key, prefix, types }: Subscribed): string {

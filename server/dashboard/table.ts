@@ -49,8 +49,10 @@ export class Table<Item> {
       node.remove();
       this.#rows.delete(id);
     }
-    for (const item of items) {
+    for (const [place, item] of items.entries()) {
       const row = this.#rows.get(this.#idOf(item)) ?? this.#make(item);
+      const before = this.#body.children[place] ?? null;
+      if (before !== row.node) this.#body.insertBefore(row.node, before);
       this.#columns.forEach(({ text }, place) => say(row.cells[place]!, text(item)));
     }
   }
@@ -62,7 +64,6 @@ export class Table<Item> {
     const node = element("tr", {}, ...cells, element("td", { class: "end" }, ...this.#actions(item)));
     const row = { node, cells };
     this.#rows.set(this.#idOf(item), row);
-    this.#body.append(node);
     return row;
   }
 }

@@ -92,16 +92,20 @@ describe("administration", () => {
     const subscription = client.bucket("sessions").subscribe({ prefix: "ada", types: ["expire"] });
     await subscription.ready;
     await store.bucket("users").set("bob", 1);
+    // More than are told of one connection.
+    const others = Array.from({ length: 24 }, () => client.bucket("sessions").subscribe({ key: "eve" }));
+    await Promise.all(others.map(({ ready }) => ready));
     const [, { clients, revision }] = await ask("GET", "/v1/admin/clients") as [
       number,
       { clients: { id: number }[]; revision: number },
     ];
     expect(revision).toBe(1);
+    expect(clients).toMatchObject([{ subscriptionsTotal: 25, subscriptions: { length: 20 } }]);
     expect(clients).toMatchObject([{
       name: "reader",
       address: "127.0.0.1",
       bufferedBytes: 0,
-      subscriptions: [{ bucket: "sessions", prefix: "ada", types: ["expire"], revision: 1, waits: false }],
+      subscriptions: { 0: { bucket: "sessions", prefix: "ada", types: ["expire"], revision: 1, waits: false } },
     }]);
     const ended = new Promise<void>((resolve) => {
       const look = async (): Promise<void> => {
