@@ -45,7 +45,7 @@ describe("firkin", () => {
     const { code, stdout } = await place.run(["--help"]);
     expect(code).toBe(0);
     const names =
-      "serve get set delete take increment list subscribe import export stats compact verify repair snapshot " +
+      "serve get set delete take increment list subscribe import export stats compact bench verify repair snapshot " +
       "restore token config completion";
     for (const name of names.split(" ")) expect(stdout).toContain(`\n  ${name} `);
   });

@@ -144,6 +144,15 @@ describe("firkin", () => {
     expect((await run("list", "c", "--no-json")).stdout).toMatch(/^KEY +REVISION +EXPIRES +VALUE\nn +2 +3\n$/);
   });
 
+  test.skipIf(!runs)("measures a store, and leaves nothing in it", async () => {
+    const { code, stdout } = await place.run(["bench", "--count", "200", "--depth", "8", ...target]);
+    const results = JSON.parse(stdout) as { operation: string; perSecond: number; p50Us: number; p99Us: number }[];
+    expect([code, results.map(({ operation }) => operation)]).toEqual([0, ["set", "get", "delete"]]);
+    for (const { perSecond, p50Us, p99Us } of results) expect([perSecond > 0, p50Us <= p99Us]).toEqual([true, true]);
+    expect((await place.run(["list", "firkin-bench", ...target])).stdout).toBe("");
+    expect(await place.run(["bench", "--depth", "0", ...target])).toMatchObject({ code: 2, stdout: "" });
+  });
+
   test.skipIf(!runs)("serve tells programs what it does, one JSON object a line", async () => {
     const server = place.start(["serve", "--listen", "127.0.0.1:0", "--data-dir", ":memory:", "--log", "json"]);
     await server.stderr.find(/"dashboard".*\n/);
