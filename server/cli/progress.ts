@@ -25,7 +25,7 @@ export class Progress {
       stream: process.stderr,
       barCompleteChar: "█",
       barIncompleteChar: "░",
-      hideCursor: true,
+      hideCursor: false, // whoever ends the command with Ctrl-C wants it back
       clearOnComplete: true,
       gracefulExit: false,
     });

@@ -2,8 +2,9 @@
  * `firkin import | export`: the entries of a bucket from and to a file or a pipe.
  *
  * An import writes slices as large as the store takes, the next one read while the one before is on its way. What is
- * acknowledged is noted beside the source, once a second: an import that was cut short goes on there when it is started
- * again, and sets at most a few slices twice, which changes nothing. When it is done the note is removed. An export to
+ * acknowledged is noted beside the source: an import that was cut short goes on there when it is started again, and
+ * sets at most a few slices twice, which changes nothing. When it is done the note is removed. (What is acknowledged is
+ * as safe as the store's policy says: after a power cut of one with `interval`, `--restart`.) An export to
  * a file goes on behind the last line that is whole (`--resume`). A pipe cannot be continued.
  *
  * A single-read key's value is for its taker: an export leaves such keys out, and says how many.
@@ -18,7 +19,7 @@ import { open as openFile } from "node:fs/promises";
 import process from "node:process";
 import type { Command } from "commander";
 import { Option } from "commander";
-import { FirkinError } from "../../lib/base/errors.ts";
+import { FirkinError, messageOf } from "../../lib/base/errors.ts";
 import { type Engine, type Entry, PAGE_ENTRIES_MAX, type SetEntry } from "../../lib/engine/engine.ts";
 import { milliseconds } from "../../lib/store/bucket.ts";
 import { checkBucketName } from "../../lib/store/store.ts";
@@ -28,7 +29,8 @@ import { examples, type TargetFlags, withStore, withTarget } from "./targets.ts"
 
 /** A slice's keys and values. */
 const SLICE_BYTES_MAX = 1024 * 1024;
-const NOTE_EVERY_MS = 1_000;
+/** How far an import is, is shown and noted this often. */
+const TELL_EVERY_MS = 250;
 /** A line of an export is looked for in the last so many bytes of its file. */
 const TAIL_BYTES = 4 * 1024 * 1024;
 
@@ -171,7 +173,7 @@ class Load {
   #tell(count: number, at: number): void {
     this.written = count;
     const now = performance.now();
-    if (now - this.#told < NOTE_EVERY_MS / 4) return;
+    if (now - this.#told < TELL_EVERY_MS) return;
     this.#told = now;
     this.#acknowledged(count, at);
   }
@@ -182,6 +184,7 @@ class Bookmark {
   readonly #path: string;
   /** The file and what is done with it: another file, or another import of it, begins anew. */
   readonly #purpose: string;
+  #failed = false;
 
   constructor(file: string, purpose: string) {
     const { size, mtimeMs } = statSync(file);
@@ -195,8 +198,15 @@ class Bookmark {
     return purpose.join("\n") === this.#purpose.trimEnd() ? Number(count) : 0;
   }
 
+  /** Notes it; where nothing can be written, an import that is cut short begins anew. */
   write(count: number): void {
-    writeFileSync(this.#path, `${count}\n${this.#purpose}\n`);
+    if (this.#failed) return;
+    try {
+      writeFileSync(this.#path, `${count}\n${this.#purpose}\n`);
+    } catch (error) {
+      this.#failed = true;
+      note(`cannot note how far the import is: ${messageOf(error)}`);
+    }
   }
 
   remove(): void {
