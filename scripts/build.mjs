@@ -33,30 +33,36 @@ function copyPages(target) {
   for (const folder of existing("server", "examples")) {
     cpSync(join(root, folder), join(target, folder), {
       recursive: true,
-      filter: (path) => statSync(path).isDirectory() || extname(path) === ".html",
+      filter: (path) => statSync(path).isDirectory() || [".html", ".css"].includes(extname(path)),
     });
   }
 }
 
+/** What is bundled for browsers: the client, and the dashboard with the client and uPlot in it. */
+const BUNDLES = [
+  { from: "browser.ts", to: "firkin.browser.js", banner: "" },
+  {
+    from: "server/dashboard/main.ts",
+    to: "server/dashboard/dashboard.js",
+    banner: "/*! with uPlot, (c) Leon Sorokin, MIT License, https://github.com/leeoniya/uPlot */",
+  },
+];
+
 /**
- * Bundles the client for browsers; `ws` stays out, because a browser has its own WebSocket. cbor-x tries whether it may
- * compile text, which a page's policy reports as a violation: in the bundle there is no `Function` to try with.
+ * Bundles one of them; `ws` stays out, because a browser has its own WebSocket. cbor-x tries whether it may compile
+ * text, which a page's policy reports as a violation: in the bundle there is no `Function` to try with.
  */
-function bundle(target) {
-  if (!existsSync(join(root, "browser.ts"))) {
-    console.log("build: there is no browser.ts, so no dist/firkin.browser.js");
-    return true;
-  }
-  const outfile = join(target, "firkin.browser.js");
-  const args = ["build", "browser.ts", "--target", "browser", "--format", "esm", "--minify", "--external", "ws"];
-  const options = ["--define", "Function=undefined", "--outfile", outfile];
+function bundle(target, { from, to, banner }) {
+  const outfile = join(target, to);
+  const args = ["build", from, "--target", "browser", "--format", "esm", "--minify", "--external", "ws"];
+  const options = ["--define", "Function=undefined", "--banner", banner, "--outfile", outfile];
   const bundled = run("bun", [...args, ...options], { stdio: "pipe" });
   if (!bundled.ok) {
     console.error(bundled.output);
     return false;
   }
   const bytes = gzipSync(readFileSync(outfile)).length;
-  console.log(`build: firkin.browser.js has ${(bytes / 1_024).toFixed(1)} KiB gzipped`);
+  console.log(`build: ${to} has ${(bytes / 1_024).toFixed(1)} KiB gzipped`);
   return true;
 }
 
@@ -66,7 +72,7 @@ function build(target) {
   copyPages(target);
   const command = join(target, "server", "cli.js");
   if (existsSync(command)) chmodSync(command, 0o755);
-  return bundle(target);
+  return BUNDLES.every((one) => bundle(target, one));
 }
 
 mkdirSync(join(root, "build"), { recursive: true });

@@ -20,6 +20,7 @@ const STEPS = [
   // Promises, switches, cycles, sizes, and what each floor may not touch: .oxlintrc.json.
   { name: "bugs", tool: "oxlint", args: ["--type-aware", "--deny-warnings"] },
   { name: "types", tool: "tsc", args: ["--noEmit"] },
+  { name: "page", tool: "tsc", args: ["--noEmit", "--project", "server/dashboard"] },
   // Every public symbol says what it is.
   { name: "docs", tool: "deno", args: ["doc", "--quiet", "--lint", ...ENTRY_POINTS] },
   // Every example in a docstring compiles and runs.

@@ -17,12 +17,22 @@
 /** What one may do; none implies another. `subscribe` shows values too, `admin` is for the store as a whole. */
 export type Right = "read" | "write" | "subscribe" | "admin";
 
+/** Rights in some buckets. */
+export interface Scope {
+  /** `*`, the beginning of names and `*`, or a name. */
+  readonly buckets: string;
+  /** What may be done there. */
+  readonly rights: readonly Right[];
+}
+
 /** Somebody who asks: what a protocol has made of the credentials that came with a request or a connection. */
 export interface Principal {
   /** For logs; no secret. */
   readonly name: string;
   /** From when on (epoch milliseconds) it may nothing more; never when absent. */
   readonly expiresAt?: number;
+  /** What it was given, to be told; `allows` is what counts. */
+  readonly scopes?: readonly Scope[];
   /**
    * True when it has the right in this bucket; in every bucket and the store as a whole when `bucket` is undefined.
    * Asked on each call and each operation of a batch, also about names that no bucket can have. Must not throw.
@@ -31,7 +41,11 @@ export interface Principal {
 }
 
 /** May everything: who asks without credentials while the server listens on loopback only. */
-export const EVERYONE: Principal = { name: "everyone", allows: () => true };
+export const EVERYONE: Principal = {
+  name: "everyone",
+  scopes: [{ buckets: "*", rights: ["read", "write", "subscribe", "admin"] }],
+  allows: () => true,
+};
 
 /** May nothing: who has not said yet who it is. */
 export const NOBODY: Principal = { name: "nobody", allows: () => false };
@@ -43,6 +57,10 @@ export function hasExpired({ expiresAt }: Principal, now: number): boolean {
 
 /** A connection, as what lets it in sees it. */
 export interface Guest {
+  /** Where it comes from: its address, or the one that a trusted proxy names. */
+  readonly address: string;
+  /** The program that it says it is; "" when it does not. */
+  readonly agent: string;
   /** Who it is by its handshake; undefined when it has yet to say so. */
   readonly principal: Principal | undefined;
   /** It is open; false when there are too many meanwhile, and it must be closed. Has its `leave`. */

@@ -35,11 +35,19 @@ export interface ChannelHost {
   transmit(frames: Uint8Array): boolean;
 }
 
+/** What is told of a channel. */
+export interface ChannelInfo extends SubscribeQuery {
+  /** It has been sent everything up to here; 0 while it is sent a snapshot. */
+  readonly revision: number;
+  /** Its client takes nothing more at the moment. */
+  readonly waits: boolean;
+}
+
 interface Channel {
   readonly subscription: EngineSubscription;
   readonly source: EventSource;
-  /** All buckets when undefined. */
-  readonly bucket: string | undefined;
+  /** What it is for; its bytes are its own. */
+  readonly query: SubscribeQuery;
   /** Bytes of frames that the client still takes. */
   credit: number;
   /** What comes are changes, not entries that are older. */
@@ -73,7 +81,7 @@ export class Channels {
   }
 
   /** Opens a channel, which sends nothing before `start`. Returns its number. */
-  open(subscription: EngineSubscription, { bucket, snapshot }: SubscribeQuery, window: number): number {
+  open(subscription: EngineSubscription, query: SubscribeQuery, window: number): number {
     const id = ++this.#last;
     const send = (): void => {
       const channel = this.#channels.get(id);
@@ -84,15 +92,25 @@ export class Channels {
     this.#channels.set(id, {
       subscription,
       source: sourceOf(subscription),
-      bucket,
+      query,
       credit: window,
-      live: snapshot !== true,
+      live: query.snapshot !== true,
       events: [],
       sent: 0,
       wake: () => this.#host.deliveries.add(send),
     });
     this.#host.metrics.subscriptions++;
     return id;
+  }
+
+  /** What each of them is for, and how far it has come. */
+  describe(): ChannelInfo[] {
+    const info = ({ query, source, credit }: Channel): ChannelInfo => ({
+      ...query,
+      revision: Number(source.cursor.split(".")[1]),
+      waits: credit <= 0,
+    });
+    return [...this.#channels.values()].map(info);
   }
 
   /** Lets a channel send. */
@@ -131,8 +149,8 @@ export class Channels {
 
   /** Ends, and says so, what `principal` may not see. */
   check(principal: Principal): void {
-    for (const [id, { bucket, source }] of this.#channels) {
-      if (!principal.allows("subscribe", bucket)) this.#end(id, source.cursor);
+    for (const [id, { query, source }] of this.#channels) {
+      if (!principal.allows("subscribe", query.bucket)) this.#end(id, source.cursor);
     }
   }
 

@@ -54,6 +54,15 @@ import { type Metrics, type OperationName, OPERATIONS } from "./metrics.ts";
 /** What comes back, at once or later. */
 export type Answer<Result> = Result | Promise<Result>;
 
+/** What is told of a bucket: its name and, when they were counted, its keys and the bytes of keys and values. */
+export interface BucketInfo {
+  readonly name: string;
+  readonly keys?: number;
+  readonly bytes?: number;
+  /** There are more keys than were counted. */
+  readonly more?: boolean;
+}
+
 /** What commands need to work on. */
 export interface CommandsOptions {
   readonly engine: Engine;
@@ -80,10 +89,15 @@ const RIGHTS: Readonly<Record<OperationName, readonly Right[]>> = {
   take: ["read", "write"],
   atomic: [], // those of its operations, each in its own bucket
   subscribe: ["subscribe"],
+  buckets: [], // any right in a bucket shows its name, and read how much is in it
   stats: ["admin"],
   sync: ["admin"],
   compact: ["admin"],
+  administer: ["admin"],
 };
+
+/** Rights that show that a bucket is there. */
+const VISIBLE: readonly Right[] = ["read", "write", "subscribe"];
 
 /** One operation: its place in the counts, and its rights. */
 interface Command {
@@ -342,6 +356,40 @@ export class Commands {
   }
 
   // --- the store as a whole ---
+
+  /**
+   * The buckets in which a principal has any right, by name. What may be read is counted, with `countMax`, but no
+   * further than to so many keys in each: nobody keeps these counts.
+   */
+  buckets(principal: Principal, countMax: number): Answer<BucketInfo[]> {
+    return this.#run(COMMANDS.buckets, principal, undefined, async () => {
+      const infos: BucketInfo[] = [];
+      for (const name of this.#engine.buckets?.().toSorted() ?? []) {
+        if (!VISIBLE.some((right) => principal.allows(right, name))) continue;
+        infos.push(countMax > 0 && principal.allows("read", name) ? await this.#countKeys(name, countMax) : { name });
+      }
+      return infos;
+    });
+  }
+
+  async #countKeys(name: string, countMax: number): Promise<BucketInfo> {
+    let [keys, bytes, more] = [0, 0, true];
+    let after: Uint8Array | undefined;
+    while (more && keys < countMax) {
+      const limit = Math.min(countMax - keys, PAGE_ENTRIES_MAX);
+      const page = await this.#engine.list(name, { limit, ...(after && { after }) });
+      for (const { key, value } of page.entries) bytes += key.length + value.length;
+      keys += page.entries.length;
+      after = page.entries.at(-1)?.key;
+      more = page.more && after !== undefined;
+    }
+    return { name, keys, bytes, more };
+  }
+
+  /** Runs what concerns the server itself, and not its store. */
+  administer<Result>(principal: Principal, handler: () => Answer<Result>): Answer<Result> {
+    return this.#run(COMMANDS.administer, principal, undefined, handler);
+  }
 
   /** Figures about the engine and the server. */
   stats(principal: Principal): Answer<EngineStats> {

@@ -26,6 +26,8 @@ import { type Place, placeOf, type Proxies, Visitors } from "./visitors.ts";
 const BEARER_PROTOCOL = "firkin.bearer.";
 /** Headers that hold credentials have no reason to be longer. */
 const CREDENTIALS_LENGTH_MAX = 4_096;
+/** As much of what a client says about itself is kept. */
+const AGENT_LENGTH_MAX = 120;
 /** Names under which people put tokens into URLs. */
 const TOKEN_PARAMETERS = ["token", "access_token", "auth", "bearer"];
 
@@ -114,7 +116,10 @@ export class Gate {
     const principal = this.#options.tokens === undefined ? EVERYONE : this.#identify(handshake, place);
     if (principal !== undefined && "status" in principal) return principal;
     return this.#visitors.refusalOf(place, principal !== undefined) ??
-      new Seat(this.#visitors, place, principal, this.#identifyToken);
+      new Seat(this.#visitors, place, principal, this.#identifyToken, {
+        address: this.#options.proxies.clientOf(headers, remoteAddress),
+        agent: (headers.get("user-agent") ?? "").slice(0, AGENT_LENGTH_MAX),
+      });
   }
 
   /** Decides a connection that has no headers: who it is, it says later. */
@@ -125,7 +130,7 @@ export class Gate {
     if (this.#visitors.isBlocked(place)) return BLOCKED;
     const principal = tokens === undefined ? EVERYONE : undefined;
     return this.#visitors.refusalOf(place, principal !== undefined) ??
-      new Seat(this.#visitors, place, principal, this.#identifyToken);
+      new Seat(this.#visitors, place, principal, this.#identifyToken, { address: remoteAddress, agent: "" });
   }
 
   /** Who a handshake says it is; undefined when it says nothing. */
@@ -183,6 +188,8 @@ export class Gate {
 
 /** A connection that was let through. */
 class Seat implements Guest {
+  readonly address: string;
+  readonly agent: string;
   readonly principal: Principal | undefined;
   readonly #visitors: Visitors;
   readonly #place: Place;
@@ -194,7 +201,10 @@ class Seat implements Guest {
     place: Place,
     principal: Principal | undefined,
     identify: (token: string, place: Place) => Principal,
+    { address, agent }: Pick<Guest, "address" | "agent">,
   ) {
+    this.address = address;
+    this.agent = agent;
     this.principal = principal;
     this.#visitors = visitors;
     this.#place = place;

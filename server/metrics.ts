@@ -32,9 +32,11 @@ export const OPERATIONS = [
   "take",
   "atomic",
   "subscribe",
+  "buckets",
   "stats",
   "sync",
   "compact",
+  "administer",
 ] as const;
 
 /** The name of an operation. */

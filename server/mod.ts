@@ -20,10 +20,12 @@ import type { AdmitOptions, Guest, Refusal } from "./auth.ts";
 import { Commands } from "./commands.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Gate } from "./gate.ts";
+import { History } from "./history.ts";
 import { SERVER_LIMITS, type ServerLimits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
 import { listenRedis, type RedisListener } from "./redis/listener.ts";
 import { Session, type SessionHost } from "./session.ts";
+import { ServerSnapshots } from "./snapshots.ts";
 import type { Tokens } from "./tokens.ts";
 import type {
   Accepted,
@@ -39,9 +41,9 @@ import { Web } from "./web.ts";
 
 export type { Clock, Timer } from "../lib/base/clock.ts";
 export type { WireLimits } from "../lib/wire/protocol.ts";
-export type { AdmitOptions, Principal, Right } from "./auth.ts";
+export type { AdmitOptions, Principal, Right, Scope } from "./auth.ts";
 export { SERVER_LIMITS, type ServerLimits } from "./limits.ts";
-export { openTokens, type Scope, type TokenInfo, type TokenOptions, Tokens, type TokensOptions } from "./tokens.ts";
+export { openTokens, type TokenInfo, type TokenOptions, Tokens, type TokensOptions } from "./tokens.ts";
 export type { TlsFiles, TransportName } from "./transports/transport.ts";
 
 /** firkin's own port, and that of Redis. */
@@ -71,6 +73,8 @@ export interface ServeOptions extends Partial<AdmitOptions> {
   readonly hostname?: string;
   /** 7480 when absent; 0 lets the system choose. */
   readonly port?: number;
+  /** Where snapshots go that are asked for over the network, each a new folder in it; none are taken when absent. */
+  readonly snapshotFolder?: string;
   /** False switches REST off; on when absent. */
   readonly rest?: boolean;
   /** Also serves Redis clients, on a port of their own; they are not when absent. See docs/REDIS.md. */
@@ -155,9 +159,13 @@ export async function serve(options: ServeOptions): Promise<Server> {
     clock,
     metrics,
   });
-  const web = new Web({ ...host, engine, gate, allowedOrigins, rest: options.rest ?? true });
+  const sessions = new Map<number, Session>();
+  const history = new History({ engine, metrics, clock, onFailure });
+  const snapshots = new ServerSnapshots({ engine, folder: options.snapshotFolder, clock });
+  const administration = { engine, sessions, history, snapshots, gate, commands, tokens: auth, clock };
+  const web = new Web({ ...host, engine, gate, allowedOrigins, rest: options.rest ?? true, administration });
   const seats = { writers: [], readers: [], unsent: [], deliveries: new Deliveries(), outbound: { bytes: 0 } };
-  const front = new Front({ ...host, ...seats }, gate, web, auth);
+  const front = new Front({ ...host, ...seats }, { gate, web, tokens: auth, sessions });
   const listener = await transport.listen({
     hostname,
     port,
@@ -177,6 +185,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
     throw error;
   }
   front.begin();
+  history.begin();
   return {
     url: `${tls === undefined ? "ws" : "wss"}://${name}:${listener.port}`,
     hostname,
@@ -186,6 +195,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
     transport: transport.name,
     stats: () => metrics.read(),
     async close() {
+      history.end();
       await front.end();
       await Promise.all([listener.close(), redisListener?.close()]);
     },
@@ -210,23 +220,34 @@ function checkExposure(hostname: string, options: ServeOptions, onEvent: (event:
   onEvent({ type: "insecure", message: `tokens and values travel in the clear to ${hostname}` });
 }
 
+/** What a front is put together from. */
+interface FrontParts {
+  readonly gate: Gate;
+  readonly web: Web;
+  readonly tokens: Tokens | undefined;
+  /** Those that are open, by a number that no other has had. */
+  readonly sessions: Map<number, Session>;
+}
+
 /** What the transport calls: lets in whom the gate lets in, and seats each connection. */
 class Front implements TransportHandlers {
   readonly #host: SessionHost;
   readonly #gate: Gate;
   readonly #web: Web;
   readonly #tokens: Tokens | undefined;
-  readonly #sessions: Set<Session> = new Set();
+  readonly #sessions: Map<number, Session>;
   #redis: RedisListener | undefined;
+  #lastId = 0;
   #sweepTimer: Timer | undefined;
   #unwatch: () => void = () => {};
   #ending = false;
 
-  constructor(host: SessionHost, gate: Gate, web: Web, tokens: Tokens | undefined) {
+  constructor(host: SessionHost, { gate, web, tokens, sessions }: FrontParts) {
     this.#host = host;
     this.#gate = gate;
     this.#web = web;
     this.#tokens = tokens;
+    this.#sessions = sessions;
   }
 
   /** Looks after the connections of Redis clients, too. */
@@ -252,11 +273,12 @@ class Front implements TransportHandlers {
 
   #open(connection: Connection, guest: Guest): Session {
     const admitted = guest.enter();
+    const id = ++this.#lastId;
     const session: Session = new Session(connection, this.#host, guest, () => {
-      this.#sessions.delete(session);
+      this.#sessions.delete(id);
       guest.leave();
     });
-    this.#sessions.add(session);
+    this.#sessions.set(id, session);
     if (this.#ending) connection.close(CLOSE.restart, RESTART);
     else if (!admitted) connection.close(CLOSE.tooManyRequests, "too many connections");
     return session;
@@ -274,7 +296,7 @@ class Front implements TransportHandlers {
   }
 
   #check(): void {
-    for (const session of this.#sessions) session.check();
+    for (const session of this.#sessions.values()) session.check();
     this.#web.check();
     this.#redis?.check();
   }
@@ -285,7 +307,7 @@ class Front implements TransportHandlers {
     this.#gate.end();
     this.#sweepTimer?.cancel();
     this.#unwatch();
-    const sessions = [...this.#sessions].map((session) => session.end(CLOSE.restart, RESTART));
+    const sessions = [...this.#sessions.values()].map((session) => session.end(CLOSE.restart, RESTART));
     const answered = Promise.all([this.#web.end(), this.#redis?.end(), ...sessions]);
     await new Promise<void>((resolve) => {
       const timer = this.#host.clock.after(GRACE_MS, resolve);

@@ -28,6 +28,7 @@ export type SchemaName =
   | "Operation"
   | "Names"
   | "Ticket"
+  | "TokenOptions"
   | "Problem";
 
 /** Says where a schema of {@link SCHEMAS} stands. */
@@ -102,6 +103,11 @@ export const SCHEMAS: Readonly<Record<SchemaName, Schema>> = {
     ],
   },
   Names: { type: "array", items: text },
+  TokenOptions: object({
+    name: text,
+    scopes: { type: "array", items: object({ buckets: text, rights: { type: "array", items: text } }) },
+    "ttl?": ttl,
+  }),
   Ticket: object({ ticket: text, expiresInMs: { type: "integer" } }),
   Problem: {
     type: "object",

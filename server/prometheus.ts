@@ -4,10 +4,11 @@
  * Names are `firkin_…`: `_total` counts since the start, `_seconds` and `_bytes` are what they say, anything else is
  * how many there are now. Labels are an operation, a status, a method: from closed sets, never a bucket, key or
  * address, so that the number of series is bounded whatever clients do. A figure of the engine that has no row here is
- * left out.
+ * left out. The process itself is told of as Prometheus' own exporters do.
  *
  * @module
  */
+import process from "node:process";
 import { type ErrorCode, ERRORS } from "../lib/base/errors.ts";
 import type { Histogram } from "../lib/base/histogram.ts";
 import type { EngineStats } from "../lib/engine/engine.ts";
@@ -66,7 +67,17 @@ export function metricsText(metrics: Metrics, engine: EngineStats): string {
     page.line(`${name}_sum`, {}, (engine[`${figure}.milliseconds`] ?? 0) / 1e3);
     page.line(`${name}_count`, {}, engine[`${figure}.count`] ?? 0);
   }
+  processFigures(page);
   return page.text;
+}
+
+/** What every exporter of Prometheus tells of its process, by the names that it has there. */
+function processFigures(page: Page): void {
+  const { user, system } = process.cpuUsage();
+  const startedAt = Math.round(Date.now() / 1_000 - process.uptime());
+  page.single("process_cpu_seconds_total", "counter", "Time that the processor spent", (user + system) / 1e6);
+  page.single("process_resident_memory_bytes", "gauge", "Memory that the process has", process.memoryUsage().rss);
+  page.single("process_start_time_seconds", "gauge", "When it began, in seconds since 1970", startedAt);
 }
 
 function operations(page: Page, metrics: Metrics): void {

@@ -57,6 +57,8 @@ export interface Call {
   readonly bucket: string;
   /** The key, still escaped. */
   readonly key: string;
+  /** What the path names that is neither. */
+  readonly name: string;
   readonly query: Query;
 }
 
@@ -80,13 +82,13 @@ export class Router {
    *
    * @throws {Refused} NOT_FOUND, METHOD_NOT_ALLOWED
    */
-  find(method: string, path: string): { readonly route: Route; readonly bucket: string; readonly key: string } {
+  find(method: string, path: string): { readonly route: Route } & Pick<Call, "bucket" | "key" | "name"> {
     const fitting = this.#rows.filter(({ pattern }) => pattern.test(path));
     const wanted = method === "HEAD" ? "GET" : method;
     const row = fitting.find(({ route }) => route.method === wanted);
     if (row !== undefined) {
-      const { bucket = "", key = "" } = row.pattern.exec(path)!.groups ?? {};
-      return { route: row.route, bucket, key };
+      const { bucket = "", key = "", name = "" } = row.pattern.exec(path)!.groups ?? {};
+      return { route: row.route, bucket, key, name };
     }
     if (fitting.length === 0) throw new Refused("NOT_FOUND", "There is nothing at this path");
     throw new Refused("METHOD_NOT_ALLOWED", "This path does not answer that method", {
@@ -106,10 +108,8 @@ export class Router {
 }
 
 function patternOf(template: string): RegExp {
-  const pattern = template.replaceAll(".", "\\.").replace("{bucket}", "(?<bucket>[^/]+)").replace(
-    "{key}",
-    "(?<key>.+)",
-  );
+  const pattern = template.replaceAll(".", "\\.").replace("{bucket}", "(?<bucket>[^/]+)")
+    .replace("{name}", "(?<name>[^/]+)").replace("{key}", "(?<key>.+)");
   return new RegExp(`^${pattern}$`);
 }
 

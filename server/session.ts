@@ -19,7 +19,7 @@ import type { SubscribeQuery } from "../lib/engine/engine.ts";
 import { CborReader, CborWriter } from "../lib/wire/cbor.ts";
 import { CLOSE, expectItems, FRAME, OP, REPLY_FLUSH_BYTES, SHAPES, VERSION } from "../lib/wire/protocol.ts";
 import { type Guest, hasExpired, NOBODY, type Principal } from "./auth.ts";
-import { type ChannelHost, Channels } from "./channels.ts";
+import { type ChannelHost, type ChannelInfo, Channels } from "./channels.ts";
 import { type Commands, failureOf } from "./commands.ts";
 import type { Deliveries } from "./deliveries.ts";
 import { FRAME_REQUESTS, type FrameHost, type FrameRequest, type Subscribed } from "./frames.ts";
@@ -39,6 +39,23 @@ const ID_MAX = 2 ** 32 - 1;
 /** How long a connection's requests run before others get their turn, and after how many it looks at the clock. */
 const TURN_MS = 10;
 const FRAMES_PER_LOOK = 16;
+
+/** What is told of a connection. */
+export interface SessionInfo {
+  /** Of its principal. */
+  readonly name: string;
+  readonly address: string;
+  readonly agent: string;
+  /** How long it has been open. */
+  readonly ageMs: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  /** Bytes that wait to be sent. */
+  readonly bufferedBytes: number;
+  /** Requests that run. */
+  readonly unanswered: number;
+  readonly channels: readonly ChannelInfo[];
+}
 
 /** Bytes that wait to be sent on all connections of a server. */
 export interface Outbound {
@@ -87,6 +104,8 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
   #ending: (() => void) | undefined;
   #unanswered = 0;
   #pages = 0;
+  #bytesIn = 0;
+  #bytesOut = 0;
   /** What this connection adds to the outbound bytes of all. */
   #waitingBytes = 0;
   /** Parts of messages that came while the session could not run them. */
@@ -115,6 +134,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
     if (this.#closed || this.#ending) return;
     this.#host.metrics.messagesIn++;
     this.#host.metrics.bytesIn += bytes.length;
+    this.#bytesIn += bytes.length;
     this.#run(bytes);
   }
 
@@ -154,6 +174,22 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
     if (this.#ending === undefined && clock.monotonic() - this.#openedAt >= this.limits.lifetimeMs) {
       void this.end(CLOSE.goingAway, "the connection is old");
     }
+  }
+
+  /** What an operator is told of it. */
+  describe(): SessionInfo {
+    const { address, agent } = this.#guest;
+    return {
+      name: this.principal.name,
+      address,
+      agent,
+      ageMs: Math.round(this.clock.monotonic() - this.#openedAt),
+      bytesIn: this.#bytesIn,
+      bytesOut: this.#bytesOut,
+      bufferedBytes: this.#weigh(),
+      unanswered: this.#unanswered,
+      channels: this.#channels?.describe() ?? [],
+    };
   }
 
   // --- what requests ask ---
@@ -491,6 +527,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
     const { outboundBytesMax, outboundHardBytesMax, outboundTotalBytesMax, outboundMs } = this.limits;
     metrics.messagesOut++;
     metrics.bytesOut += bytes.length;
+    this.#bytesOut += bytes.length;
     const taken = this.#connection.send(bytes);
     if (this.#closed) return;
     const waiting = this.#weigh();

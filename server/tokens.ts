@@ -17,18 +17,10 @@ import { Buffer } from "node:buffer";
 import { createHash, timingSafeEqual } from "node:crypto";
 import { type Clock, systemClock } from "../lib/base/clock.ts";
 import { FirkinError, messageOf } from "../lib/base/errors.ts";
-import { hasExpired, type Principal, type Right } from "./auth.ts";
+import { hasExpired, type Principal, type Right, type Scope } from "./auth.ts";
 import { TokenFile } from "./token_file.ts";
 
 // --- types ---
-
-/** Rights in some buckets. */
-export interface Scope {
-  /** `*`, the beginning of names and `*`, or a name. */
-  readonly buckets: string;
-  /** What may be done there. */
-  readonly rights: readonly Right[];
-}
 
 /** What may be told of a token. */
 export interface TokenInfo {
@@ -86,6 +78,7 @@ const NOWHERE: Reach = { everywhere: false, names: new Set(), beginnings: [] };
 /** Who brings a token. */
 class Holder implements Principal {
   readonly name: string;
+  readonly scopes: readonly Scope[];
   readonly record: TokenRecord;
   readonly hash: Buffer;
   expiresAt?: number;
@@ -94,6 +87,7 @@ class Holder implements Principal {
   constructor(record: TokenRecord) {
     this.record = record;
     this.name = record.name;
+    this.scopes = record.scopes;
     this.hash = Buffer.from(record.hash, "hex");
     if (record.expiresAt !== undefined) this.expiresAt = record.expiresAt;
     this.#reach = {

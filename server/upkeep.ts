@@ -1,5 +1,6 @@
 /**
- * The commands for a folder that no process has open: `firkin verify | repair | snapshot | restore`.
+ * The commands for a folder that no process has open: `firkin verify | repair | snapshot | restore`. A snapshot can be
+ * asked of a server, too.
  *
  * Results go to standard output, as lines for people or, with `--json`, as one line of JSON. Exit codes: 0 sound, or
  * done; 1 damage was found and is still there; 2 wrong usage; 3 anything else.
@@ -17,10 +18,14 @@ import type { Repair } from "../lib/bitcask/repair.ts";
 import type { Damage, RevisionGap, Verification } from "../lib/bitcask/verify.ts";
 import { open } from "../lib/store/open.ts";
 import { repair, restore, verify } from "../lib/store/upkeep.ts";
+import { examples, type TargetFlags, withServer } from "./cli/targets.ts";
+import type { ServerSnapshot } from "./snapshots.ts";
 
 const SOUND = 0;
 const DAMAGED = 1;
 
+/** A server is asked this often whether it is done. */
+const ASK_EVERY_MS = 200;
 /** Keys of a damaged place that a line names; `--json` has all. */
 const KEYS_SHOWN = 5;
 
@@ -33,36 +38,65 @@ export function addUpkeepCommands(firkin: Command, exit: (code: number) => void)
   const add = (name: string, description: string): Command =>
     firkin.command(name).description(description).option("--json", "print one line of JSON");
 
-  add("verify", "read every byte of a store and say what is damaged; changes nothing").argument("<folder>")
+  examples(add("verify", "read every byte of a store and say what is damaged; changes nothing"), "firkin verify ./data")
+    .argument("<folder>")
     .action(async (folder: string, flags: Flags) => exit(await verifyCommand(folder, flags)));
 
-  add("repair", "keep what is sound of a damaged store, and set the rest aside").argument("<folder>")
+  const aside = "keep what is sound of a damaged store, and set the rest aside";
+  examples(add("repair", aside), "firkin repair ./data", "firkin repair ./data --yes").argument("<folder>")
     .option("--yes", "do it; else only say what is damaged")
     .action(async (folder: string, flags: Flags & { yes?: true }) => {
       exit(flags.yes === true ? await repairCommand(folder, flags) : await verifyCommand(folder, flags));
     });
 
-  add("snapshot", "copy a store as it is now into a new folder").argument("<folder>").argument("<target>")
-    .action(async (folder: string, target: string, flags: Flags) => {
-      if (!existsSync(join(folder, MANIFEST_NAME))) throw new Error(`Cannot open ${folder}: there is no store`);
-      const store = await open(folder);
-      try {
-        const taken = await store.snapshot(target);
-        const { keys, revision, bytes } = taken;
-        say(flags, taken, [`${keys} keys at revision ${revision} in ${target}, ${bytes} bytes`]);
-      } finally {
-        await store.close();
-      }
+  examples(
+    withServer(
+      add("snapshot", "copy a store as it is now: of a folder into a new one, or a server's where it keeps them"),
+    ),
+    "firkin snapshot ./data ./copy",
+    "firkin snapshot --url ws://127.0.0.1:7480 --token-file operator.token",
+  ).argument("[folder]").argument("[target]")
+    .action(async (folder: string | undefined, target: string | undefined, flags: Flags & TargetFlags) => {
+      if (folder === undefined) await snapshotOfServer(flags);
+      else if (target === undefined) throw new TypeError("Cannot take a snapshot without a folder to put it into");
+      else await snapshotOfFolder(folder, target, flags);
       exit(SOUND);
     });
 
-  add("restore", "check a snapshot and copy it into a new folder").argument("<snapshot>").argument("<folder>")
+  examples(add("restore", "check a snapshot and copy it into a new folder"), "firkin restore ./copy ./data2")
+    .argument("<snapshot>").argument("<folder>")
     .action(async (snapshot: string, folder: string, flags: Flags) => {
       const { records, revision, bytes } = await restore(existing(snapshot), folder);
       const result = { keys: records, revision, bytes };
       say(flags, result, [`${records} changes up to revision ${revision} in ${folder}, ${bytes} bytes`]);
       exit(SOUND);
     });
+}
+
+async function snapshotOfFolder(folder: string, target: string, flags: Flags): Promise<void> {
+  if (!existsSync(join(folder, MANIFEST_NAME))) throw new Error(`Cannot open ${folder}: there is no store`);
+  const store = await open(folder);
+  try {
+    const taken = await store.snapshot(target);
+    const { keys, revision, bytes } = taken;
+    say(flags, taken, [`${keys} keys at revision ${revision} in ${target}, ${bytes} bytes`]);
+  } finally {
+    await store.close();
+  }
+}
+
+/** Has a server take one, and waits for it. */
+async function snapshotOfServer(flags: Flags & TargetFlags): Promise<void> {
+  const { askServer } = await import("./cli/remote.ts");
+  let taken = await askServer<ServerSnapshot>(flags, "POST", "/v1/admin/snapshots");
+  while (taken.state === "running") {
+    await new Promise((resolve) => setTimeout(resolve, ASK_EVERY_MS));
+    const { snapshots } = await askServer<{ snapshots: ServerSnapshot[] }>(flags, "GET", "/v1/admin/snapshots");
+    taken = snapshots.find(({ name }) => name === taken.name) ?? taken;
+  }
+  const { name, keys, revision, bytes, problem } = taken;
+  if (problem !== undefined) throw new Error(`Cannot take a snapshot: the server says: ${problem}`);
+  say(flags, taken, [`${keys} keys at revision ${revision} in ${name} on the server, ${bytes} bytes`]);
 }
 
 async function verifyCommand(folder: string, flags: Flags): Promise<number> {

@@ -5,10 +5,10 @@
  * 2. `/livez` says that the process runs, `/readyz` whether it can be sent work: not while it shuts down, nor when the
  *    log takes no writes. Neither tells anything, so both are for everybody. `/metrics` is for who may `admin` the
  *    store.
- * 3. `/v1/`: tickets, and REST when it is on. A browser says truthfully whether a page of another site made it ask,
- *    also where it leaves Origin out (an image, a link): such a page gets nothing, not even an error that tells a key
- *    from none. Configured origins get CORS headers with their own name, never `*`, and no credentials: a token is a
- *    header.
+ * 3. `/v1/`: tickets, what the dashboard asks (`admin.ts`), and REST when it is on. A browser says truthfully whether a
+ *    page of another site made it ask, also where it leaves Origin out (an image, a link): such a page gets nothing,
+ *    not even an error that tells a key from none. Configured origins get CORS headers with their own name, never `*`,
+ *    and no credentials: a token is a header.
  * 4. Anything else: the dashboard.
  *
  * Who asks for what is not everybody's says so in each request, by `Authorization: Bearer` (`gate.ts`).
@@ -19,6 +19,7 @@
  */
 import { FirkinError } from "../lib/base/errors.ts";
 import type { Engine } from "../lib/engine/engine.ts";
+import { type Administration, adminRoutes } from "./admin.ts";
 import type { Principal } from "./auth.ts";
 import { failureOf } from "./commands.ts";
 import { dashboardResponse } from "./dashboard.ts";
@@ -45,6 +46,8 @@ export interface WebHost extends StreamHost {
   readonly gate: Gate;
   /** Origins whose pages may read answers. */
   readonly allowedOrigins: readonly string[];
+  /** What concerns the server itself. */
+  readonly administration: Administration;
   /** REST is on. */
   readonly rest: boolean;
 }
@@ -80,7 +83,8 @@ export class Web {
       run: () => json(JSON.stringify(openApiOf(this.#routes, gate.asksCredentials))),
     };
     const rest = [...restRoutes(commands, this.#streams), ...unstorageRoutes(commands, clock), description];
-    this.#routes = host.rest ? [...rest, tickets] : [tickets];
+    const always = [tickets, ...adminRoutes(host.administration)];
+    this.#routes = host.rest ? [...rest, ...always] : always;
     this.#router = new Router(this.#routes);
   }
 
@@ -140,9 +144,9 @@ export class Web {
     if (this.#ending) throw new FirkinError("UNAVAILABLE", "Cannot answer: the server is shutting down");
     if (method === "OPTIONS") return this.#options(request, pathname);
     const principal = this.#principalOf(request, remoteAddress);
-    const { route, bucket, key } = this.#router.find(method, pathname);
+    const { route, ...place } = this.#router.find(method, pathname);
     const query = new Query(search.slice(1), Object.keys(route.query ?? {}));
-    return await route.run({ request, remoteAddress, principal, bucket, key, query });
+    return await route.run({ request, remoteAddress, principal, ...place, query });
   }
 
   #ticket({ request, remoteAddress, principal }: Call): Response {

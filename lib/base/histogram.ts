@@ -39,6 +39,25 @@ export class Histogram {
     this.#counts[bucketOf(Math.min(milliseconds * 1_000, MICROSECONDS_MAX) >>> 0)]! += times;
   }
 
+  /** Counts as well what all of `others` have counted. */
+  add(others: Iterable<Histogram>): this {
+    for (const other of others) this.#combine(other, 1);
+    return this;
+  }
+
+  /** What has been counted since this was like `before`. */
+  since(before: Histogram): Histogram {
+    const difference = new Histogram().add([this]);
+    difference.#combine(before, -1);
+    return difference;
+  }
+
+  #combine(other: Histogram, sign: number): void {
+    this.count += sign * other.count;
+    this.milliseconds += sign * other.milliseconds;
+    for (let bucket = 0; bucket < BUCKETS; bucket++) this.#counts[bucket]! += sign * other.#counts[bucket]!;
+  }
+
   /** The microseconds that a share of all calls did not exceed; 0 when there were none. */
   quantile(share: number): number {
     const wanted = this.count * share;

@@ -449,6 +449,12 @@ export class EmbeddedEngine implements Engine {
     return this.#feed.subscribe(query);
   }
 
+  /** See {@link Engine.buckets}. */
+  buckets(): readonly string[] {
+    this.#checkOpen();
+    return this.#log.bucketNames;
+  }
+
   /** See {@link Engine.stats}. */
   // deno-lint-ignore require-await
   async stats(): Promise<EngineStats> {

@@ -288,6 +288,8 @@ export interface Engine {
   atomic(operations: readonly Operation[]): Promise<AtomicResult>;
   list(bucket: string, query: ListQuery): Promise<ListPage>;
   subscribe(query: SubscribeQuery): EngineSubscription;
+  /** Where they are at hand: the names of all buckets, in the order in which they were first written to. */
+  buckets?(): readonly string[];
   stats(): Promise<EngineStats>;
   /** Resolves when everything acknowledged before the call is on stable storage, whatever the policy. */
   sync(): Promise<void>;

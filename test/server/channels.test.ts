@@ -90,6 +90,24 @@ describe("Channels", () => {
     expect(peer.frames().length - 1).toBe(100 - sent);
   });
 
+  test("Session.describe() says what each subscription is for, how far it is, and what waits", async () => {
+    await setMany(3);
+    const peer = connect();
+    await subscribed(peer, ["b", null, bytesOf("k"), 2, true, false, null, 1_000]);
+    peer.send([OP.subscribe, 2, "b", bytesOf("k1"), null, null, true, false, null, null]);
+    await settled();
+    peer.stalled = true;
+    await setMany(100, 100);
+    const { channels, bufferedBytes, bytesIn, bytesOut } = peer.session.describe();
+    expect(channels).toMatchObject([
+      { bucket: "b", prefix: bytesOf("k"), types: ["set"], waits: true },
+      { bucket: "b", key: bytesOf("k1"), waits: false },
+    ]);
+    expect(channels[1]!.revision).toBeGreaterThanOrEqual(5);
+    expect(bufferedBytes).toBe(peer.buffered);
+    expect([bytesIn > 30, bytesOut > 100]).toEqual([true, true]);
+  });
+
   test("Session ends a subscription that is unsubscribed", async () => {
     const peer = connect();
     const channel = await subscribed(peer);

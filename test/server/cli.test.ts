@@ -45,9 +45,10 @@ describe("firkin", () => {
   test("firkin --help names every command", async () => {
     const { code, stdout } = await place.run(["--help"]);
     expect(code).toBe(0);
-    for (
-      const name of ["serve", "get", "set", "delete", "list", "subscribe", "verify", "repair", "snapshot", "restore"]
-    ) expect(stdout).toContain(`\n  ${name} `);
+    const names =
+      "serve get set delete take increment list subscribe import export stats compact bench verify repair snapshot " +
+      "restore token config completion";
+    for (const name of names.split(" ")) expect(stdout).toContain(`\n  ${name} `);
   });
 
   test.each(["a server", "a folder"])("firkin set, get, list and delete work on %s", async (where) => {

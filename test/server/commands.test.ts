@@ -45,11 +45,14 @@ const CALLS: Readonly<
     return commands.atomic(principal, operations);
   }],
   subscribe: [["subscribe"], (commands, principal) => commands.subscribe(principal, { bucket: "b" }).close()],
+  // To whoever has a right in a bucket: see below.
+  buckets: [[], (commands, principal) => commands.buckets(principal, 1)],
   stats: [["admin"], (commands, principal) => commands.stats(principal)],
   sync: [["admin"], (commands, principal) => commands.sync(principal)],
   compact: [["admin"], (commands, principal) => commands.compact(principal)],
+  administer: [["admin"], (commands, principal) => commands.administer(principal, () => {})],
 };
-const WHOLE_STORE: ReadonlySet<OperationName> = new Set(["stats", "sync", "compact"]);
+const WHOLE_STORE: ReadonlySet<OperationName> = new Set(["stats", "sync", "compact", "administer"]);
 
 /** Has these rights in bucket `b` alone, or everywhere. */
 function having(rights: readonly Right[], everywhere = false): Principal {
@@ -102,14 +105,17 @@ describe("Commands", () => {
       },
     );
 
-    test.each(OPERATIONS)("Commands.%s() fails with rights elsewhere", async (name) => {
-      const [, call] = CALLS[name];
-      const elsewhere: Principal = {
-        name: "test",
-        allows: (_, bucket) => bucket === (WHOLE_STORE.has(name) ? "b" : "bb"),
-      };
-      expect(await errorCode(() => call(commands, elsewhere))).toBe("FORBIDDEN");
-    });
+    test.each(OPERATIONS.filter((name) => name !== "buckets"))(
+      "Commands.%s() fails with rights elsewhere",
+      async (name) => {
+        const [, call] = CALLS[name];
+        const elsewhere: Principal = {
+          name: "test",
+          allows: (_, bucket) => bucket === (WHOLE_STORE.has(name) ? "b" : "bb"),
+        };
+        expect(await errorCode(() => call(commands, elsewhere))).toBe("FORBIDDEN");
+      },
+    );
 
     test.each(OPERATIONS)("Commands.%s() fails from when its principal expires", async (name) => {
       const [, call] = CALLS[name];
@@ -120,6 +126,20 @@ describe("Commands", () => {
       expect(await errorCode(() => call(commands, principal))).toBe("UNAUTHORIZED");
       expect(await errorCode(() => call(commands, { ...principal, allows: () => false }))).toBe("UNAUTHORIZED");
       expect(metrics.count(name, "UNAUTHORIZED")).toBe(2);
+    });
+
+    test("Commands.buckets() names buckets with any right in them, and counts those that may be read", async () => {
+      await engine.set("a", KEY, VALUE, SET);
+      await engine.set("b", bytesOf("other"), VALUE, SET);
+      const bytes = KEY.length + VALUE.length;
+      expect(await commands.buckets(EVERYONE, 1)).toEqual([
+        { name: "a", keys: 1, bytes, more: false },
+        { name: "b", keys: 1, bytes, more: true },
+      ]);
+      expect(await commands.buckets(having(["read"]), 9)).toMatchObject([{ name: "b", keys: 2, more: false }]);
+      expect(await commands.buckets(having(["write"]), 9)).toEqual([{ name: "b" }]);
+      expect(await commands.buckets(having(["subscribe"], true), 0)).toEqual([{ name: "a" }, { name: "b" }]);
+      expect(await commands.buckets(having(["admin"], true), 9)).toEqual([]);
     });
 
     test.each(["at once", "later"])(

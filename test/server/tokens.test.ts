@@ -19,8 +19,8 @@ import { join } from "node:path";
 import { ManualClock } from "../../lib/base/clock.ts";
 import { open } from "../../lib/store/open.ts";
 import { verify } from "../../lib/store/upkeep.ts";
-import { hasExpired, type Principal, type Right } from "../../server/auth.ts";
-import { openTokens, type Scope, type TokenOptions, Tokens } from "../../server/tokens.ts";
+import { hasExpired, type Principal, type Right, type Scope } from "../../server/auth.ts";
+import { openTokens, type TokenOptions, Tokens } from "../../server/tokens.ts";
 import { errorCode } from "../suites/fs.ts";
 
 const READ: readonly Scope[] = [{ buckets: "*", rights: ["read"] }];

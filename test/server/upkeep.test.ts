@@ -89,7 +89,9 @@ describe("upkeep", () => {
     writeFileSync(name, bytes);
     expect(await place.run(["restore", "copy", "third"])).toMatchObject({
       code: 3,
-      stderr: [expect.stringMatching(/0000000001.segment is damaged at offset 32 \(record\) \(CORRUPT\)$/)],
+      stderr: [
+        expect.stringMatching(/0000000001.segment is damaged at offset 32 \(record\); firkin verify .*\(CORRUPT\)$/),
+      ],
     });
     expect(existsSync(place.path("third"))).toBe(false);
   });

@@ -13,12 +13,14 @@ import { fileURLToPath } from "node:url";
 
 /** What each tool's program may be called. The tool's own name is what Debian calls the package. */
 const PROGRAMS = {
+  "bash": ["bash"],
   "openssl": ["openssl"],
   "chromium": ["chromium", "chromium-browser", "google-chrome"],
   "prometheus": ["promtool"],
   "redis-server": ["redis-server", "valkey-server"],
   "redis-tools": ["redis-cli", "valkey-cli"],
   "strace": ["strace"],
+  "systemd": ["systemd-analyze"],
 } as const;
 
 /** A program that some tests need. */

@@ -134,7 +134,14 @@ class Wire implements Socket {
 
 /** A connection of somebody who needs no token. */
 export function guestOf(principal: Principal): Guest {
-  return { principal, enter: () => true, identify: () => principal, leave: () => {} };
+  return {
+    address: "127.0.0.1",
+    agent: "test",
+    principal,
+    enter: () => true,
+    identify: () => principal,
+    leave: () => {},
+  };
 }
 
 /** What the sessions of a server share. */

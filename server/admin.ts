@@ -1,0 +1,268 @@
+/**
+ * What the dashboard and the command ask of the server beside the store: who asks and what it may, buckets, the last
+ * quarter of an hour, who is connected, snapshots, and the tokens of clients.
+ *
+ * Rows of the table that REST is, there whether REST is on or not. All but the first two need the right `admin`, which
+ * `commands.ts` asks for. Nobody can hand on more than it has: a new token has rights only where who creates it has
+ * them, and in all of a family of buckets only who has them in all buckets.
+ *
+ * @module
+ */
+import { decodeText, toHex } from "../lib/base/bytes.ts";
+import type { Clock } from "../lib/base/clock.ts";
+import { FirkinError } from "../lib/base/errors.ts";
+import type { Engine } from "../lib/engine/engine.ts";
+import { type Duration, milliseconds } from "../lib/store/bucket.ts";
+import { CLOSE } from "../lib/wire/protocol.ts";
+import type { Principal, Scope } from "./auth.ts";
+import type { ChannelInfo } from "./channels.ts";
+import type { Commands } from "./commands.ts";
+import type { Gate } from "./gate.ts";
+import { type History, HISTORY_COLUMNS } from "./history.ts";
+import { ref } from "./openapi.ts";
+import { Refused } from "./problems.ts";
+import { JSON_TYPE, membersOfBody, unescapeBytes } from "./representations.ts";
+import { answer, json } from "./rest.ts";
+import type { Call, Route } from "./routes.ts";
+import type { Session, SessionInfo } from "./session.ts";
+import type { ServerSnapshots } from "./snapshots.ts";
+import type { Tokens } from "./tokens.ts";
+
+/** As many connections are told of, and as many subscriptions of each: a server may have ten thousand. */
+const CLIENTS_MAX = 500;
+const SUBSCRIPTIONS_MAX = 20;
+/** As many keys of a bucket are counted for who asks for counts: it reads them. */
+const COUNT_MAX = 10_000;
+
+/** What is administered. */
+export interface Administration {
+  readonly engine: Engine;
+  readonly commands: Commands;
+  readonly gate: Gate;
+  readonly history: History;
+  readonly snapshots: ServerSnapshots;
+  /** Those that are open, by number. */
+  readonly sessions: ReadonlyMap<number, Session>;
+  /** Nobody needs one when absent. */
+  readonly tokens: Tokens | undefined;
+  readonly clock: Clock;
+}
+
+/** The rows for what is administered. */
+export function adminRoutes(administration: Administration): readonly Route[] {
+  return [
+    ...ownRoutes(administration),
+    ...clientRoutes(administration),
+    ...snapshotRoutes(administration),
+    ...tokenRoutes(administration),
+  ];
+}
+
+// --- who asks, and what there is ---
+
+function ownRoutes({ commands, gate, history, clock }: Administration): readonly Route[] {
+  return [{
+    method: "GET",
+    path: "/v1/me",
+    id: "me",
+    summary: "Who asks, and what it may",
+    answers: { 200: { description: "A principal", types: [JSON_TYPE] } },
+    run({ principal: { name, scopes = [], expiresAt } }) {
+      return json(
+        JSON.stringify({ name, scopes, expiresAt, asksTokens: gate.asksCredentials, now: Math.round(clock.wall()) }),
+      );
+    },
+  }, {
+    method: "GET",
+    path: "/v1/buckets",
+    id: "buckets",
+    summary: "The buckets that one may see, and how much is in them as far as that is counted",
+    query: { count: { type: "string", enum: ["0", "1"], description: `1: count up to ${COUNT_MAX} keys of each` } },
+    answers: { 200: { description: "Buckets by name", types: [JSON_TYPE] } },
+    async run({ principal, query }) {
+      const buckets = await commands.buckets(principal, query.flag("count") ? COUNT_MAX : 0);
+      return json(JSON.stringify({ buckets }));
+    },
+  }, {
+    method: "GET",
+    path: "/v1/admin/history",
+    id: "history",
+    summary: "A row of figures for each second of the last quarter of an hour",
+    query: { after: { type: "integer", description: "Only rows later than this, in milliseconds since 1970" } },
+    answers: { 200: { description: "Rows, oldest first, and what their columns are", types: [JSON_TYPE] } },
+    async run({ principal, query }) {
+      const after = query.whole("after") ?? 0;
+      const rows = await commands.administer(principal, () => history.read(after));
+      return json(JSON.stringify({ now: Math.round(clock.wall()), columns: HISTORY_COLUMNS, rows }));
+    },
+  }];
+}
+
+// --- clients ---
+
+function clientRoutes({ commands, sessions, engine }: Administration): readonly Route[] {
+  return [{
+    method: "GET",
+    path: "/v1/admin/clients",
+    id: "clients",
+    summary: "Who is connected by WebSocket, and what each has subscribed to",
+    answers: {
+      200: {
+        description: `Up to ${CLIENTS_MAX} connections, those first for which most waits, then oldest first`,
+        types: [JSON_TYPE],
+      },
+    },
+    async run({ principal }) {
+      return json(JSON.stringify(
+        await commands.administer(principal, async () => {
+          const { revision } = await engine.stats();
+          const clients = [...sessions].map(([id, session]) => ({ id, ...session.describe() }));
+          clients.sort((left, right) => right.bufferedBytes - left.bufferedBytes || left.id - right.id);
+          return { revision, total: clients.length, clients: clients.slice(0, CLIENTS_MAX).map(clientOf) };
+        }),
+      ));
+    },
+  }, {
+    method: "DELETE",
+    path: "/v1/admin/clients/{name}",
+    id: "closeClient",
+    summary: "Close a connection. Its client may connect again: who is not to must have its token revoked",
+    answers: { 204: { description: "It is closed, or was before" } },
+    async run({ principal, name }) {
+      await commands.administer(
+        principal,
+        () => void sessions.get(Number(name))?.end(CLOSE.goingAway, "closed by hand"),
+      );
+      return answer(204, null);
+    },
+  }];
+}
+
+function clientOf({ channels, ...info }: SessionInfo & { readonly id: number }): object {
+  const subscriptions = channels.slice(0, SUBSCRIPTIONS_MAX).map(subscriptionOf);
+  return { ...info, subscriptions, subscriptionsTotal: channels.length };
+}
+
+function subscriptionOf({ bucket, key, prefix, types, revision, waits }: ChannelInfo): object {
+  return {
+    bucket,
+    ...(key !== undefined && { key: keyText(key) }),
+    ...(prefix !== undefined && { prefix: keyText(prefix) }),
+    types,
+    revision,
+    waits,
+  };
+}
+
+function keyText(key: Uint8Array): string {
+  return decodeText(key) ?? `0x${toHex(key)}`;
+}
+
+// --- snapshots ---
+
+function snapshotRoutes({ commands, snapshots }: Administration): readonly Route[] {
+  return [{
+    method: "GET",
+    path: "/v1/admin/snapshots",
+    id: "snapshots",
+    summary: "Snapshots that were taken since the server started, newest first",
+    answers: { 200: { description: "Snapshots, and what has become of them", types: [JSON_TYPE] } },
+    async run({ principal }) {
+      const taken = await commands.administer(principal, () => snapshots.list());
+      return json(JSON.stringify({ snapshots: taken }));
+    },
+  }, {
+    method: "POST",
+    path: "/v1/admin/snapshots",
+    id: "snapshot",
+    summary: "Begin a snapshot, in the folder that the server has for them",
+    body: { types: [JSON_TYPE], schema: ref("Nothing") },
+    answers: { 202: { description: "It has begun", types: [JSON_TYPE] } },
+    async run({ request, principal }) {
+      await membersOfBody(request, []);
+      const begun = await commands.administer(principal, () => snapshots.begin());
+      return json(JSON.stringify(begun), {}, 202);
+    },
+  }];
+}
+
+// --- tokens ---
+
+function tokenRoutes(administration: Administration): readonly Route[] {
+  const { commands } = administration;
+  return [{
+    method: "GET",
+    path: "/v1/admin/tokens",
+    id: "tokens",
+    summary: "What is known of each token",
+    answers: { 200: { description: "Tokens, oldest first", types: [JSON_TYPE] } },
+    async run({ principal }) {
+      const tokens = await commands.administer(principal, () => tokensOf(administration).list());
+      return json(JSON.stringify({ tokens }));
+    },
+  }, {
+    method: "POST",
+    path: "/v1/admin/tokens",
+    id: "createToken",
+    summary: "Create a token, which is told this once; nobody can give rights that it does not have",
+    body: { types: [JSON_TYPE], schema: ref("TokenOptions") },
+    answers: { 201: { description: "The token, and what is known of it", types: [JSON_TYPE] } },
+    run: (call) => createToken(administration, call),
+  }, {
+    method: "DELETE",
+    path: "/v1/admin/tokens/{name}",
+    id: "revokeToken",
+    summary: "End a token, by its id or its name",
+    answers: { 204: { description: "It is revoked, and its connections are closed" } },
+    async run({ principal, name }) {
+      const found = await commands.administer(principal, () => tokensOf(administration).revoke(unescaped(name)));
+      if (!found) throw new Refused("NOT_FOUND", "There is no such token");
+      return answer(204, null);
+    },
+  }];
+}
+
+function unescaped(name: string): string {
+  return decodeText(unescapeBytes(name)) ?? "";
+}
+
+async function createToken(administration: Administration, { request, principal }: Call): Promise<Response> {
+  const { name, scopes, ttl } = await membersOfBody(request, ["name", "scopes", "ttl"]);
+  const created = await administration.commands.administer(principal, () => {
+    const tokens = tokensOf(administration);
+    const wanted = scopesOf(scopes);
+    for (const scope of wanted) checkGrant(principal, scope);
+    const life = ttl === undefined ? undefined : milliseconds(ttl as Duration);
+    return tokens.create({
+      name: String(name),
+      scopes: wanted,
+      ...(life !== undefined && { expiresAt: administration.clock.wall() + life }),
+    });
+  });
+  return json(JSON.stringify(created), {}, 201);
+}
+
+function tokensOf({ tokens }: Administration): Tokens {
+  if (tokens !== undefined) return tokens;
+  throw new FirkinError("NOT_SUPPORTED", "Cannot administer tokens: this server asks for none");
+}
+
+/** What a body says of scopes; what may stand in them is judged where tokens are created. */
+function scopesOf(scopes: unknown): Scope[] {
+  if (!Array.isArray(scopes)) throw new FirkinError("INVALID", "Cannot create a token: scopes is an array");
+  return scopes.map((scope) => {
+    const { buckets, rights } = (scope ?? {}) as Record<string, unknown>;
+    if (typeof buckets !== "string" || !Array.isArray(rights)) {
+      throw new FirkinError("INVALID", "Cannot create a token: a scope has buckets, and rights, which are an array");
+    }
+    return { buckets, rights };
+  });
+}
+
+/** @throws {FirkinError} FORBIDDEN — it would hand on what it does not have */
+function checkGrant(principal: Principal, { buckets, rights }: Scope): void {
+  const bucket = buckets.endsWith("*") ? undefined : buckets;
+  const missing = rights.find((right) => !principal.allows(right, bucket));
+  if (missing === undefined) return;
+  throw new FirkinError("FORBIDDEN", `Cannot create a token: you lack the right to ${missing} in ${buckets}`);
+}

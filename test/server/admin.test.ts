@@ -1,0 +1,216 @@
+/**
+ * What the dashboard asks over HTTP: who may, what comes back, and that nobody gets more rights than it has.
+ *
+ * @module
+ */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ManualClock } from "../../lib/base/clock.ts";
+import { connect } from "../../lib/store/connect.ts";
+import { open } from "../../lib/store/open.ts";
+import type { Store } from "../../lib/store/store.ts";
+import { type Scope, serve, type Server, Tokens } from "../../server/mod.ts";
+import { ServerSnapshots } from "../../server/snapshots.ts";
+import { errorCode } from "../suites/fs.ts";
+import { settled } from "../wire/loopback.ts";
+import { engineOf } from "./peer.ts";
+
+const ADMIN_PATHS = [
+  ["GET", "/v1/admin/history"],
+  ["GET", "/v1/admin/clients"],
+  ["DELETE", "/v1/admin/clients/1"],
+  ["GET", "/v1/admin/snapshots"],
+  ["POST", "/v1/admin/snapshots"],
+  ["GET", "/v1/admin/tokens"],
+  ["POST", "/v1/admin/tokens"],
+  ["DELETE", "/v1/admin/tokens/operator"],
+] as const;
+
+describe("administration", () => {
+  let store: Store;
+  let server: Server;
+  let tokens: Tokens;
+  let secret: string;
+
+  beforeEach(async () => {
+    store = await open(":memory:");
+    tokens = new Tokens();
+    secret = await grant("operator", [{ buckets: "*", rights: ["read", "write", "subscribe", "admin"] }]);
+    // Also where REST is off.
+    server = await serve({ store, port: 0, auth: tokens, rest: false });
+  });
+  afterEach(async () => {
+    await server.close();
+    await store.close();
+  });
+
+  async function grant(name: string, scopes: readonly Scope[]): Promise<string> {
+    return (await tokens.create({ name, scopes })).token;
+  }
+
+  async function ask(method: string, path: string, token = secret, body?: object): Promise<[number, unknown]> {
+    const response = await fetch(`${server.url.replace("ws:", "http:")}${path}`, {
+      method,
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      ...(body && { body: JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    return [response.status, text === "" ? undefined : JSON.parse(text)];
+  }
+
+  test("is for who has the right to it, each part", async () => {
+    const body = { name: "more", scopes: [{ buckets: "b", rights: ["read"] }] };
+    const others = await grant("others", [{ buckets: "*", rights: ["read", "write", "subscribe"] }]);
+    for (const [method, path] of ADMIN_PATHS) {
+      const sent = path === "/v1/admin/tokens" && method === "POST" ? body : undefined;
+      expect([path, (await ask(method, path, others, sent))[0]]).toEqual([path, 403]);
+      expect([path, (await ask(method, path, "wrong", sent))[0]]).toEqual([path, 401]);
+    }
+    expect(tokens.list().map(({ name }) => name)).toEqual(["operator", "others"]);
+  });
+
+  test("tells who asks what it may, and which buckets there are", async () => {
+    await store.bucket("team-a").set("ada", 1);
+    await store.bucket("other").set("bob", 1);
+    const scopes: Scope[] = [{ buckets: "team-*", rights: ["read"] }];
+    const team = await grant("team", scopes);
+    expect(await ask("GET", "/v1/me", team)).toMatchObject([200, { name: "team", scopes, asksTokens: true }]);
+    expect(await ask("GET", "/v1/buckets", team)).toEqual([200, { buckets: [{ name: "team-a" }] }]);
+    expect(await ask("GET", "/v1/buckets?count=1")).toEqual([200, {
+      buckets: [
+        { name: "other", keys: 1, bytes: 4, more: false },
+        { name: "team-a", keys: 1, bytes: 4, more: false },
+      ],
+    }]);
+  });
+
+  test("tells connections and their subscriptions, and closes one", async () => {
+    const reader = await grant("reader", [{ buckets: "sessions", rights: ["subscribe"] }]);
+    const client = await connect(server.url, { token: reader });
+    const subscription = client.bucket("sessions").subscribe({ prefix: "ada", types: ["expire"] });
+    await subscription.ready;
+    await store.bucket("users").set("bob", 1);
+    // More than are told of one connection.
+    const others = Array.from({ length: 24 }, () => client.bucket("sessions").subscribe({ key: "eve" }));
+    await Promise.all(others.map(({ ready }) => ready));
+    const [, { clients, revision }] = await ask("GET", "/v1/admin/clients") as [
+      number,
+      { clients: { id: number }[]; revision: number },
+    ];
+    expect(revision).toBe(1);
+    expect(clients).toMatchObject([{ subscriptionsTotal: 25, subscriptions: { length: 20 } }]);
+    expect(clients).toMatchObject([{
+      name: "reader",
+      address: "127.0.0.1",
+      bufferedBytes: 0,
+      subscriptions: { 0: { bucket: "sessions", prefix: "ada", types: ["expire"], revision: 1, waits: false } },
+    }]);
+    const ended = new Promise<void>((resolve) => {
+      const look = async (): Promise<void> => {
+        const [, now] = await ask("GET", "/v1/admin/clients") as [number, { clients: { id: number }[] }];
+        if (now.clients.some(({ id }) => id !== clients[0]!.id)) resolve();
+        else await look();
+      };
+      void look();
+    });
+    expect((await ask("DELETE", `/v1/admin/clients/${clients[0]!.id}`))[0]).toBe(204);
+    await ended; // the client is back, as another connection
+    expect((await ask("DELETE", "/v1/admin/clients/none"))[0]).toBe(204);
+    await client.close();
+  });
+
+  test("creates tokens with no more rights than their creator has", async () => {
+    const half = await grant("half", [
+      { buckets: "*", rights: ["admin"] },
+      { buckets: "team-*", rights: ["read"] },
+    ]);
+    const wanted = (buckets: string, ...rights: string[]): object => ({ name: "new", scopes: [{ buckets, rights }] });
+    const refused = [
+      wanted("*", "read"),
+      wanted("team-*", "read"),
+      wanted("team-a", "read", "write"),
+      wanted("other", "read"),
+      { name: "new", scopes: [{ buckets: "team-a", rights: ["read"] }, { buckets: "team-b", rights: ["write"] }] },
+    ];
+    for (const body of refused) expect((await ask("POST", "/v1/admin/tokens", half, body))[0]).toBe(403);
+    for (const body of [{}, { name: "new", scopes: [] }, { name: "new", scopes: [{}] }, wanted("B", "read")]) {
+      expect((await ask("POST", "/v1/admin/tokens", secret, body))[0]).toBe(400);
+    }
+    expect(tokens.list()).toHaveLength(2);
+
+    const [status, created] = await ask("POST", "/v1/admin/tokens", half, { ...wanted("team-a", "read"), ttl: "1h" });
+    const { token, info } = created as { token: string; info: { id: string; expiresAt: number } };
+    expect(status).toBe(201);
+    expect(tokens.identify(token)?.allows("read", "team-a")).toBe(true);
+    expect(info.expiresAt).toBeGreaterThan(Date.now());
+    expect(JSON.stringify(await ask("GET", "/v1/admin/tokens"))).not.toContain(token.split("_")[2]!);
+    expect((await ask("DELETE", `/v1/admin/tokens/${info.id}`))[0]).toBe(204);
+    expect(tokens.identify(token)).toBe(undefined);
+    expect((await ask("DELETE", `/v1/admin/tokens/${info.id}`))[0]).toBe(404);
+  });
+
+  test("takes snapshots, one at a time, where the operator said and nowhere else", async () => {
+    expect((await ask("POST", "/v1/admin/snapshots"))[0]).toBe(501);
+    await server.close();
+    const folder = mkdtempSync(join(tmpdir(), "firkin-snapshots-"));
+    server = await serve({ store, port: 0, auth: tokens, snapshotFolder: join(folder, "backups") });
+    await store.bucket("users").set("ada", { name: "Ada" });
+    expect((await ask("POST", "/v1/admin/snapshots", secret, { name: "../elsewhere" }))[0]).toBe(400);
+    const [status, begun] = await ask("POST", "/v1/admin/snapshots") as [number, { name: string }];
+    expect([status, begun]).toMatchObject([202, { state: "running" }]);
+    let taken: Record<string, unknown> = {};
+    while (taken["state"] !== "done") {
+      expect(taken["state"] ?? "running").toBe("running");
+      const [, answer] = await ask("GET", "/v1/admin/snapshots") as [number, { snapshots: typeof taken[] }];
+      taken = answer.snapshots[0]!;
+    }
+    expect(taken).toMatchObject({ name: begun.name, keys: 1, revision: 1 });
+    const copy = await open(join(folder, "backups", begun.name));
+    expect(await copy.bucket("users").get("ada")).toEqual({ name: "Ada" });
+    await copy.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  test("takes no second snapshot while one is taken, and says why one failed", async () => {
+    let fail: (error: Error) => void = () => {};
+    const engine = engineOf(store.engine);
+    engine.snapshot = () => new Promise((_, reject) => fail = reject);
+    const snapshots = new ServerSnapshots({ engine, folder: "backups", clock: new ManualClock() });
+    const { name } = snapshots.begin();
+    expect(name).toMatch(/^\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}Z$/);
+    expect(await errorCode(() => snapshots.begin())).toBe("BUSY");
+    fail(new Error("no room"));
+    await settled();
+    expect(snapshots.list()).toMatchObject([{ name, state: "failed", problem: "no room" }]);
+    snapshots.begin();
+    expect(snapshots.list()).toHaveLength(2);
+  });
+
+  test("has a row of figures for each second, which says what happened in it", async () => {
+    const client = await connect(server.url, { token: secret });
+    const numbers = client.bucket<number>("numbers");
+    for (let turn = 0; turn < 20; turn++) await numbers.set("n", turn);
+    for (let turn = 0; turn < 30; turn++) await numbers.get("n");
+    const sum = { reads: 0, writes: 0 };
+    for (let after = 0; sum.reads + sum.writes < 40;) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      const [, answer] = await ask("GET", `/v1/admin/history?after=${after}`);
+      const { columns, rows } = answer as { columns: string[]; rows: number[][] };
+      for (const row of rows) {
+        const figure = (name: string): number => row[columns.indexOf(name)]!;
+        expect(row).toHaveLength(columns.length);
+        expect(figure("at")).toBeGreaterThan(after);
+        after = figure("at");
+        sum.reads += figure("reads");
+        sum.writes += figure("writes");
+        expect(figure("keys")).toBe(1);
+        expect(figure("p99Us")).toBeGreaterThanOrEqual(figure("p50Us"));
+      }
+    }
+    // A row may cover a little more than a second.
+    expect(Math.round(sum.writes / (sum.reads + sum.writes) * 10)).toBe(4);
+    await client.close();
+  });
+});
