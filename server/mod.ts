@@ -101,7 +101,7 @@ export interface ServeOptions extends Partial<AdmitOptions> {
 export interface RedisOptions {
   /** 6379 when absent; 0 lets the system choose. */
   readonly port?: number;
-  /** 127.0.0.1 when absent; beyond loopback it needs what the server's own `hostname` does. */
+  /** 127.0.0.1 when absent; beyond loopback it needs `auth`, and `tls` or `insecureNoTls`. */
   readonly hostname?: string;
 }
 
@@ -138,7 +138,8 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const { engine } = options.store;
   checkExposure(hostname, options, onEvent);
   const redis = options.redis && { hostname: "127.0.0.1", port: REDIS_PORT, ...options.redis };
-  if (redis !== undefined) checkExposure(redis.hostname, options, onEvent);
+  // No proxy says who a Redis client is, nor that it spoke TLS with it.
+  if (redis !== undefined) checkExposure(redis.hostname, { ...options, trustedProxies: [] }, onEvent);
   const limits = limitsOf(engine, options.limits);
   const transport = await pickTransport(options.transport, onEvent);
   const metrics = new Metrics(clock);

@@ -41,7 +41,7 @@ export function normalFlags(flags: string): string | undefined {
 export function queryOf(name: Uint8Array, isPattern: boolean): SubscribeQuery | undefined {
   const text = latin1(isPattern ? literalPrefix(name) : name);
   if (!text.startsWith("__key")) return undefined;
-  const match = /^__key(space|event)@([^_]+(?:_[^_]+)*)__:/.exec(text);
+  const match = /^__key(space|event)@([a-z0-9][a-z0-9_-]*?)__:/.exec(text);
   const query: { values: false; bucket?: string; key?: Uint8Array; types?: ChangeType[] } = { values: false };
   if (match === null) return isPattern ? query : undefined;
   const [whole, kind, bucket = ""] = match;

@@ -217,6 +217,9 @@ export class RedisSession implements Client {
     this.#reader.trusted = true;
     this.#expectHello();
     this.#topics.check();
+    // It trusts what it has kept, of which it may hear nothing more.
+    const bucket = this.trackedBucket;
+    if (bucket !== undefined && !this.principal.allows("subscribe", bucket)) this.kill();
   }
 
   reset(): void {
@@ -260,7 +263,10 @@ export class RedisSession implements Client {
     if (current !== undefined && !current.isBroadcast) return "OK";
     this.#stopTracking();
     this.#tracking = new Tracking(this, options, (reply) => this.#told(reply));
-    return this.#tracking.ready.then(() => "OK");
+    return this.#tracking.ready.then(() => "OK", (error: unknown) => {
+      this.#stopTracking();
+      throw error;
+    });
   }
 
   untrack(): Reply {

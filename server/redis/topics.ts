@@ -78,8 +78,10 @@ export class Topics implements Listener {
     const source = host.commands.subscribe(principal, query);
     topics.set(latin1(own), { name: own, source, bucket: query.bucket });
     host.metrics.subscriptions++;
-    void this.#follow(own, isPattern, source);
-    return source.ready.then(reply, (error: unknown) => {
+    return source.ready.then(() => {
+      void this.#follow(own, isPattern, source);
+      return reply();
+    }, (error: unknown) => {
       this.#end(topics, own);
       throw error;
     });
@@ -97,7 +99,6 @@ export class Topics implements Listener {
   async #follow(name: Uint8Array, isPattern: boolean, source: EngineSubscription): Promise<void> {
     const { host } = this.#client;
     try {
-      await source.ready;
       await follow(source, (event) => this.#changed(event, name, isPattern));
     } catch (error) {
       failureOf(error, host.onFailure);

@@ -51,6 +51,8 @@ export class Tracking {
   readonly #prefixes: readonly Uint8Array[] | undefined;
   readonly #tell: (reply: Reply) => Promise<void> | undefined;
   readonly #source: EngineSubscription;
+  /** Resolves when later changes will be told. */
+  readonly ready: Promise<void>;
   #keys: Set<string> = new Set();
 
   /**
@@ -65,12 +67,7 @@ export class Tracking {
     this.#tell = tell;
     this.#source = client.host.commands.subscribe(client.principal, { bucket: client.bucket, values: false });
     client.host.metrics.subscriptions++;
-    void this.#follow();
-  }
-
-  /** Resolves when later changes will be told. */
-  get ready(): Promise<void> {
-    return this.#source.ready;
+    this.ready = this.#source.ready.then(() => void this.#follow());
   }
 
   /** The database that it is of. */
@@ -99,7 +96,6 @@ export class Tracking {
   async #follow(): Promise<void> {
     const { host } = this.#client;
     try {
-      await this.#source.ready;
       for (let events = await this.#source.next(); events !== undefined; events = await this.#source.next()) {
         for (const event of events) {
           const wait = this.#changed(event);

@@ -50,6 +50,12 @@ describe("Redis clients", () => {
     for (const hostname of ["0.0.0.0", "192.168.1.1", "::"]) {
       expect(await errorCode(() => serve({ store, port: 0, redis: { port: 0, hostname } }))).toBe("FORBIDDEN");
     }
+    const redis = { port: 0, hostname: "0.0.0.0" };
+    const proxied = { store, port: 0, auth: new Tokens(), trustedProxies: ["10.0.0.1"] };
+    expect(await errorCode(() => serve({ ...proxied, redis }))).toBe("FORBIDDEN");
+    const open = await serve({ ...proxied, redis, insecureNoTls: true });
+    expect(open.redisUrl).toMatch(/^redis:\/\/0\.0\.0\.0:\d+$/);
+    await open.close();
     const port = Number(new URL(server.redisUrl!).port);
     expect(await errorCode(() => serve({ store, port: 0, redis: { port } }))).toBe("UNAVAILABLE");
   });

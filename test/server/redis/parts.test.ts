@@ -116,6 +116,7 @@ describe("notifications", () => {
     ["__keyevent@my_users-1__:del", false, { bucket: "my_users-1", types: ["delete", "take"], values: false }],
     ["__keyspace@3__:a:b", false, { bucket: "3", key: bytesOf("a:b"), values: false }],
     ["__keyspace@3__:*", true, { bucket: "3", values: false }],
+    ["__keyspace@a__b__:c__:d", false, { bucket: "a__b", key: bytesOf("c__:d"), values: false }],
     ["__key*__:*", true, { values: false }],
     ["__keyevent@*", true, { values: false }],
     ["__keyevent@0__:nothing", false, undefined],
