@@ -21,6 +21,7 @@ export {
   type SetOptions,
   type WriteResult,
 } from "./lib/store/bucket.ts";
+export type { CallOptions } from "./lib/store/abort.ts";
 export { Atomic, type AtomicResult, type AtomicSetOptions } from "./lib/store/atomic.ts";
 export { connect } from "./lib/store/connect_browser.ts";
 export type { ConnectOptions } from "./lib/store/connect.ts";

@@ -43,6 +43,7 @@ export {
   type WriteResult,
 } from "./lib/store/bucket.ts";
 export type { ChangeType, ControlEvent, SnapshotResult } from "./lib/engine/engine.ts";
+export type { CallOptions } from "./lib/store/abort.ts";
 export { Atomic, type AtomicResult, type AtomicSetOptions } from "./lib/store/atomic.ts";
 export { connect, type ConnectOptions } from "./lib/store/connect.ts";
 export { type AutomaticCompaction, open, type OpenOptions } from "./lib/store/open.ts";

@@ -13,13 +13,15 @@ import { temporaryFolder } from "./harness.ts";
 /** A server that runs. */
 export interface Server {
   readonly url: string;
+  /** Where Redis clients connect; undefined when they cannot. */
+  readonly redisUrl: string | undefined;
   readonly pid: number;
   /** Asks the process to end and resolves when it has. @throws {Error} it did not end well */
   stop(): Promise<void>;
 }
 
-/** Starts a server and resolves when it listens. @throws {Error} it ended instead */
-export async function startServer(sync: SyncPolicy): Promise<Server> {
+/** Starts a server and resolves when it listens, for Redis clients too if asked. @throws {Error} it ended instead */
+export async function startServer(sync: SyncPolicy, withRedis = false): Promise<Server> {
   const flags = [
     "serve",
     "--data-dir",
@@ -28,14 +30,14 @@ export async function startServer(sync: SyncPolicy): Promise<Server> {
     "127.0.0.1:0",
     "--sync",
     sync,
+    ...(withRedis ? ["--redis", "127.0.0.1:0"] : []),
   ];
   const child = startChild("../server/cli.ts", flags, "stderr");
   const lines: string[] = [];
-  const url = await new Promise<string>((resolve, reject) => {
+  await new Promise<void>((resolve, reject) => {
     child.lines.on("line", (line) => {
       lines.push(line);
-      const address = / on (ws:\/\/\S+) /.exec(line)?.[1];
-      if (address !== undefined) resolve(address);
+      if (line.includes("dashboard at")) resolve();
     });
     child.ended.then(
       () =>
@@ -45,8 +47,10 @@ export async function startServer(sync: SyncPolicy): Promise<Server> {
       reject,
     );
   });
+  const said = lines.join("\n");
   return {
-    url,
+    url: / on (ws:\/\/\S+) /.exec(said)![1]!,
+    redisUrl: / at (redis:\/\/\S+)/.exec(said)?.[1],
     pid: child.process.pid!,
     async stop() {
       child.process.kill("SIGTERM");

@@ -9,7 +9,8 @@
 import { run } from "./tools.mjs";
 
 /** Entry points whose exported symbols must all be documented. */
-const ENTRY_POINTS = ["mod.ts", "browser.ts", "server/mod.ts"];
+const ADAPTERS = ["keyv", "sessions", "unstorage"].map((name) => `lib/adapters/${name}.ts`);
+const ENTRY_POINTS = ["mod.ts", "browser.ts", "server/mod.ts", ...ADAPTERS];
 
 const STEPS = [
   // What to format, and how: deno.json.

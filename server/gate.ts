@@ -122,6 +122,17 @@ export class Gate {
       });
   }
 
+  /** Decides a connection that has no headers: who it is, it says later. */
+  arrive(remoteAddress: string): Guest | Refusal {
+    if (this.#ending) return ENDING;
+    const { tokens } = this.#options;
+    const place = tokens === undefined ? undefined : placeOf(remoteAddress);
+    if (this.#visitors.isBlocked(place)) return BLOCKED;
+    const principal = tokens === undefined ? EVERYONE : undefined;
+    return this.#visitors.refusalOf(place, principal !== undefined) ??
+      new Seat(this.#visitors, place, principal, this.#identifyToken, { address: remoteAddress, agent: "" });
+  }
+
   /** Who a handshake says it is; undefined when it says nothing. */
   #identify(handshake: Handshake, place: Place): Principal | Refusal | undefined {
     if (this.#visitors.isBlocked(place)) return BLOCKED;

@@ -1,5 +1,5 @@
 /**
- * `serve`: a store on a port, for WebSocket clients, browsers and whoever speaks HTTP.
+ * `serve`: a store on a port, for WebSocket clients, browsers and whoever speaks HTTP; on another for Redis clients.
  *
  * Assembles the rest of `server/`: the runtime's transport, who may connect (`gate.ts`), a session per WebSocket, and
  * what answers plain requests (`web.ts`). Beyond this machine's loopback it serves nobody without a token, and nobody
@@ -23,6 +23,7 @@ import { Gate } from "./gate.ts";
 import { History } from "./history.ts";
 import { SERVER_LIMITS, type ServerLimits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
+import { listenRedis, type RedisListener } from "./redis/listener.ts";
 import { Session, type SessionHost } from "./session.ts";
 import { ServerSnapshots } from "./snapshots.ts";
 import type { Tokens } from "./tokens.ts";
@@ -45,8 +46,9 @@ export { SERVER_LIMITS, type ServerLimits } from "./limits.ts";
 export { openTokens, type TokenInfo, type TokenOptions, Tokens, type TokensOptions } from "./tokens.ts";
 export type { TlsFiles, TransportName } from "./transports/transport.ts";
 
-/** firkin's own port. */
+/** firkin's own port, and that of Redis. */
 const PORT = 7480;
+const REDIS_PORT = 6_379;
 /** What a frame holds beside its key and value. */
 const FRAME_BYTES_MAX = 1_024;
 /** How often connections, streams and tokens are looked at: what has ended is closed within a second. */
@@ -75,6 +77,8 @@ export interface ServeOptions extends Partial<AdmitOptions> {
   readonly snapshotFolder?: string;
   /** False switches REST off; on when absent. */
   readonly rest?: boolean;
+  /** Also serves Redis clients, on a port of their own; they are not when absent. See docs/REDIS.md. */
+  readonly redis?: RedisOptions;
   /** The runtime's own when absent. */
   readonly transport?: TransportName;
   /** Who may what: the tokens of clients. Absent, everybody may everything, and only on loopback. */
@@ -93,6 +97,14 @@ export interface ServeOptions extends Partial<AdmitOptions> {
   readonly onEvent?: (event: ServerEvent) => void;
 }
 
+/** Where Redis clients connect. */
+export interface RedisOptions {
+  /** 6379 when absent; 0 lets the system choose. */
+  readonly port?: number;
+  /** 127.0.0.1 when absent; beyond loopback it needs what the server's own `hostname` does. */
+  readonly hostname?: string;
+}
+
 /** A running server. */
 export interface Server {
   /** Where clients connect: `ws://` or `wss://`, and the host and port in use. */
@@ -101,6 +113,8 @@ export interface Server {
   readonly hostname: string;
   /** The port in use. */
   readonly port: number;
+  /** Where Redis clients connect, `redis://` or `rediss://`; undefined when they cannot. */
+  readonly redisUrl: string | undefined;
   /** Which transport carries it. */
   readonly transport: TransportName;
   /** The server's counts, as the `stats` operation tells them beside the engine's. */
@@ -123,13 +137,15 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const { hostname = "127.0.0.1", port = PORT, clock = systemClock, onEvent = () => {}, auth, tls } = options;
   const { engine } = options.store;
   checkExposure(hostname, options, onEvent);
+  const redis = options.redis && { hostname: "127.0.0.1", port: REDIS_PORT, ...options.redis };
+  if (redis !== undefined) checkExposure(redis.hostname, options, onEvent);
   const limits = limitsOf(engine, options.limits);
   const transport = await pickTransport(options.transport, onEvent);
   const metrics = new Metrics(clock);
   const onFailure = (error: unknown): void => onEvent({ type: "failure", error });
   const commands = new Commands({ engine, limits, clock, metrics, onFailure });
   const host = { commands, limits, clock, metrics, onFailure };
-  const name = hostname.includes(":") ? `[${hostname}]` : hostname;
+  const name = nameIn(hostname);
   const allowedOrigins = options.allowedOrigins ?? [];
   const gate = new Gate({
     tokens: auth,
@@ -158,20 +174,37 @@ export async function serve(options: ServeOptions): Promise<Server> {
     idleSeconds: Math.ceil(limits.idleMs / 1_000),
     ...(tls && { tls }),
   }, front);
+  let redisListener: RedisListener | undefined;
+  try {
+    if (redis !== undefined) {
+      redisListener = await listenRedis({ ...host, ...redis, tls, gate, outbound: seats.outbound });
+      front.seat(redisListener);
+    }
+  } catch (error) {
+    await listener.close();
+    throw error;
+  }
   front.begin();
   history.begin();
   return {
     url: `${tls === undefined ? "ws" : "wss"}://${name}:${listener.port}`,
     hostname,
     port: listener.port,
+    redisUrl: redisListener &&
+      `${tls === undefined ? "redis" : "rediss"}://${nameIn(redis!.hostname)}:${redisListener.port}`,
     transport: transport.name,
     stats: () => metrics.read(),
     async close() {
       history.end();
       await front.end();
-      await listener.close();
+      await Promise.all([listener.close(), redisListener?.close()]);
     },
   };
+}
+
+/** A host as a URL has it. */
+function nameIn(hostname: string): string {
+  return hostname.includes(":") ? `[${hostname}]` : hostname;
 }
 
 /** Refuses to be reached from elsewhere by people who are not known, or in the clear. */
@@ -204,6 +237,7 @@ class Front implements TransportHandlers {
   readonly #tokens: Tokens | undefined;
   readonly #sessions: Map<number, Session>;
   #lastId = 0;
+  #redis: RedisListener | undefined;
   #sweepTimer: Timer | undefined;
   #unwatch: () => void = () => {};
   #ending = false;
@@ -214,6 +248,11 @@ class Front implements TransportHandlers {
     this.#web = web;
     this.#tokens = tokens;
     this.#sessions = sessions;
+  }
+
+  /** Looks after the connections of Redis clients, too. */
+  seat(redis: RedisListener): void {
+    this.#redis = redis;
   }
 
   /** Begins to close what has come to its end. */
@@ -259,6 +298,7 @@ class Front implements TransportHandlers {
   #check(): void {
     for (const session of this.#sessions.values()) session.check();
     this.#web.check();
+    this.#redis?.check();
   }
 
   /** Lets requests that run be answered, for a while, and closes what is open. */

@@ -11,11 +11,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, renameSync } from "node:fs";
-import { rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 
 const dist = fileURLToPath(new URL("../dist", import.meta.url));
 const built = existsSync(join(dist, "mod.js"));
@@ -79,8 +80,24 @@ export const other: Promise<Store> = connect("ws://127.0.0.1:7480");
 export const folder = new NodeFileSystem(1);
 `;
 
+/** Every way in, and something that it gives. */
+const ENTRIES = {
+  ".": "open",
+  "./keyv": "KeyvAdapter",
+  "./server": "serve",
+  "./sessions": "HonoStore",
+  "./unstorage": "firkinDriver",
+};
+
+/** Bundling and the tools that look at the package say the same on every runtime. */
+const runsOnNode = process.versions["bun"] === undefined && process.versions["deno"] === undefined;
+
+/** What the client may weigh in a browser; more than a third is cbor-x. */
+const BROWSER_BYTES_MAX = 25_000;
+
 describe.skipIf(!built)("the package", () => {
   let folder: string;
+  let archive: string;
 
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), "firkin-package-"));
@@ -90,6 +107,7 @@ describe.skipIf(!built)("the package", () => {
     const packed = await run(root, "npm", "pack", ...options);
     expect(packed).toMatchObject({ code: 0 });
     const [{ filename }] = JSON.parse(packed.stdout);
+    archive = filename;
     expect(await run(folder, "tar", "-xzf", filename, "-C", modules)).toMatchObject({ code: 0 });
     renameSync(join(modules, "package"), join(modules, "firkin"));
     const { dependencies } = JSON.parse(readFileSync(join(modules, "firkin", "package.json"), "utf8"));
@@ -120,5 +138,45 @@ describe.skipIf(!built)("the package", () => {
     writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(config));
     const compiled = await run(folder, join(root, "node_modules", ".bin", "tsc"), "--project", folder);
     expect(compiled).toEqual({ code: 0, stdout: "", stderr: "" });
+  });
+
+  test("the package has all its ways in", async () => {
+    const lines = Object.entries(ENTRIES).map(([entry, name], place) => {
+      return `import { ${name} as entry${place} } from "firkin${entry.slice(1)}";\nconsole.log(typeof entry${place});`;
+    });
+    writeFileSync(join(folder, "entries.js"), lines.join("\n"));
+    const flags = process.versions["deno"] === undefined ? [] : ["run", "-A"];
+    const { code, stdout, stderr } = await run(folder, process.execPath, ...flags, "entries.js");
+    expect({ code, stderr, said: words(stdout) }).toEqual({
+      code: 0,
+      stderr: "",
+      said: "function function function function function",
+    });
+    const [npm, jsr] = ["package.json", "deno.json"].map((name) => JSON.parse(readFileSync(join(root, name), "utf8")));
+    expect(jsr.version).toBe(npm.version);
+    expect(Object.keys(jsr.exports).filter((entry) => entry !== "./browser")).toEqual(Object.keys(ENTRIES));
+    const { exports } = npm;
+    expect(Object.keys(exports).filter((entry) => !entry.endsWith(".js")).sort()).toEqual(Object.keys(ENTRIES));
+  });
+
+  test.skipIf(!runsOnNode)("a bundle for browsers has the client alone (only on Node)", async () => {
+    writeFileSync(join(folder, "page.js"), 'import { connect } from "firkin";\nglobalThis.connect = connect;\n');
+    const bun = join(root, "node_modules", ".bin", "bun");
+    const flags = ["--target", "browser", "--minify", "--external", "ws", "--outfile", "page.min.js"];
+    expect(await run(folder, bun, "build", "page.js", ...flags)).toMatchObject({ code: 0 });
+    const bundle = readFileSync(join(folder, "page.min.js"));
+    const bytes = gzipSync(bundle).length;
+    console.log(
+      `the client is ${bytes} bytes in a browser, gzipped; the package ${statSync(join(folder, archive)).size}`,
+    );
+    expect(bytes).toBeLessThan(BROWSER_BYTES_MAX);
+    expect(String(bundle)).not.toMatch(/["']node:/);
+  });
+
+  test.skipIf(!runsOnNode)("publint and arethetypeswrong find nothing (only on Node)", async () => {
+    const bin = join(root, "node_modules", ".bin");
+    const linted = await run(folder, join(bin, "publint"), "run", archive, "--strict");
+    expect(linted).toMatchObject({ code: 0, stdout: expect.stringContaining("All good!") });
+    expect(await run(folder, join(bin, "attw"), archive, "--profile", "esm-only")).toMatchObject({ code: 0 });
   });
 });

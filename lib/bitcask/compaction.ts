@@ -10,7 +10,8 @@
  *    there, so that each key is read wherever the keydir points.
  * 5. Remove the old files.
  *
- * Reads and writes go on all the while: nothing that is copied ever changes. A slice ends after a millisecond.
+ * Reads and writes go on all the while: nothing that is copied ever changes. A slice ends after a millisecond; after up
+ * to eight while more is dead than alive, so that a writer who never rests does not outrun it.
  *
  * Dead stays dead: a tombstone may go only when nothing older of its key can remain. That is known of what stands
  * before a run when no set record there is dead, or when what is there was copied after the tombstone was visible
@@ -24,7 +25,6 @@
  */
 import type { Clock, Timer } from "../base/clock.ts";
 import { FirkinError } from "../base/errors.ts";
-import type { File } from "../fs/fs.ts";
 import { Candidates, type CandidatesOptions, cleanBefore, isRewritable, limited } from "./candidates.ts";
 import { hintName } from "./hint.ts";
 import { ADDRESS_UNIT } from "./keydir.ts";
@@ -63,8 +63,8 @@ export interface CompactionOwner {
 const SLICE_MS = 1;
 const SLICE_BYTES = 256 * 1024;
 
-/** Bytes of an old file that are cut away in one call. */
-const CUT_BYTES = 1024 * 1024;
+/** A slice is never longer than so many others. */
+const HASTE_MAX = 8;
 
 /** Records between two looks at the clock. */
 const RECORDS_PER_LOOK = 16;
@@ -114,9 +114,13 @@ export class Compaction {
   #closed = false;
   #deadSince = 0;
   #timer: Timer | undefined;
+  /** Slices of the run under way are so much longer than they would be with little to do. */
+  #haste = 1;
   /** Of the slice under way. */
   #sliceBytes = 0;
   #sliceEnd = 0;
+  /** The end of the pause behind it, once that is sure to come. */
+  #turn: Promise<void> | undefined;
 
   /** Compacts `log` when asked, and by itself when `options.automatic`. */
   constructor(log: Log, clock: Clock, owner: CompactionOwner, options: CompactionOptions) {
@@ -293,6 +297,7 @@ export class Compaction {
       readBytes: 0,
       writtenBytes: 0,
     };
+    this.#haste = hasteOf(this.#log.segments);
     this.#report(run, "started");
     try {
       await this.#copy(run);
@@ -407,33 +412,16 @@ export class Compaction {
     }
     for (const input of inputs) this.#log.retire(input);
     if (!this.#log.owned) return;
-    for (const { id, tail } of inputs) {
-      await this.#remove(segmentName(id), tail);
-      this.#removeAtOnce(hintName(id));
+    for (const { id } of inputs) {
+      await this.#discard(segmentName(id));
+      await this.#discard(hintName(id));
     }
-  }
-
-  /** Cuts a file away step by step, then removes it: 32 MiB at once took ext4 50 ms, in which nobody reads. */
-  async #remove(name: string, bytes: number): Promise<void> {
-    let file: File | undefined;
-    try {
-      file = this.#log.fileSystem.open(name, "write");
-      for (let size = bytes - CUT_BYTES; size > 0 && !this.#closed; size -= CUT_BYTES) {
-        file.truncate(size);
-        if (this.#isSliceOver()) await this.#pause();
-      }
-    } catch {
-      // No descriptor, or no truncation: it can still be removed.
-    } finally {
-      file?.close();
-    }
-    this.#removeAtOnce(name);
   }
 
   /** Nobody names the file any more: if it cannot be removed, the next open will. */
-  #removeAtOnce(name: string): void {
+  async #discard(name: string): Promise<void> {
     try {
-      this.#log.fileSystem.remove(name);
+      await this.#log.fileSystem.discard(name);
     } catch {
       // The run is over, and did what it was to do.
     }
@@ -447,17 +435,24 @@ export class Compaction {
 
   #beginSlice(): void {
     this.#sliceBytes = 0;
-    this.#sliceEnd = this.#clock.monotonic() + SLICE_MS;
+    this.#sliceEnd = this.#clock.monotonic() + SLICE_MS * this.#haste;
   }
 
+  /** Node makes every timer wait for a millisecond: one that is set now is due when the slice is over. */
   #isSliceOver(): boolean {
-    return this.#sliceBytes >= this.#sliceBytesMax || this.#clock.monotonic() >= this.#sliceEnd;
+    void this.#arm();
+    return this.#sliceBytes >= this.#sliceBytesMax * this.#haste || this.#clock.monotonic() >= this.#sliceEnd;
   }
 
   /** Gives others their turn. */
   async #pause(): Promise<void> {
-    await new Promise<void>((resolve) => this.#clock.after(0, resolve));
+    await this.#arm();
+    this.#turn = undefined;
     this.#beginSlice();
+  }
+
+  #arm(): Promise<void> {
+    return this.#turn ??= new Promise((resolve) => this.#clock.after(0, resolve));
   }
 
   // --- figures ---
@@ -484,4 +479,14 @@ export class Compaction {
       ...(phase === "failed" ? { error } : {}),
     });
   }
+}
+
+/** 1 while no more is dead than alive; then as the square of how many times as much. */
+function hasteOf(segments: readonly Segment[]): number {
+  let [all, dead] = [0, 0];
+  for (const { tail, deadBytes } of segments) {
+    all += tail;
+    dead += deadBytes;
+  }
+  return Math.min(Math.max(1, (dead / Math.max(all - dead, 1)) ** 2), HASTE_MAX);
 }

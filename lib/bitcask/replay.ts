@@ -3,7 +3,7 @@
  *
  * Hints are sorted by key, so they are read side by side, a range of keys at a time. All that any segment has of a key
  * then is in memory, and compared there: the newest is found without a look at a record, whatever hashes are equal, and
- * the others count as dead. A range is some blocks of each hint, two megabytes in all, however many hints there are.
+ * the others count as dead. A range is some blocks of each hint, two megabytes in all, or 16 KiB a hint if there are many.
  *
  * What is left are keys that are all different. They are collected by the upper bits of their hashes, one behind the
  * other, and at the end go into the keydir table by table: a table at a time fits into a processor's cache, which
@@ -39,6 +39,12 @@ import type { Turns } from "./turns.ts";
  */
 const BLOCKS_PER_RANGE = 512;
 
+/**
+ * But of each hint at least so many: a range ends where the first hint's blocks do, so that of one block each of a
+ * thousand hints a thousandth would be used. And a hint is opened for each range when there are more than `filesMax`.
+ */
+const BLOCKS_OF_HINT_MIN = 4;
+
 /** To read and check so many bytes takes as long as other work with one entry. */
 const BYTES_PER_WORK = 100;
 
@@ -73,9 +79,13 @@ export class Replay {
   #bytes: Uint8Array = EMPTY;
   #spare: Uint8Array = EMPTY;
 
-  /** Of hints in order of revision. `blocksPerRange` is for tests, whose hints are small. */
-  constructor(hinted: readonly Hinted[], owner: ReplayOwner, turns: Turns, blocksPerRange: number = BLOCKS_PER_RANGE) {
-    const step = Math.max(1, Math.floor(blocksPerRange / hinted.length));
+  /** Of hints in order of revision. `step`, how many blocks of each are read at a time, is for tests. */
+  constructor(
+    hinted: readonly Hinted[],
+    owner: ReplayOwner,
+    turns: Turns,
+    step: number = Math.max(BLOCKS_OF_HINT_MIN, Math.floor(BLOCKS_PER_RANGE / hinted.length)),
+  ) {
     // Newest first: what is seen first of a key counts.
     this.#sources = hinted.map(({ segment, hint }) => new Source(segment, hint, step)).reverse();
     this.#owner = owner;

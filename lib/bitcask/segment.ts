@@ -262,6 +262,8 @@ export class Segment {
     const memory = this.#resident;
     if (memory === undefined) return;
     this.#resident = undefined;
+    // Else the memory stays with whom it was last read in.
+    this.window = MAGIC;
     this.#table.frames = new Int32Array(Math.ceil(this.tail / FRAME_BYTES));
     this.#home.frames.adopt(this.#table, memory, this.tail);
   }

@@ -71,6 +71,8 @@ export interface FileSystem {
   rename(source: string, target: string): void;
   /** Removes a file; one that does not exist is no error. */
   remove(name: string): void;
+  /** As `remove`, of a file that may be large: others run until the system has given back what it held. */
+  discard(name: string): Promise<void>;
   /** Resolves when creations, renames and removals before the call are on stable storage. */
   syncDirectory(): Promise<void>;
 }

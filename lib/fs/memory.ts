@@ -152,6 +152,11 @@ export class MemoryFileSystem implements FileSystem {
     this.#files.delete(name);
   }
 
+  // deno-lint-ignore require-await -- what refuses must reject, not throw
+  async discard(name: string): Promise<void> {
+    this.remove(name);
+  }
+
   async syncDirectory(): Promise<void> {}
 
   #at(name: string): string {

@@ -253,6 +253,15 @@ export class NodeFileSystem implements FileSystem {
     }
   }
 
+  async discard(name: string): Promise<void> {
+    const place = this.#at(name);
+    try {
+      await settle((done) => this.#calls.unlink(place, done));
+    } catch (error) {
+      if (codeOf(error) !== "ENOENT") throw translate(error, "remove", place);
+    }
+  }
+
   async syncDirectory(): Promise<void> {
     if (process.platform === "win32") return;
     try {

@@ -19,6 +19,9 @@ import type { File, FileSystem } from "./fs.ts";
 /** What systems say when a process, or the machine, has no descriptor left. */
 const EXHAUSTED: ReadonlySet<unknown> = new Set(["EMFILE", "ENFILE"]);
 
+/** The part of the files that is closed when there are too many. */
+const SHRINK_PART = 1 / 8;
+
 /** Files of one folder, of which a few are open. */
 export class FilePool {
   readonly #fileSystem: FileSystem;
@@ -60,7 +63,8 @@ export class FilePool {
 
   #reopen(file: PooledFile): File {
     if (this.#closed) throw file.closed();
-    this.#shrink(this.#filesMax - 1);
+    // Some at once: to look for each alone would take longer than to open it.
+    if (this.#open.size >= this.#filesMax) this.#shrink(this.#filesMax - Math.ceil(this.#filesMax * SHRINK_PART));
     file.opened = this.#openFile(file.name);
     this.#open.add(file);
     return file.opened;

@@ -11,7 +11,7 @@ import type { Engine, Operation } from "../engine/engine.ts";
 import { type Bucket, checkRevision, decodeEntry, type Entry, lifeOf, type SetOptions } from "./bucket.ts";
 
 /** Options of {@link Atomic.set}: those of a bucket's `set`, but for the condition, which is a `check` of its own. */
-export type AtomicSetOptions = Omit<SetOptions, "ifRevision">;
+export type AtomicSetOptions = Omit<SetOptions, "ifRevision" | "signal">;
 
 /**
  * A batch that happened, with the last revision it was given (the store's own when it had nothing to write); or the

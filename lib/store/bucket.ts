@@ -19,6 +19,7 @@ import type {
   ValueReader,
   WriteResult as EngineResult,
 } from "../engine/engine.ts";
+import { abortable, type CallOptions } from "./abort.ts";
 import { SliceWriter } from "./slices.ts";
 import { type SubscribeOptions, subscribeQuery, Subscription } from "./subscription.ts";
 
@@ -45,7 +46,7 @@ export type WriteResult<Value = unknown> =
 export type Duration = number | string;
 
 /** Options of {@link Bucket.set}. */
-export interface SetOptions {
+export interface SetOptions extends CallOptions {
   /** How long the key lives, from when the store takes the write. */
   readonly ttl?: Duration;
   /** When the key ends, epoch milliseconds; instead of `ttl`. */
@@ -57,7 +58,7 @@ export interface SetOptions {
 }
 
 /** Options of {@link Bucket.setMany}: those of `set`, but for the condition. */
-export type SetManyOptions = Omit<SetOptions, "ifRevision">;
+export type SetManyOptions = Omit<SetOptions, "ifRevision" | "signal">;
 
 /** A key and its value for {@link Bucket.setMany}, with options of its own in the place of those for all. */
 export type SetManyEntry<Value = unknown> =
@@ -65,13 +66,13 @@ export type SetManyEntry<Value = unknown> =
   | readonly [key: Key, value: Value, options: SetManyOptions];
 
 /** Options of {@link Bucket.get}. */
-export interface GetOptions {
+export interface GetOptions extends CallOptions {
   /** A sliding deadline: move the key's deadline to this long from now. */
   readonly touch?: Duration;
 }
 
 /** Options of {@link Bucket.delete}. */
-export interface DeleteOptions {
+export interface DeleteOptions extends CallOptions {
   /** Delete only if the key has this revision. */
   readonly ifRevision?: number;
 }
@@ -177,6 +178,10 @@ export class Bucket<Value = unknown> {
    * ```
    */
   get(key: Key, options?: GetOptions): Promise<Value | undefined> {
+    if (options?.signal !== undefined) {
+      const { signal, ...rest } = options;
+      return abortable(signal, () => this.get(key, rest));
+    }
     const { engine } = this;
     if (engine.read === undefined || options?.touch !== undefined) return this.#get(key, options?.touch);
     // No async function: a promise of its own would cost as much as asking does.
@@ -218,19 +223,20 @@ export class Bucket<Value = unknown> {
   }
 
   /** The entry of a key, undefined when it is missing. A single-read key is taken. */
-  async getEntry(key: Key): Promise<Entry<Value> | undefined> {
-    const entry = await this.engine.get(this.name, encodeKey(key));
+  async getEntry(key: Key, { signal }: CallOptions = {}): Promise<Entry<Value> | undefined> {
+    const entry = await abortable(signal, () => this.engine.get(this.name, encodeKey(key)));
     return entry && decodeEntry<Value>(entry, true);
   }
 
   /** The values of keys, in their order; undefined where one is missing. Single-read keys are taken. */
-  async getMany(keys: Iterable<Key>): Promise<(Value | undefined)[]> {
+  async getMany(keys: Iterable<Key>, { signal }: CallOptions = {}): Promise<(Value | undefined)[]> {
+    signal?.throwIfAborted();
     const all = [...keys];
     if (this.engine.readSync !== undefined) {
       const shown = all.map((key) => this.#show(key));
       if (!shown.includes(HIDDEN)) return shown as (Value | undefined)[];
     }
-    const entries = await this.engine.getMany(this.name, all.map(encodeKey));
+    const entries = await abortable(signal, () => this.engine.getMany(this.name, all.map(encodeKey)));
     return entries.map((entry) => entry === undefined ? undefined : decodeValue(entry.value, entry.content) as Value);
   }
 
@@ -240,8 +246,8 @@ export class Bucket<Value = unknown> {
   }
 
   /** True when the key is there. Takes nothing. */
-  async has(key: Key): Promise<boolean> {
-    return await this.engine.has(this.name, encodeKey(key));
+  async has(key: Key, { signal }: CallOptions = {}): Promise<boolean> {
+    return await abortable(signal, () => this.engine.has(this.name, encodeKey(key)));
   }
 
   /**
@@ -290,6 +296,10 @@ export class Bucket<Value = unknown> {
    * @throws {FirkinError} TOO_LARGE, FULL, DURABILITY, CLOSED, UNAVAILABLE
    */
   set(key: Key, value: Value, options?: SetOptions): Promise<WriteResult<Value>> {
+    if (options?.signal !== undefined) {
+      const { signal, ...rest } = options;
+      return abortable(signal, () => this.set(key, value, rest));
+    }
     // No async function: a promise of its own would cost as much as encoding the record does.
     try {
       const engineOptions = options === undefined ? this.#plain : this.#engineOptions(options);
@@ -378,7 +388,7 @@ export class Bucket<Value = unknown> {
   /** Deletes a key. One that does not exist is `{ ok: false, current: undefined }`. */
   async delete(key: Key, options: DeleteOptions = {}): Promise<WriteResult<Value>> {
     checkRevision(options.ifRevision);
-    return decodeResult(await this.engine.delete(this.name, encodeKey(key), options));
+    return decodeResult(await abortable(options.signal, () => this.engine.delete(this.name, encodeKey(key), options)));
   }
 
   /**
@@ -398,28 +408,29 @@ export class Bucket<Value = unknown> {
    * await store.close();
    * ```
    */
-  async take(key: Key): Promise<Value | undefined> {
-    const entry = await this.engine.take(this.name, encodeKey(key));
+  async take(key: Key, { signal }: CallOptions = {}): Promise<Value | undefined> {
+    const entry = await abortable(signal, () => this.engine.take(this.name, encodeKey(key)));
     return entry && decodeValue(entry.value, entry.content) as Value;
   }
 
   /** Moves the deadline of a key to `ttl` from now. A missing key is `{ ok: false, current: undefined }`. */
-  async touch(key: Key, ttl: Duration): Promise<WriteResult<Value>> {
-    return decodeResult(await this.engine.touch(this.name, encodeKey(key), { ttl: milliseconds(ttl) }));
+  async touch(key: Key, ttl: Duration, { signal }: CallOptions = {}): Promise<WriteResult<Value>> {
+    const deadline = { ttl: milliseconds(ttl) };
+    return decodeResult(await abortable(signal, () => this.engine.touch(this.name, encodeKey(key), deadline)));
   }
 
   /** Drops the deadline of a key. A missing key is `{ ok: false, current: undefined }`. */
-  async persist(key: Key): Promise<WriteResult<Value>> {
-    return decodeResult(await this.engine.touch(this.name, encodeKey(key), undefined));
+  async persist(key: Key, { signal }: CallOptions = {}): Promise<WriteResult<Value>> {
+    return decodeResult(await abortable(signal, () => this.engine.touch(this.name, encodeKey(key), undefined)));
   }
 
   /**
    * Adds to a number and resolves to the sum; a missing key counts as 0. The deadline stays.
    * @throws {FirkinError} INVALID — the value is not a number, or the sum not exact; the key is single-read
    */
-  async increment(key: Key, by = 1): Promise<number> {
+  async increment(key: Key, by = 1, { signal }: CallOptions = {}): Promise<number> {
     if (!Number.isFinite(by)) throw new RangeError(`Cannot increment by ${by}: expected a finite number`);
-    return (await this.engine.increment(this.name, encodeKey(key), by)).value;
+    return (await abortable(signal, () => this.engine.increment(this.name, encodeKey(key), by))).value;
   }
 
   // --- changes ---

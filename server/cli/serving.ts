@@ -24,6 +24,7 @@ const CLOSE_MS_MAX = 10_000;
 interface ServeFlags {
   readonly dataDir: string;
   readonly listen: { readonly hostname: string; readonly port: number };
+  readonly redis?: { readonly hostname: string; readonly port: number };
   readonly sync: SyncPolicy;
   readonly syncIntervalMs: number;
   readonly forceUnlock: "yes" | "no";
@@ -138,6 +139,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
       rest: flags.rest === "yes",
       onEvent,
       ...(auth && { auth }),
+      ...(flags.redis && { redis: flags.redis }),
       ...(flags.snapshotDir !== undefined && { snapshotFolder: flags.snapshotDir }),
       ...(tlsCert !== undefined && tlsKey !== undefined && { tls: { certFile: tlsCert, keyFile: tlsKey } }),
       ...(flags.transport !== undefined && { transport: flags.transport }),
@@ -147,6 +149,9 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
     const { url, transport } = server;
     const { dataDir, sync } = flags;
     info("serving", `serving ${dataDir} on ${url} (${transport}, sync ${sync})`, { dataDir, url, transport, sync });
+    if (server.redisUrl !== undefined) {
+      info("redis", `Redis clients at ${server.redisUrl}`, { url: server.redisUrl });
+    }
     info("dashboard", `dashboard at ${url.replace(/^ws/, "http")}/`);
     await stopped;
     info("closing", "closing");
@@ -156,6 +161,8 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
     await store.close();
   }
   info("closed", "closed, everything is on disk");
+  // Nothing is left to wait for, though a runtime may think so: Deno does for a peer that vanished (`deno.ts`).
+  process.exit(EXIT.done);
 }
 
 /** Ends the process when closing takes longer than whoever stopped it will wait. */
@@ -215,6 +222,8 @@ export function addServeCommand(firkin: Command): void {
     "FIRKIN_LISTEN",
     (one) => one.argParser(parseListen).default(parseListen("127.0.0.1:7480"), "127.0.0.1:7480"),
   );
+  const redis = "serve Redis clients there too: see docs/REDIS.md";
+  add("--redis <host:port>", redis, "FIRKIN_REDIS", (one) => one.argParser(parseListen));
   add(
     "--sync <policy>",
     "when a write is on stable storage",

@@ -3,7 +3,8 @@
  *
  * Deno speaks web requests and pings idle peers. What it lacks is done here: limits on bodies and messages (a message
  * has been read whole by then; Deno's own limit is 64 MiB), and news of an emptied outbound buffer, for which a timer
- * looks at `bufferedAmount` while there is something in it.
+ * looks at `bufferedAmount` while there is something in it. What cannot be helped: where a peer vanished without a
+ * word, Deno keeps the timer of its pings, so that a process that has closed its server may wait for it before it ends.
  *
  * @module
  */

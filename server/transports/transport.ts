@@ -153,7 +153,7 @@ export async function withinGrace(work: Iterable<Promise<unknown>>): Promise<voi
  *
  * @param cause What the runtime threw; its `code` tells one refusal from another
  */
-export function listenError(options: ListenOptions, cause: unknown): FirkinError {
+export function listenError(options: Pick<ListenOptions, "hostname" | "port">, cause: unknown): FirkinError {
   const code = (cause as { readonly code?: unknown } | undefined)?.code;
   const hostname = options.hostname.includes(":") ? `[${options.hostname}]` : options.hostname;
   let state = messageOf(cause);

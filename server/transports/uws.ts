@@ -14,6 +14,9 @@
  * 7. A body is as long as the peer likes, and one is sent in answer to HEAD: both are seen to here.
  * 8. Outside its own callbacks, what is written is only sent at once when it is corked.
  *
+ * What cannot be helped: it answers 505 to a request whose first line comes in more than one packet, and 431 to a head
+ * of more than 4 KiB that does. So a URL of more than a kilobyte may be refused over a network.
+ *
  * @module
  */
 import { STATUS_CODES } from "node:http";

@@ -6,6 +6,8 @@
 import { describe, expect, test } from "bun:test";
 import { FRAME_BYTES, FrameCache, type FrameTable, ReadWindow } from "../../lib/bitcask/frames.ts";
 import type { File } from "../../lib/fs/fs.ts";
+import { KIND } from "../../lib/bitcask/record.ts";
+import { Segment } from "../../lib/bitcask/segment.ts";
 import { MemoryFileSystem } from "../../lib/fs/memory.ts";
 import type { Entry } from "../../lib/engine/engine.ts";
 import { Cask, randomOf } from "../suites/embedded.ts";
@@ -175,6 +177,23 @@ function fileOf(bytes: Uint8Array): { file: File; reads: [number, number][] } {
     }),
   };
 }
+
+describe("Segment", () => {
+  test("that was read keeps no hold of the memory that it let go", () => {
+    const segment = new Segment(
+      1,
+      { storeId: new Uint8Array(16), frames: new FrameCache(0), aside: new ReadWindow() },
+      SEGMENT_BYTES,
+    );
+    const [key, value] = [bytesOf("k"), bytesOf("v")];
+    const offset = segment.append({ kind: KIND.set, bucket: 1, revision: 1, at: 1, key, value, content: 0 });
+    expect(segment.seek(offset)).toBe(offset);
+    const memory = segment.bytes(0).buffer;
+    expect(segment.window.buffer).toBe(memory);
+    segment.release();
+    expect(segment.window.buffer === memory).toBe(false);
+  });
+});
 
 describe("ReadWindow", () => {
   const bytes = Uint8Array.from({ length: 1_000_000 }, (_, index) => index * 7 ^ index >> 8);

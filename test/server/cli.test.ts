@@ -13,6 +13,7 @@ import { OP, SUBPROTOCOL } from "../../lib/wire/protocol.ts";
 import { type Ended, type Served, type StartOptions, Workplace } from "./command.ts";
 import { EventReader } from "./http_client.ts";
 import { framesOf, type Item, message } from "./peer.ts";
+import { RespPeer } from "./redis/peer.ts";
 
 /** A command that ended well and printed this. */
 function printed(...lines: string[]): Ended {
@@ -215,6 +216,19 @@ describe("firkin serve", () => {
     expect(await status({ FIRKIN_ALLOW_HOST: "other.example,db.example" })).toBe(200);
   });
 
+  test("serve --redis serves Redis clients too, and FIRKIN_REDIS says the same", async () => {
+    const args = ["--listen", "127.0.0.1:0"];
+    for (const [flags, env] of [[["--redis", "127.0.0.1:0"], {}], [[], { FIRKIN_REDIS: "127.0.0.1:0" }]] as const) {
+      const { command } = await place.serve([...args, ...flags], { env });
+      const [, port] = await command.stderr.find(/^firkin: Redis clients at redis:\/\/127\.0\.0\.1:(\d+)$/m);
+      const peer = new RespPeer({ host: "127.0.0.1", port: Number(port) });
+      expect(await peer.ask("PING")).toBe("+PONG\r\n");
+      command.kill("SIGTERM");
+      expect((await command.ended).code).toBe(0);
+      expect(await peer.reply()).toBe("closed");
+    }
+  });
+
   test("firkin serve answers REST unless it is told not to", async () => {
     const args = ["--data-dir", ":memory:", "--listen", "127.0.0.1:0"];
     const status = async (served: Served): Promise<number> =>
@@ -264,6 +278,18 @@ describe("firkin serve", () => {
     expect(await again.bucket("b").get("k999")).toBe(999);
     expect(events).toEqual([]);
     await again.close();
+  });
+
+  test("firkin serve ends when it has closed, also after a client has vanished", async () => {
+    const { command, port } = await place.serve();
+    const { socket } = await shakeHands(port, SUBPROTOCOL);
+    const vanished = new Promise((resolve) => socket.once("close", resolve));
+    socket.destroy();
+    await vanished;
+    expect(await place.run(["get", "b", "k", "--url", `ws://127.0.0.1:${port}`])).toMatchObject({ code: 1 });
+    command.kill("SIGTERM");
+    const { stderr } = await command.ended;
+    expect(stderr.at(-1)).toBe("firkin: closed, everything is on disk");
   });
 
   test("firkin serve ends at once on a second signal, and nothing is lost", async () => {

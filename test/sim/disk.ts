@@ -157,6 +157,10 @@ export class SimDisk implements FileSystem {
     this.#room += this.#look(id).size;
   }
 
+  async discard(name: string): Promise<void> {
+    await this.#wait(() => this.remove(name));
+  }
+
   async syncDirectory(): Promise<void> {
     const since = this.trace.length;
     await this.#wait(() => this.#call("syncDirectory", ""));

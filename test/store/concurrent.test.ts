@@ -17,7 +17,7 @@ import type { Store } from "../../lib/store/store.ts";
 import { Disk, gate } from "../suites/disk.ts";
 import { Cask } from "../suites/embedded.ts";
 import { bytesOf } from "../suites/engine_subject.ts";
-import { type Call, linearize } from "../suites/linear.ts";
+import { type Answer, type Ask, type Held, nameOf, type Turn, unexplained } from "../suites/cell.ts";
 
 const { env, versions } = process;
 const RUNS = Math.ceil(Number(env["MODEL_RUNS"] ?? 1_500));
@@ -25,11 +25,6 @@ const SEED = Number(env["MODEL_SEED"] ?? (versions["bun"] !== undefined ? 1 : ve
 const LIMIT_MS = Math.max(60_000, RUNS * 200);
 
 const KEYS = ["a", "__proto__", "\u{ff}"];
-
-/** What a key is: its value, its revision, and the last revision that it ever had. */
-type State = { readonly value: string | number | undefined; readonly revision: number; readonly last: number };
-
-const NOTHING: State = { value: undefined, revision: 0, last: 0 };
 
 /** Zero-delay timers fire when fast-check says. */
 class ScheduledClock extends ManualClock {
@@ -56,7 +51,7 @@ type Step = readonly [kind: Kind, key: number, number: number];
 /** A store with many callers. */
 class Crowd {
   readonly disk = new Disk();
-  readonly calls = new Map<string, Call<State>[]>();
+  readonly turns = new Map<string, Turn[]>();
   readonly #scheduler: fc.Scheduler;
   readonly #clock: ScheduledClock;
   store!: Store;
@@ -108,34 +103,26 @@ class Crowd {
 
   /** What cannot be explained. */
   problems(): string[] {
-    return [...this.calls].flatMap(([key, calls]) => {
-      if (linearize(calls, NOTHING) !== undefined) return [];
-      return calls.map(({ name, begin, end }) => `${key}: ${begin} to ${end}: ${name}`);
+    return [...this.turns].flatMap(([key, turns]) => {
+      const bad = unexplained(turns) ?? [];
+      return bad.map((turn) => `${key}: ${turn.begin} to ${turn.end ?? "?"}: ${nameOf(turn)}`);
     });
   }
 
-  /** Notes a call from its begin; its meaning is known when it has ended. */
-  async #call<Answer>(
-    key: string,
-    name: string,
-    answer: Promise<Answer>,
-    meaning: (answer: Answer | undefined, state: State) => State | undefined,
-  ): Promise<void> {
+  /** Notes a call from its begin, and what it was told at its end. */
+  async #call<Result>(key: string, ask: Ask, result: Promise<Result>, told: (result: Result) => Answer): Promise<void> {
     const { life } = this;
-    let got: Answer | undefined;
-    const call = { name, begin: this.#moment++, end: Infinity, apply: (state: State) => meaning(got, state) };
-    const calls = this.calls.get(key) ?? [];
-    this.calls.set(key, [...calls, call]);
+    const turn: Turn = { ...ask, begin: this.#moment++ };
+    this.turns.set(key, [...this.turns.get(key) ?? [], turn]);
     try {
-      const settled = await answer;
+      const settled = await result;
       if (this.life !== life) return;
-      got = settled;
-      call.end = this.#moment++;
-      call.name = `${name} -> ${JSON.stringify(settled, (_, value: unknown) => short(value))}`;
+      turn.answer = told(settled);
+      turn.end = this.#moment++;
     } catch (error) {
       if (this.life !== life) return;
       // A store that is closed takes nothing: the call never was.
-      this.calls.set(key, this.calls.get(key)!.filter((other) => other !== call));
+      this.turns.set(key, this.turns.get(key)!.filter((other) => other !== turn));
       throw error;
     }
   }
@@ -155,45 +142,26 @@ class Crowd {
       case "close":
         return await this.store[kind]();
       case "set":
-        return await this.#call(key, `set ${String(short(value))}`, bucket.set(key, value), (result, state) => {
-          return wrote(result, state, value);
-        });
+        return await this.#call(key, { kind, value }, bucket.set(key, value), written);
       case "setIf":
         return await this.#call(
           key,
-          `set ${String(short(value))} if ${ifRevision}`,
+          { kind: "set", value, ifRevision },
           bucket.set(key, value, { ifRevision }),
-          (result, state) => {
-            if (result?.ok !== false) return isAt(state, ifRevision) ? wrote(result, state, value) : undefined;
-            return state.revision !== ifRevision ? shown(result.current, state) : undefined;
-          },
+          written,
         );
       case "remove":
-        return await this.#call(key, "remove", bucket.delete(key), (result, state) => {
-          if (result?.ok !== false) return state.revision !== 0 ? wrote(result, state, undefined) : undefined;
-          return state.revision === 0 ? shown(result.current, state) : undefined;
-        });
+        return await this.#call(key, { kind }, bucket.delete(key), written);
       case "removeIf":
-        return await this.#call(key, `remove if ${ifRevision}`, bucket.delete(key, { ifRevision }), (result, state) => {
-          if (result?.ok !== false) {
-            return state.revision !== 0 && isAt(state, ifRevision) ? wrote(result, state, undefined) : undefined;
-          }
-          return state.revision === 0 || state.revision !== ifRevision ? shown(result.current, state) : undefined;
-        });
+        return await this.#call(key, { kind: "remove", ifRevision }, bucket.delete(key, { ifRevision }), written);
       case "touch":
-        return await this.#call(key, "touch", bucket.touch(key, "1h"), (result, state) => {
-          if (result?.ok !== false) return state.revision !== 0 ? wrote(result, state, state.value) : undefined;
-          return state.revision === 0 ? shown(result.current, state) : undefined;
-        });
+        return await this.#call(key, { kind }, bucket.touch(key, "1h"), written);
       case "increment":
-        return await this.#call(key, "increment", increment(bucket, key), (sum, state) => {
-          if (sum === "INVALID") return typeof state.value === "string" ? state : undefined;
-          if (typeof state.value === "string") return undefined;
-          const after = (state.value ?? 0) + 1;
-          return sum === undefined || sum === after ? wrote(undefined, state, after) : undefined;
+        return await this.#call(key, { kind }, increment(bucket, key), (sum) => {
+          return sum === "INVALID" ? { ok: false } : { ok: true, value: sum };
         });
       case "get":
-        return await this.#call(key, "get", bucket.getEntry(key), (entry, state) => shown(entry, state));
+        return await this.#call(key, { kind }, bucket.getEntry(key), (entry) => ({ ok: true, ...entryOf(entry) }));
     }
   }
 }
@@ -210,31 +178,12 @@ async function increment(bucket: Bucket<string | number>, key: string): Promise<
 
 // --- what an answer says ---
 
-/** The revision of a write whose caller was not told. */
-const UNTOLD = -1;
-
-function short(value: unknown): unknown {
-  return typeof value === "string" ? value.slice(0, 8) : value;
+function entryOf(entry: Entry<string | number> | undefined): { value: Held; revision: number } {
+  return { value: entry?.value, revision: entry?.revision ?? 0 };
 }
 
-/** True when the state may have this revision. */
-function isAt({ revision, last }: State, wanted: number): boolean {
-  return revision === UNTOLD ? wanted > last : revision === wanted;
-}
-
-/** The state after a write that was taken, or (no result) may have been. */
-function wrote(result: WriteResult<unknown> | undefined, state: State, value: State["value"]): State | undefined {
-  const revision = result?.ok === true ? result.revision : UNTOLD;
-  if (revision !== UNTOLD && revision <= state.last) return undefined;
-  return { value, revision: value === undefined ? 0 : revision, last: Math.max(state.last, revision) };
-}
-
-/** The state, when it is what a caller was shown. */
-function shown(entry: Entry<unknown> | undefined, state: State): State | undefined {
-  if (entry?.value !== state.value || !isAt(state, entry?.revision ?? 0)) return undefined;
-  return entry === undefined
-    ? state
-    : { ...state, revision: entry.revision, last: Math.max(state.last, entry.revision) };
+function written(result: WriteResult<string | number>): Answer {
+  return result.ok ? result : { ok: false, ...entryOf(result.current) };
 }
 
 // --- drawing ---
@@ -325,38 +274,5 @@ describe("Store", () => {
     await cask.finish(Promise.all([set, refused]));
     expect(heard).toEqual(["set", "INVALID"]);
     await cask.close();
-  });
-});
-
-describe("linearize()", () => {
-  /** A cell that is written and read: name, begin, end, value; a read says what it saw. */
-  const cell = (name: string, begin: number, end: number, value: number): Call<number> => {
-    return { name, begin, end, apply: (state) => name.startsWith("w") ? value : state === value ? state : undefined };
-  };
-
-  test("linearize() finds an order of calls that overlap", () => {
-    const calls = [cell("w1", 0, 5, 1), cell("r0", 1, 2, 0), cell("r1", 3, 4, 1), cell("w2", 1, Infinity, 2)];
-    expect(linearize(calls, 0)).toEqual(["r0", "w1", "r1"]);
-  });
-
-  test("linearize() lets a call without an end happen late, or never", () => {
-    expect(linearize([cell("w1", 0, Infinity, 1), cell("r0", 1, 2, 0), cell("r1", 3, 4, 1)], 0)).toHaveLength(3);
-    expect(linearize([cell("w1", 0, Infinity, 1), cell("r0", 1, 2, 0)], 0)).toHaveLength(1);
-  });
-
-  test.each([
-    ["a read of what was overwritten", [cell("w1", 0, 1, 1), cell("r0", 2, 3, 0)]],
-    ["a read of what is yet to come", [cell("r1", 0, 1, 1), cell("w1", 2, 3, 1)]],
-    ["a value that goes back", [cell("w1", 0, 9, 1), cell("r1", 1, 2, 1), cell("r0", 3, 4, 0)]],
-    ["two readers who disagree", [
-      cell("w1", 0, 20, 1),
-      cell("w2", 0, 20, 2),
-      cell("r1", 1, 2, 1),
-      cell("r2", 3, 4, 2),
-      cell("r1", 5, 6, 1),
-    ]],
-    ["a lost write", [cell("w1", 0, 1, 1), cell("w2", 2, 3, 2), cell("r1", 4, 5, 1)]],
-  ])("linearize() rejects %s", (...row: unknown[]) => {
-    expect(linearize(row[1] as Call<number>[], 0)).toBe(undefined);
   });
 });

@@ -145,6 +145,10 @@ function deadly(inner: FileSystem, killAt: string): FileSystem {
     },
     rename: (source, target) => at("rename", () => inner.rename(source, target)),
     remove: (name) => at("remove", () => inner.remove(name)),
+    discard: async (name) => {
+      at("remove", () => {});
+      await inner.discard(name);
+    },
     syncDirectory: async () => {
       at("syncDirectory", () => {});
       await inner.syncDirectory();

@@ -128,6 +128,11 @@ export class Disk implements FileSystem {
     this.#seen.delete(name);
   }
 
+  // deno-lint-ignore require-await -- what refuses must reject, not throw
+  async discard(name: string): Promise<void> {
+    this.remove(name);
+  }
+
   async syncDirectory(): Promise<void> {
     const names = new Map(this.#seen);
     const life = this.#life;
@@ -153,6 +158,7 @@ export class Disk implements FileSystem {
       open: alive((name: string, mode: FileMode) => this.open(name, mode)),
       rename: alive((source: string, target: string) => this.rename(source, target)),
       remove: alive((name: string) => this.remove(name)),
+      discard: alive((name: string) => this.discard(name)),
       syncDirectory: alive(() => this.syncDirectory()),
     };
   }

@@ -67,6 +67,17 @@ export function runFolderSuite(name: string, open: () => FileSystemUnderTest): v
       expect(readBytes(file, 0, 2)).toEqual([1, 2]);
     });
 
+    test("FileSystem.discard() removes a name, leaves an open file usable, and is content with nothing", async () => {
+      const file = folder.fs.open("a", "create");
+      file.write(Uint8Array.of(1, 2), 0);
+      folder.fs.open("b", "create").close();
+      await folder.fs.discard("a");
+      await folder.fs.discard("a");
+      expect(folder.fs.list()).toEqual(["b"]);
+      expect(file.size()).toBe(2);
+      file.close();
+    });
+
     test("FileSystem.remove() of nothing is no error", () => {
       folder.fs.remove("a");
       expect(folder.fs.list()).toEqual([]);

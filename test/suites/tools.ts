@@ -18,6 +18,7 @@ const PROGRAMS = {
   "chromium": ["chromium", "chromium-browser", "google-chrome"],
   "prometheus": ["promtool"],
   "redis-server": ["redis-server", "valkey-server"],
+  "redis-tools": ["redis-cli", "valkey-cli"],
   "strace": ["strace"],
   "systemd": ["systemd-analyze"],
 } as const;

@@ -1,0 +1,75 @@
+/**
+ * Messages from clients to clients: `PUBLISH` to a channel, to everybody who listens just then.
+ *
+ * Nothing is kept: who is not there misses it, as in Redis. What must not be missed is a change of a key, and who
+ * subscribes to those (`notifications.ts`, or any other protocol) reads them from the log.
+ *
+ * @module
+ */
+import { matchesGlob } from "./glob.ts";
+import { latin1 } from "./numbers.ts";
+
+/** Who listens. Must not throw. */
+export interface Listener {
+  /** Takes a message; `pattern` is what the listener subscribed to, when it is one. */
+  deliver(channel: Uint8Array, payload: Uint8Array, pattern?: Uint8Array): void;
+}
+
+/** The listeners of a pattern. */
+interface Pattern {
+  readonly pattern: Uint8Array;
+  readonly listeners: Set<Listener>;
+}
+
+/** All channels of a server. */
+export class Hub {
+  readonly #channels: Map<string, Set<Listener>> = new Map();
+  readonly #patterns: Map<string, Pattern> = new Map();
+
+  /** Listens to a channel; twice is as once. */
+  subscribe(channel: Uint8Array, listener: Listener): void {
+    const name = latin1(channel);
+    const listeners = this.#channels.get(name);
+    if (listeners === undefined) this.#channels.set(name, new Set([listener]));
+    else listeners.add(listener);
+  }
+
+  /** No longer listens to it. */
+  unsubscribe(channel: Uint8Array, listener: Listener): void {
+    const name = latin1(channel);
+    const listeners = this.#channels.get(name);
+    if (listeners?.delete(listener) && listeners.size === 0) this.#channels.delete(name);
+  }
+
+  /** Listens to all channels whose names match. */
+  subscribePattern(pattern: Uint8Array, listener: Listener): void {
+    const name = latin1(pattern);
+    const known = this.#patterns.get(name);
+    if (known === undefined) this.#patterns.set(name, { pattern: pattern.slice(), listeners: new Set([listener]) });
+    else known.listeners.add(listener);
+  }
+
+  /** No longer listens to them. */
+  unsubscribePattern(pattern: Uint8Array, listener: Listener): void {
+    const name = latin1(pattern);
+    const known = this.#patterns.get(name);
+    if (known?.listeners.delete(listener) && known.listeners.size === 0) this.#patterns.delete(name);
+  }
+
+  /** Sends a message, and says to how many: one who listens in two ways gets it twice, and counts twice. */
+  publish(channel: Uint8Array, payload: Uint8Array): number {
+    let count = 0;
+    for (const listener of this.#channels.get(latin1(channel)) ?? []) {
+      listener.deliver(channel, payload);
+      count++;
+    }
+    for (const { pattern, listeners } of this.#patterns.values()) {
+      if (!matchesGlob(pattern, channel)) continue;
+      for (const listener of listeners) {
+        listener.deliver(channel, payload, pattern);
+        count++;
+      }
+    }
+    return count;
+  }
+}

@@ -1,0 +1,183 @@
+/**
+ * The port that Redis clients connect to: TCP, or TLS, by node:net on every runtime.
+ *
+ * It is off unless asked for. Who may connect is the gate's business, as for WebSockets: how many connections an
+ * address has, and which tokens it brings. A browser cannot speak RESP, but it can be made to send lines to any port of
+ * its own machine: what looks like HTTP is cut off (`session.ts`).
+ *
+ * @module
+ */
+import { createServer, type Server, type Socket } from "node:net";
+import { createServer as createTlsServer } from "node:tls";
+import { toHex } from "../../lib/base/bytes.ts";
+import type { Clock } from "../../lib/base/clock.ts";
+import type { Commands } from "../commands.ts";
+import type { Gate } from "../gate.ts";
+import type { ServerLimits } from "../limits.ts";
+import type { Metrics } from "../metrics.ts";
+import { listenError, readTls, type TlsFiles } from "../transports/transport.ts";
+import type { RedisHost } from "./call.ts";
+import { Cursors } from "./cursors.ts";
+import { Hub } from "./hub.ts";
+import { RedisSession, type Wire } from "./session.ts";
+import { Updates } from "./view.ts";
+
+/** A connection that is silent for this long is asked by the system whether it is still there. */
+const KEEP_ALIVE_MS = 300_000;
+/** All notifications of keys; they cost nothing until somebody listens. */
+const NOTIFICATIONS = "AKE";
+
+/** What a listener needs. */
+export interface RedisListenerOptions {
+  readonly hostname: string;
+  readonly port: number;
+  readonly tls?: TlsFiles | undefined;
+  readonly commands: Commands;
+  readonly limits: ServerLimits;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly gate: Gate;
+  /** Shared with other protocols. */
+  readonly outbound: { bytes: number };
+  readonly onFailure: (error: unknown) => void;
+}
+
+/** A port that Redis clients connect to. Made by {@link listenRedis}. */
+export class RedisListener {
+  readonly port: number;
+  readonly #server: Server;
+  readonly #host: RedisHost;
+  readonly #gate: Gate;
+  readonly #sessions: Set<RedisSession> = new Set();
+  #lastId = 0;
+
+  /** For {@link listenRedis}. */
+  constructor(server: Server, options: RedisListenerOptions) {
+    const { commands, limits, clock, metrics, gate, outbound, onFailure } = options;
+    this.#server = server;
+    this.#gate = gate;
+    this.port = (server.address() as { readonly port: number }).port;
+    this.#host = {
+      commands,
+      limits,
+      clock,
+      metrics,
+      outbound,
+      onFailure,
+      port: this.port,
+      updates: new Updates(),
+      hub: new Hub(),
+      cursors: new Cursors(),
+      clients: new Map(),
+      settings: { notifications: NOTIFICATIONS },
+      writers: [],
+      startedAt: clock.wall(),
+      runId: toHex(clock.random(new Uint8Array(20))),
+      asksCredentials: gate.asksCredentials,
+    };
+  }
+
+  /** Takes a connection that has just opened. */
+  open(socket: Socket): void {
+    const guest = this.#gate.arrive(socket.remoteAddress ?? "");
+    if ("status" in guest) return refuse(socket, guest.body);
+    const isWelcome = guest.enter();
+    const id = ++this.#lastId;
+    const session = new RedisSession(id, new SocketWire(socket), this.#host, guest, () => {
+      this.#sessions.delete(session);
+      guest.leave();
+    });
+    this.#sessions.add(session);
+    this.#host.clients.set(id, session);
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
+    // No Buffer, whose `slice` is no copy.
+    socket.on("data", ({ buffer, byteOffset, byteLength }: Uint8Array) => {
+      session.data(new Uint8Array(buffer, byteOffset, byteLength));
+    });
+    socket.on("drain", () => session.drain());
+    socket.on("error", () => socket.destroy());
+    socket.on("close", () => session.closed());
+    if (!isWelcome) refuse(socket, "max number of clients reached");
+  }
+
+  /** Closes what has come to its end. */
+  check(): void {
+    for (const session of this.#sessions) session.check();
+  }
+
+  /** Takes no more connections and commands; resolves when those that run have been answered. */
+  async end(): Promise<void> {
+    this.#server.close();
+    await Promise.all([...this.#sessions].map((session) => session.finish()));
+  }
+
+  /** Cuts off whoever is still there; resolves when the port is free. */
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => {
+      if (this.#server.listening) this.#server.close(() => resolve());
+      else resolve();
+    });
+    for (const session of this.#sessions) session.kill();
+    await closed;
+  }
+}
+
+function refuse(socket: Socket, reason: string): void {
+  socket.on("error", () => socket.destroy());
+  socket.end(`-ERR ${reason}\r\n`);
+}
+
+/** A socket, as a session sees it. */
+class SocketWire implements Wire {
+  readonly address: string;
+  readonly localAddress: string;
+  readonly #socket: Socket;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    this.address = `${socket.remoteAddress ?? ""}:${socket.remotePort ?? 0}`;
+    this.localAddress = `${socket.localAddress ?? ""}:${socket.localPort ?? 0}`;
+  }
+
+  send(bytes: Uint8Array): void {
+    if (!this.#socket.destroyed && !this.#socket.writableEnded) this.#socket.write(bytes);
+  }
+
+  bufferedBytes(): number {
+    return this.#socket.writableLength;
+  }
+
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
+  end(): void {
+    this.#socket.end();
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+}
+
+/** Listens. @throws {FirkinError} UNAVAILABLE — the address is in use; IO, INVALID — the certificate cannot be used */
+export async function listenRedis(options: RedisListenerOptions): Promise<RedisListener> {
+  const { tls } = options;
+  // No connection comes before the turn in which it listens is over.
+  const open = (socket: Socket): void => listener.open(socket);
+  const server = tls === undefined
+    ? createServer(open)
+    : createTlsServer({ ...readTls(tls), handshakeTimeout: options.limits.helloMs }, open);
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error) => reject(listenError(options, error)));
+    server.listen({ host: options.hostname, port: options.port }, resolve);
+  });
+  server.on("error", options.onFailure);
+  const listener = new RedisListener(server, options);
+  return listener;
+}

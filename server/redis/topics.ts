@@ -1,0 +1,167 @@
+/**
+ * What one connection listens to: channels of the hub, and changes of keys.
+ *
+ * A name that begins with `__keyspace@` or `__keyevent@` is about keys: it reads the feed, as fast as the connection
+ * takes it, and needs the right to subscribe in that bucket (in all, for a pattern of buckets). Any other name is a
+ * channel, which belongs to no bucket: it needs the right everywhere.
+ *
+ * @module
+ */
+import { FirkinError } from "../../lib/base/errors.ts";
+import type { ChangeEvent, EngineSubscription } from "../../lib/engine/engine.ts";
+import type { Answer } from "../commands.ts";
+import { failureOf } from "../commands.ts";
+import type { Client } from "./call.ts";
+import type { Listener } from "./hub.ts";
+import { follow, notificationsOf, queryOf } from "./notifications.ts";
+import { latin1 } from "./numbers.ts";
+import { bulk, PushReply, type Reply } from "./resp.ts";
+
+/** One subscription. */
+interface Topic {
+  readonly name: Uint8Array;
+  /** Where changes come from; a channel of the hub when absent. */
+  readonly source?: EngineSubscription;
+  /** All when undefined; of a source. */
+  readonly bucket?: string | undefined;
+}
+
+/** The subscriptions of one connection. */
+export class Topics implements Listener {
+  readonly #client: Client;
+  readonly #tell: (reply: Reply) => Promise<void> | undefined;
+  readonly #channels: Map<string, Topic> = new Map();
+  readonly #patterns: Map<string, Topic> = new Map();
+
+  /** `tell` sends a message; what it returns is awaited before more is read from the log. */
+  constructor(client: Client, tell: (reply: Reply) => Promise<void> | undefined) {
+    this.#client = client;
+    this.#tell = tell;
+  }
+
+  /** Channels that are listened to. */
+  get channels(): number {
+    return this.#channels.size;
+  }
+
+  /** Patterns that are listened to. */
+  get patterns(): number {
+    return this.#patterns.size;
+  }
+
+  /** Both. */
+  get count(): number {
+    return this.#channels.size + this.#patterns.size;
+  }
+
+  /** Listens to a channel or a pattern, and says so when what comes later will be told. */
+  subscribe(name: Uint8Array, isPattern: boolean): Answer<Reply> {
+    const topics = isPattern ? this.#patterns : this.#channels;
+    const known = topics.has(latin1(name));
+    const own = name.slice();
+    const reply = (): Reply => new PushReply([bulk(isPattern ? "psubscribe" : "subscribe"), own, this.count]);
+    if (known) return reply();
+    const { host, principal } = this.#client;
+    const { subscriptionsMax } = host.limits;
+    if (this.count >= subscriptionsMax) {
+      throw new FirkinError(
+        "BUSY",
+        `Cannot subscribe: this connection has ${subscriptionsMax} subscriptions, the most`,
+      );
+    }
+    const query = queryOf(own, isPattern);
+    if (query === undefined) {
+      this.#listen(own, isPattern);
+      topics.set(latin1(own), { name: own });
+      return reply();
+    }
+    const source = host.commands.subscribe(principal, query);
+    topics.set(latin1(own), { name: own, source, bucket: query.bucket });
+    host.metrics.subscriptions++;
+    void this.#follow(own, isPattern, source);
+    return source.ready.then(reply, (error: unknown) => {
+      this.#end(topics, own);
+      throw error;
+    });
+  }
+
+  #listen(name: Uint8Array, isPattern: boolean): void {
+    const { host, principal } = this.#client;
+    if (!principal.allows("subscribe", undefined)) {
+      throw new FirkinError("FORBIDDEN", "Cannot listen: the right to subscribe in the whole store is missing");
+    }
+    if (isPattern) host.hub.subscribePattern(name, this);
+    else host.hub.subscribe(name, this);
+  }
+
+  async #follow(name: Uint8Array, isPattern: boolean, source: EngineSubscription): Promise<void> {
+    const { host } = this.#client;
+    try {
+      await source.ready;
+      await follow(source, (event) => this.#changed(event, name, isPattern));
+    } catch (error) {
+      failureOf(error, host.onFailure);
+      this.#client.kill();
+    }
+  }
+
+  #changed(event: ChangeEvent, name: Uint8Array, isPattern: boolean): Promise<void> | undefined {
+    let wait: Promise<void> | undefined;
+    const notifications = notificationsOf(event, name, isPattern, this.#client.host.settings.notifications);
+    for (const { channel, payload } of notifications) {
+      wait = this.#deliver(channel, payload, isPattern ? name : undefined) ?? wait;
+    }
+    return wait;
+  }
+
+  /** See {@link Listener}. Nobody waits: who does not read is closed. */
+  deliver(channel: Uint8Array, payload: Uint8Array, pattern?: Uint8Array): void {
+    void this.#deliver(channel, payload, pattern);
+  }
+
+  #deliver(channel: Uint8Array, payload: Uint8Array, pattern: Uint8Array | undefined): Promise<void> | undefined {
+    const head = pattern === undefined ? [bulk("message")] : [bulk("pmessage"), pattern];
+    return this.#tell(new PushReply([...head, channel, payload]));
+  }
+
+  /** Ends subscriptions, all of a kind when `names` is empty; a reply for each. */
+  unsubscribe(names: readonly Uint8Array[], isPattern: boolean): readonly Reply[] {
+    const topics = isPattern ? this.#patterns : this.#channels;
+    const word = bulk(isPattern ? "punsubscribe" : "unsubscribe");
+    const all = names.length === 0 ? [...topics.values()].map(({ name }) => name) : names;
+    if (all.length === 0) return [new PushReply([word, null, this.count])];
+    return all.map((name) => {
+      this.#end(topics, name);
+      return new PushReply([word, name.slice(), this.count]);
+    });
+  }
+
+  /** Ends what the principal may not see. */
+  check(): void {
+    const { principal } = this.#client;
+    for (const topics of [this.#channels, this.#patterns]) {
+      for (const { name, bucket } of topics.values()) {
+        if (!principal.allows("subscribe", bucket)) this.#end(topics, name);
+      }
+    }
+  }
+
+  /** Ends all. */
+  close(): void {
+    for (const topics of [this.#channels, this.#patterns]) {
+      for (const { name } of topics.values()) this.#end(topics, name);
+    }
+  }
+
+  #end(topics: Map<string, Topic>, name: Uint8Array): void {
+    const topic = topics.get(latin1(name));
+    if (topic === undefined) return;
+    topics.delete(latin1(name));
+    const { host } = this.#client;
+    if (topic.source !== undefined) {
+      host.metrics.subscriptions--;
+      topic.source.close();
+    } else if (topics === this.#patterns) host.hub.unsubscribePattern(topic.name, this);
+    else host.hub.unsubscribe(topic.name, this);
+  }
+}

@@ -1,0 +1,543 @@
+/**
+ * What Redis says nothing about: tokens and rights, single-read keys, other protocols' values, expiry, slow readers.
+ *
+ * @module
+ */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { Redis } from "ioredis";
+import type { EmbeddedEngine } from "../../../lib/engine/embedded.ts";
+import { Store } from "../../../lib/store/store.ts";
+import { serve, type ServeOptions, type Server, Tokens } from "../../../server/mod.ts";
+import { makeCertificate, OPENSSL } from "../../suites/certificate.ts";
+import { errorCode } from "../../suites/fs.ts";
+import { openMemoryEngine, settled } from "../../wire/loopback.ts";
+import { encode, RespPeer } from "./peer.ts";
+
+describe("Redis clients", () => {
+  let engine: EmbeddedEngine;
+  let store: Store;
+  let server: Server;
+  let peers: RespPeer[];
+
+  async function start(options: Partial<ServeOptions> = {}): Promise<void> {
+    engine = await openMemoryEngine();
+    store = new Store(engine);
+    peers = [];
+    server = await serve({ store, port: 0, redis: { port: 0 }, ...options });
+  }
+
+  async function stop(): Promise<void> {
+    for (const peer of peers) peer.close();
+    await server.close();
+    await engine.close();
+  }
+
+  beforeEach(() => start());
+  afterEach(stop);
+
+  function open(): RespPeer {
+    const peer = new RespPeer({ host: "127.0.0.1", port: Number(new URL(server.redisUrl!).port) });
+    peers.push(peer);
+    return peer;
+  }
+
+  // --- where it listens ---
+
+  test("are not served unless asked for, nor beyond loopback without tokens", async () => {
+    const other = await serve({ store, port: 0 });
+    expect(other.redisUrl).toBe(undefined);
+    await other.close();
+    for (const hostname of ["0.0.0.0", "192.168.1.1", "::"]) {
+      expect(await errorCode(() => serve({ store, port: 0, redis: { port: 0, hostname } }))).toBe("FORBIDDEN");
+    }
+    const port = Number(new URL(server.redisUrl!).port);
+    expect(await errorCode(() => serve({ store, port: 0, redis: { port } }))).toBe("UNAVAILABLE");
+  });
+
+  test.skipIf(OPENSSL === undefined)("speak TLS where the server does", async () => {
+    await stop();
+    const certificate = makeCertificate();
+    await start({ tls: certificate });
+    expect(server.redisUrl).toMatch(/^rediss:\/\/127\.0\.0\.1:\d+$/);
+    const redis = new Redis(server.redisUrl!, { tls: { ca: certificate.ca } });
+    expect(await redis.set("a", "1")).toBe("OK");
+    redis.disconnect();
+    const stranger = new Redis(server.redisUrl!, { tls: {}, lazyConnect: true, retryStrategy: () => null });
+    stranger.on("error", () => {});
+    expect(await stranger.connect().catch(() => "refused")).toBe("refused");
+    certificate.remove();
+  });
+
+  test.each(["POST / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"])("are no browsers: %j", async (head) => {
+    const peer = open();
+    peer.send(`${head}\r\nSET a 1\r\n`);
+    let last = "";
+    for (let reply = await peer.reply(); reply !== "closed"; reply = await peer.reply()) last = reply;
+    expect(last).not.toContain("OK");
+    expect(engine.getSync("0", Uint8Array.of(97))).toBe(undefined);
+  });
+
+  // --- the same keys as everybody's ---
+
+  test("read what others write, and the other way around", async () => {
+    const peer = open();
+    const users = store.bucket("users");
+    await users.set("ada", { name: "Ada" });
+    await users.set("count", 41);
+    await store.bucket("0", { codec: "text" }).set("text", "hello");
+    expect(await peer.ask("GET", "text")).toBe("$5\r\nhello\r\n");
+    expect(await peer.ask("SELECT", "users")).toBe("+OK\r\n");
+    expect(await peer.ask("GET", "ada")).toBe('$14\r\n{"name":"Ada"}\r\n');
+    expect(await peer.ask("INCR", "count")).toBe(":42\r\n");
+    expect(await users.get("count")).toBe(42);
+    expect(await users.increment("count", 1)).toBe(43);
+    await peer.ask("SET", "plain", "grüß");
+    await peer.ask("SET", "raw", Uint8Array.of(255, 0));
+    expect(await users.getMany(["plain", "raw"])).toEqual(["grüß", Uint8Array.of(255, 0)]);
+  });
+
+  test("count as every other protocol's", async () => {
+    const peer = open();
+    await peer.askAll([["SET", "a", "1"], ["GET", "a"], ["GET", "b"], ["DEL", "a"], ["NOPE"]]);
+    const stats = server.stats();
+    expect([stats["server.op.set"], stats["server.op.get"], stats["server.op.delete"]]).toEqual([1, 2, 1]);
+    expect([stats["server.connections"], stats["server.errors"]]).toEqual([1, 1]);
+  });
+
+  test("take a single-read key with GET and GETDEL, and see it with nothing else", async () => {
+    const peer = open();
+    const bucket = store.bucket("0", { codec: "text" });
+    for (const key of ["a", "b", "c"]) await bucket.set(key, "secret", { once: true });
+    expect(await peer.ask("GET", "a")).toBe("$6\r\nsecret\r\n");
+    expect(await peer.ask("GET", "a")).toBe("$-1\r\n");
+    expect(await peer.ask("GETDEL", "b")).toBe("$6\r\nsecret\r\n");
+    const others = [
+      ["MGET", "c"],
+      ["STRLEN", "c"],
+      ["GETRANGE", "c", "0", "-1"],
+      ["GETEX", "c"],
+      ["GETSET", "c", "x"],
+      ["SET", "c", "x", "GET"],
+      ["SET", "c", "x", "IFEQ", "secret"],
+      ["APPEND", "c", "x"],
+      ["SETRANGE", "c", "0", "x"],
+      ["INCR", "c"],
+      ["INCRBYFLOAT", "c", "1"],
+      ["COPY", "c", "d"],
+      ["RENAME", "c", "d"],
+      ["RENAMENX", "c", "d"],
+      ["EXPIRE", "c", "100"],
+    ];
+    for (const command of others) {
+      expect([command[0], (await peer.ask(...command)).slice(0, 9)]).toEqual([command[0], "-ERR this"]);
+      const [, , result] = await peer.askAll([["MULTI"], command, ["EXEC"]]);
+      expect([command[0], result!.slice(0, 13)]).toEqual([command[0], "*1\r\n-ERR this"]);
+    }
+    expect(await peer.askAll([["MULTI"], ["GET", "c"], ["EXEC"]]).then((replies) => replies[2]!.includes("secret")))
+      .toBe(false);
+    expect(await peer.askAll([["EXISTS", "c"], ["TTL", "c"], ["TYPE", "c"], ["KEYS", "*"], ["MEMORY", "USAGE", "c"]]))
+      .toEqual([":1\r\n", ":-1\r\n", "+string\r\n", "*1\r\n$1\r\nc\r\n", ":49\r\n"]);
+    expect(await peer.ask("GET", "c")).toBe("$6\r\nsecret\r\n");
+  });
+
+  // --- order ---
+
+  test("see their own writes, whatever is sent together", async () => {
+    const peer = open();
+    expect(
+      await peer.askAll([
+        ["SET", "a", "1"],
+        ["GET", "a"],
+        ["SET", "a", "2"],
+        ["INCR", "a"],
+        ["INCR", "a"],
+        ["SETEX", "a", "x", "1"],
+        ["SET", "b", "1"],
+        ["SETEX", "b", "x", "1"],
+        ["SET", "b", "2"],
+        ["GET", "a"],
+        ["DEL", "a"],
+        ["EXISTS", "a"],
+        ["GET", "b"],
+      ]),
+    ).toEqual([
+      "+OK\r\n",
+      "$1\r\n1\r\n",
+      "+OK\r\n",
+      ":3\r\n",
+      ":4\r\n",
+      "-ERR value is not an integer or out of range\r\n",
+      "+OK\r\n",
+      "-ERR value is not an integer or out of range\r\n",
+      "+OK\r\n",
+      "$1\r\n4\r\n",
+      ":1\r\n",
+      ":0\r\n",
+      "$1\r\n2\r\n",
+    ]);
+  });
+
+  test("SET IFEQ is that of Valkey", async () => {
+    const peer = open();
+    expect(
+      await peer.askAll([
+        ["SET", "a", "2", "IFEQ", "1"],
+        ["SET", "a", "1"],
+        ["SET", "a", "2", "IFEQ", "1"],
+        ["SET", "a", "3", "IFEQ", "1"],
+        ["SET", "a", "3", "ifeq", "1", "GET"],
+        ["SET", "a", "3", "IFEQ", "2", "NX"],
+        ["SET", "a", "3", "IFEQ"],
+      ]),
+    ).toEqual([
+      "$-1\r\n",
+      "+OK\r\n",
+      "+OK\r\n",
+      "$-1\r\n",
+      "$1\r\n2\r\n",
+      "-ERR syntax error\r\n",
+      "-ERR syntax error\r\n",
+    ]);
+  });
+
+  test("lose no increment, append or transaction to one another", async () => {
+    const clients = Array.from({ length: 8 }, open);
+    const rounds = 25;
+    await Promise.all(clients.map(async (peer) => {
+      for (let round = 0; round < rounds; round++) {
+        const replies = await peer.askAll([
+          ["INCR", "counter"],
+          ["APPEND", "text", "x"],
+          ["INCRBYFLOAT", "float", "0.5"],
+          ["MULTI"],
+          ["INCR", "left"],
+          ["DECR", "right"],
+          ["EXEC"],
+        ]);
+        expect(replies.at(-1)).toMatch(/^\*2\r\n:\d+\r\n:-\d+\r\n$/);
+      }
+    }));
+    const count = 8 * rounds;
+    expect(await clients[0]!.ask("MGET", "counter", "float", "left", "right")).toBe(
+      `*4\r\n$3\r\n${count}\r\n$3\r\n${count / 2}\r\n$3\r\n${count}\r\n$4\r\n-${count}\r\n`,
+    );
+    expect(await clients[0]!.ask("STRLEN", "text")).toBe(`:${count}\r\n`);
+  });
+
+  test("WATCH sees a change of another, and EXEC does nothing then", async () => {
+    const [one, other] = [open(), open()];
+    await one.ask("SET", "a", "1");
+    await one.ask("WATCH", "a");
+    await other.ask("SET", "a", "2");
+    expect(await one.askAll([["MULTI"], ["SET", "a", "3"], ["EXEC"], ["GET", "a"]])).toEqual([
+      "+OK\r\n",
+      "+QUEUED\r\n",
+      "*-1\r\n",
+      "$1\r\n2\r\n",
+    ]);
+    await one.ask("WATCH", "a");
+    expect((await one.askAll([["MULTI"], ["SET", "a", "3"], ["EXEC"]]))[2]).toBe("*1\r\n+OK\r\n");
+  });
+
+  test("SCAN shows every key once, while others come and go", async () => {
+    const peer = open();
+    const wanted = Array.from({ length: 300 }, (_, index) => `key:${index}`);
+    await peer.ask("MSET", ...wanted.flatMap((key) => [key, "1"]));
+    const found: string[] = [];
+    let cursor = "0";
+    do {
+      const reply = (await peer.ask("SCAN", cursor, "MATCH", "key:*", "COUNT", "7")).split("\r\n");
+      cursor = reply[2]!;
+      found.push(...reply.filter((line) => line.startsWith("key:")));
+      await peer.ask("SET", `other:${found.length}`, "1");
+    } while (cursor !== "0");
+    expect(found.sort()).toEqual(wanted.sort());
+    expect(await peer.ask("SCAN", "12345678")).toBe("-ERR invalid cursor\r\n");
+  });
+
+  test("RANDOMKEY gives one of the keys, and not always the same", async () => {
+    const peer = open();
+    expect(await peer.ask("RANDOMKEY")).toBe("$-1\r\n");
+    await peer.ask("MSET", ...Array.from({ length: 500 }, (_, index) => [`user:${index}`, "1"]).flat());
+    const found = await peer.askAll(Array.from({ length: 60 }, () => ["RANDOMKEY"]));
+    expect(found.every((reply) => /^\$\d\r\nuser:\d+\r\n$/.test(reply))).toBe(true);
+    expect(new Set(found).size).toBeGreaterThan(20);
+  });
+
+  // --- messages ---
+
+  test("hear PUBLISH, by channel and by pattern, in both versions", async () => {
+    const [listener, speaker] = [open(), open()];
+    await listener.ask("HELLO", "3");
+    expect(await listener.ask("SUBSCRIBE", "news")).toBe(">3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    expect(await listener.ask("PSUBSCRIBE", "n*")).toBe(">3\r\n$10\r\npsubscribe\r\n$2\r\nn*\r\n:2\r\n");
+    expect(await speaker.ask("PUBLISH", "news", "hi")).toBe(":2\r\n");
+    expect(await listener.reply()).toBe(">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n");
+    expect(await listener.reply()).toBe(">4\r\n$8\r\npmessage\r\n$2\r\nn*\r\n$4\r\nnews\r\n$2\r\nhi\r\n");
+    expect(await listener.ask("GET", "a")).toBe("_\r\n");
+    expect(await speaker.ask("SUBSCRIBE", "other")).toBe("*3\r\n$9\r\nsubscribe\r\n$5\r\nother\r\n:1\r\n");
+    expect((await speaker.ask("GET", "a")).slice(0, 26)).toBe("-ERR Can't execute 'get': ");
+    expect(await speaker.ask("PING")).toBe("*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+    expect(await speaker.ask("UNSUBSCRIBE")).toBe("*3\r\n$11\r\nunsubscribe\r\n$5\r\nother\r\n:0\r\n");
+    expect(await speaker.ask("UNSUBSCRIBE")).toBe("*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n");
+    expect(await speaker.ask("GET", "a")).toBe("$-1\r\n");
+  });
+
+  test("are told of expiry when it happens, whatever protocol wrote the key", async () => {
+    const listener = open();
+    await listener.ask("SUBSCRIBE", "__keyevent@0__:expired");
+    const began = performance.now();
+    await store.bucket("0").set("a", 1, { ttl: 60 });
+    expect(await listener.reply()).toBe("*3\r\n$7\r\nmessage\r\n$22\r\n__keyevent@0__:expired\r\n$1\r\na\r\n");
+    const took = performance.now() - began;
+    expect(took).toBeGreaterThan(55);
+    // Redis looks at a few keys, ten times a second; what is asked of firkin is 50 ms, and a busy machine gets more.
+    expect(took).toBeLessThan(1_000);
+  });
+
+  test("are told of changes in the order of the log, as far as CONFIG SET asks for", async () => {
+    const [listener, writer] = [open(), open()];
+    await listener.ask("PSUBSCRIBE", "__keyevent@0__:*");
+    await writer.askAll([
+      ["SET", "a", "1"],
+      ["EXPIRE", "a", "100"],
+      ["DEL", "a"],
+      ["SET", "b", "1", "EX", "9"],
+      ["EXPIREAT", "b", "1"],
+    ]);
+    const heard: string[] = [];
+    for (let left = 7; left > 0; left--) heard.push((await listener.reply()).split("\r\n")[6]!);
+    expect(heard.map((name) => name.slice(15))).toEqual(["set", "set", "expire", "del", "set", "expire", "del"]);
+    expect(await writer.ask("CONFIG", "SET", "notify-keyspace-events", "Kg")).toBe("+OK\r\n");
+    expect(await writer.ask("CONFIG", "GET", "notify-*")).toBe("*2\r\n$22\r\nnotify-keyspace-events\r\n$2\r\ngK\r\n");
+    await writer.ask("SET", "b", "1");
+    await writer.ask("CONFIG", "SET", "notify-keyspace-events", "E$");
+    await writer.ask("SET", "c", "1");
+    expect((await listener.reply()).split("\r\n")[6]).toBe("__keyevent@0__:set");
+    expect((await writer.ask("CONFIG", "SET", "notify-keyspace-events", "q")).slice(0, 22)).toBe(
+      "-ERR CONFIG SET failed",
+    );
+  });
+
+  test("CLIENT TRACKING tells of what was read, once, whoever changes it, and of expiry", async () => {
+    const [reader, writer] = [open(), open()];
+    expect(await reader.ask("CLIENT", "TRACKING", "ON")).toContain("-ERR CLIENT TRACKING needs RESP3");
+    await reader.ask("HELLO", "3");
+    expect(await reader.ask("CLIENT", "TRACKING", "ON")).toBe("+OK\r\n");
+    expect(await reader.ask("CLIENT", "GETREDIR")).toBe(":0\r\n");
+    await store.bucket("0").set("short", 1, { ttl: 40 });
+    await reader.askAll([["GET", "a"], ["MGET", "b", "short"], ["MULTI"], ["STRLEN", "c"], ["EXEC"]]);
+    await writer.askAll([["SET", "never", "1"], ["SET", "a", "1"], ["SET", "a", "2"], ["INCR", "b"], [
+      "SETEX",
+      "c",
+      "9",
+      "x",
+    ]]);
+    const invalid = (key: string): string => `>2\r\n$10\r\ninvalidate\r\n*1\r\n$${key.length}\r\n${key}\r\n`;
+    const told = [await reader.reply(), await reader.reply(), await reader.reply(), await reader.reply()];
+    expect(told.sort()).toEqual(["a", "b", "c", "short"].map(invalid).sort());
+    expect(await reader.ask("GET", "a")).toBe("$1\r\n2\r\n");
+    await writer.ask("DEL", "a");
+    expect(await reader.reply()).toBe(invalid("a"));
+    expect(await reader.ask("SELECT", "1")).toContain("-ERR this connection tracks");
+    expect(await reader.ask("CLIENT", "TRACKING", "ON", "BCAST")).toContain("-ERR You can't switch BCAST");
+    expect(await reader.ask("CLIENT", "TRACKING", "OFF")).toBe("+OK\r\n");
+    expect(await reader.ask("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", "user:")).toBe("+OK\r\n");
+    await writer.askAll([["SET", "other", "1"], ["SET", "user:1", "1"], ["DEL", "user:1"]]);
+    expect([await reader.reply(), await reader.reply()]).toEqual([invalid("user:1"), invalid("user:1")]);
+    for (const options of [["OPTIN"], ["REDIRECT", "1"], ["PREFIX", "a"], ["BOGUS"]]) {
+      expect((await reader.ask("CLIENT", "TRACKING", "ON", ...options)).slice(0, 4)).toBe("-ERR");
+    }
+  });
+
+  // --- limits ---
+
+  test("who sends what is not RESP is told and closed, and nobody else", async () => {
+    const [one, other] = [open(), open()];
+    one.send(Buffer.concat([encode(["SET", "a", "1"]), Buffer.from("*1\r\nx\r\n")]));
+    expect([await one.reply(), await one.reply(), await one.reply()]).toEqual([
+      "+OK\r\n",
+      "-ERR Protocol error: expected '$', got 'x'\r\n",
+      "closed",
+    ]);
+    expect(await other.ask("GET", "a")).toBe("$1\r\n1\r\n");
+    expect(server.stats()["server.protocolErrors"]).toBe(1);
+  });
+
+  test("a value, key or transaction over a limit is refused, and the connection goes on", async () => {
+    const peer = open();
+    const long = new Uint8Array(1024 * 1024 + 1);
+    const tooLong = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n";
+    expect(await peer.ask("SET", "a", long)).toBe(tooLong);
+    expect(await peer.ask("MSET", "a", long)).toBe(tooLong);
+    expect(await peer.ask("SET", "a", long, "NX")).toBe(tooLong);
+    expect(await peer.ask("SETRANGE", "a", "1048576", "x")).toBe(tooLong);
+    expect(await peer.ask("SET", "k".repeat(1_025), "v")).toContain("-ERR Cannot use a key of 1025 bytes");
+    expect(await peer.ask("SET", "", "v")).toBe("-ERR Cannot use an empty key\r\n");
+    const part = "x".repeat(600_000);
+    await peer.ask("MULTI");
+    for (let left = 3; left > 0; left--) expect(await peer.ask("SET", "a", part)).toBe("+QUEUED\r\n");
+    expect(await peer.ask("SET", "a", part)).toBe("-ERR this transaction is too large\r\n");
+    expect((await peer.ask("EXEC")).slice(0, 10)).toBe("-EXECABORT");
+    expect(await peer.ask("EXISTS", "a")).toBe(":0\r\n");
+  });
+
+  test("who does not read is not read from, and closed in the end", async () => {
+    await stop();
+    await start({ limits: { outboundMs: 300, outboundBytesMax: 64 * 1024 } });
+    const peer = open();
+    await peer.ask("SET", "a", "x".repeat(1_000_000));
+    peer.socket.pause();
+    for (let left = 200; left > 0; left--) peer.send(encode(["GET", "a"]));
+    const closed = new Promise((resolve) => peer.socket.once("close", resolve));
+    while (server.stats()["server.slowReaders"] !== 1) await settled();
+    peer.socket.resume();
+    await closed;
+    expect(server.stats()["server.bytesOut"]!).toBeLessThan(60_000_000);
+  });
+
+  test("who reads late gets everything, in order", async () => {
+    await stop();
+    await start({ limits: { outboundBytesMax: 64 * 1024 } });
+    const peer = open();
+    await peer.ask("SET", "a", "x".repeat(500_000));
+    peer.socket.pause();
+    for (let index = 0; index < 40; index++) {
+      peer.send(Buffer.concat([encode(["GET", "a"]), encode(["ECHO", `${index}`])]));
+    }
+    // The server has sent what the system takes, and waits.
+    for (let before = -1; before !== server.stats()["server.bytesOut"];) {
+      before = server.stats()["server.bytesOut"]!;
+      for (let left = 20; left > 0; left--) await settled();
+    }
+    expect(server.stats()["server.bytesOut"]!).toBeLessThan(15_000_000);
+    peer.socket.resume();
+    for (let index = 0; index < 40; index++) {
+      expect((await peer.reply()).length).toBe("$500000\r\n\r\n".length + 500_000);
+      expect(await peer.reply()).toBe(`$${`${index}`.length}\r\n${index}\r\n`);
+    }
+  });
+
+  test("close() answers what runs", async () => {
+    const peer = open();
+    await peer.ask("PING");
+    peer.send(Buffer.concat(Array.from({ length: 50 }, (_, index) => encode(["SET", `k${index}`, "v"]))));
+    await peer.reply();
+    await server.close();
+    let answered = 1;
+    for (let reply = await peer.reply(); reply !== "closed"; reply = await peer.reply()) answered++;
+    expect(answered).toBe(50);
+    server = await serve({ store, port: 0, redis: { port: 0 } });
+  });
+
+  // --- tokens ---
+
+  describe("with tokens", () => {
+    let all: string;
+    let reader: string;
+    let tokens: Tokens;
+
+    beforeEach(async () => {
+      await stop();
+      tokens = new Tokens();
+      all = (await tokens.create({
+        name: "all",
+        scopes: [{ buckets: "*", rights: ["read", "write", "subscribe", "admin"] }],
+      })).token;
+      reader = (await tokens.create({ name: "reader", scopes: [{ buckets: "0", rights: ["read"] }] })).token;
+      await start({ auth: tokens, limits: { authFailuresPerMinuteMax: 3, helloMs: 300 } });
+    });
+
+    test("nothing is answered before AUTH, and little is read", async () => {
+      const peer = open();
+      expect(await peer.ask("GET", "a")).toBe("-NOAUTH Authentication required.\r\n");
+      expect((await peer.ask("HELLO", "3")).slice(0, 13)).toBe("-NOAUTH HELLO");
+      expect(await peer.ask("NOPE")).toContain("unknown command");
+      expect(await peer.ask("AUTH", "wrong")).toBe(
+        "-WRONGPASS invalid username-password pair or user is disabled.\r\n",
+      );
+      expect(await peer.ask("AUTH", "default", all)).toBe("+OK\r\n");
+      expect(await peer.ask("ACL", "WHOAMI")).toBe("$3\r\nall\r\n");
+      const flusher =
+        (await tokens.create({ name: "one", scopes: [{ buckets: "0", rights: ["read", "write"] }] })).token;
+      await peer.ask("SET", "kept", "1");
+      expect(await peer.ask("AUTH", flusher)).toBe("+OK\r\n");
+      expect((await peer.ask("FLUSHALL")).slice(0, 7)).toBe("-NOPERM");
+      expect(await peer.ask("EXISTS", "kept")).toBe(":1\r\n");
+      expect(await peer.ask("RESET")).toBe("+RESET\r\n");
+      expect(await peer.ask("GET", "a")).toBe("-NOAUTH Authentication required.\r\n");
+      peer.send("*11\r\n");
+      expect(await peer.reply()).toBe("-ERR Protocol error: unauthenticated multibulk length\r\n");
+      expect(await peer.reply()).toBe("closed");
+    });
+
+    test("HELLO AUTH lets in, and a token may what it may", async () => {
+      const peer = open();
+      expect((await peer.ask("HELLO", "3", "AUTH", "any", reader)).slice(0, 2)).toBe("%7");
+      expect(await peer.ask("GET", "a")).toBe("_\r\n");
+      const refused = [
+        ["SET", "a", "1"],
+        ["SET", "a", "1", "NX"],
+        ["INCR", "a"],
+        ["DEL", "a"],
+        ["MSET", "a", "1"],
+        ["RENAME", "a", "b"],
+        ["FLUSHDB"],
+        ["FLUSHALL"],
+        ["SUBSCRIBE", "news"],
+        ["PSUBSCRIBE", "*"],
+        ["SUBSCRIBE", "__keyevent@0__:expired"],
+        ["PUBLISH", "news", "x"],
+        ["CLIENT", "KILL", "ID", "1"],
+        ["CLIENT", "TRACKING", "ON"],
+        ["CONFIG", "SET", "notify-keyspace-events", ""],
+      ];
+      await store.bucket("0", { codec: "text" }).set("a", "1");
+      for (const command of refused) {
+        expect([command.join(" "), (await peer.ask(...command)).slice(0, 7)]).toEqual([command.join(" "), "-NOPERM"]);
+      }
+      const [, , replies] = await peer.askAll([["MULTI"], ["SET", "a", "1", "NX"], ["EXEC"]]);
+      expect(replies).toContain("-NOPERM");
+      await peer.ask("SELECT", "1");
+      for (
+        const command of [["GET", "a"], ["EXISTS", "a"], ["MGET", "a"], ["TTL", "a"], ["KEYS", "*"], ["SCAN", "0"]]
+      ) {
+        expect([command[0], (await peer.ask(...command)).slice(0, 7)]).toEqual([command[0], "-NOPERM"]);
+      }
+      const other = open();
+      await other.ask("AUTH", all);
+      expect(await peer.ask("CLIENT", "LIST")).not.toContain("user=all");
+      expect(await other.ask("CLIENT", "LIST")).toContain("user=reader");
+    });
+
+    test("a read right shows no single-read key", async () => {
+      await store.bucket("0", { codec: "text" }).set("a", "secret", { once: true });
+      const peer = open();
+      await peer.ask("AUTH", reader);
+      expect((await peer.ask("GET", "a")).slice(0, 7)).toBe("-NOPERM");
+      expect((await peer.ask("GETDEL", "a")).slice(0, 7)).toBe("-NOPERM");
+      expect(await store.bucket("0", { codec: "text" }).get("a")).toBe("secret");
+    });
+
+    test("who guesses is shut out, and who says nothing is closed", async () => {
+      const peer = open();
+      for (let left = 3; left > 0; left--) expect((await peer.ask("AUTH", "x")).slice(0, 10)).toBe("-WRONGPASS");
+      expect((await peer.ask("AUTH", all)).slice(0, 5)).toBe("-BUSY");
+      expect(await peer.reply()).toBe("closed");
+      expect(await open().reply()).toBe("-ERR Too many wrong credentials\r\n");
+    });
+
+    test("who says nothing is closed", async () => {
+      expect(await open().reply()).toBe("closed");
+    });
+
+    test("a revoked token's connections end, and a listener hears nothing more", async () => {
+      const [listener, writer] = [open(), open()];
+      await listener.ask("AUTH", reader);
+      await writer.ask("AUTH", all);
+      await tokens.revoke("reader");
+      expect(await listener.reply()).toBe("closed");
+      expect(await writer.ask("PING")).toBe("+PONG\r\n");
+    });
+  });
+});

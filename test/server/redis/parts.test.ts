@@ -1,0 +1,149 @@
+/**
+ * Parts of the Redis server that are functions: patterns, numbers, values, names of notifications.
+ *
+ * @module
+ */
+import { describe, expect, test } from "bun:test";
+import { CONTENT, type Content, encodeValue } from "../../../lib/base/codec.ts";
+import { Cursors } from "../../../server/redis/cursors.ts";
+import { literalPrefix, matchesGlob } from "../../../server/redis/glob.ts";
+import { normalFlags, queryOf } from "../../../server/redis/notifications.ts";
+import { addFloats, parseInteger } from "../../../server/redis/numbers.ts";
+import { shown } from "../../../server/redis/values.ts";
+import { bytesOf, textOf } from "../../suites/engine_subject.ts";
+
+describe("matchesGlob()", () => {
+  test.each<[string, string, boolean]>([
+    ["", "", true],
+    ["", "a", false],
+    ["*", "", true],
+    ["a*", "abc", true],
+    ["*c", "abc", true],
+    ["a*c*e", "abcde", true],
+    ["a*c*f", "abcde", false],
+    ["a?c", "abc", true],
+    ["a?c", "ac", false],
+    ["[a-c]x", "bx", true],
+    ["[c-a]x", "bx", true],
+    ["[^a-c]x", "bx", false],
+    ["[^a-c]x", "dx", true],
+    ["[abc", "c", true],
+    ["[a\\]]", "]", true],
+    ["\\*", "*", true],
+    ["\\*", "a", false],
+    ["a/*", "a/b/c", true],
+    ["\\", "\\", true],
+  ])("%j and %j", (pattern, text, matches) => {
+    expect(matchesGlob(bytesOf(pattern), bytesOf(text))).toBe(matches);
+  });
+
+  test("a pattern of stars costs its length times the text's", () => {
+    const began = performance.now();
+    expect(matchesGlob(bytesOf("a*".repeat(500) + "b"), new Uint8Array(1_000).fill(97))).toBe(false);
+    expect(performance.now() - began).toBeLessThan(1_000);
+  });
+
+  test("literalPrefix() is what every match begins with", () => {
+    expect(["user:*", "a\\*b*", "*", "abc", "a[b]"].map((pattern) => textOf(literalPrefix(bytesOf(pattern))))).toEqual([
+      "user:",
+      "a*b",
+      "",
+      "abc",
+      "a",
+    ]);
+  });
+});
+
+describe("numbers", () => {
+  test.each<[string, bigint | undefined]>([
+    ["0", 0n],
+    ["-1", -1n],
+    ["9223372036854775807", 2n ** 63n - 1n],
+    ["9223372036854775808", undefined],
+    ["-9223372036854775808", -(2n ** 63n)],
+    ["-0", undefined],
+    ["+1", undefined],
+    ["01", undefined],
+    [" 1", undefined],
+    ["", undefined],
+  ])("parseInteger(%j)", (text, expected) => {
+    expect(parseInteger(bytesOf(text))).toBe(expected);
+  });
+
+  test.each<[string, string, string]>([
+    ["0.1", "0.2", "0.3"],
+    ["3.0", "1.5e2", "153"],
+    ["-1.5", "1.5", "0"],
+    ["1e-20", "0", "0"],
+    ["10.5", "0.1", "10.6"],
+    ["1e20", "1", "100000000000000000000"],
+    ["5.0e3", "2.0e2", "5200"],
+    ["9223372036854775807", "1", "9223372036854775808"],
+    ["18446744073709551615", "0.9", "18446744073709551616"],
+    ["18446744073709551615", "0.5", "18446744073709551616"],
+    ["18446744073709551614", "0.5", "18446744073709551614"],
+  ])("addFloats(%j, %j) is %j", (left, right, sum) => {
+    expect(addFloats(bytesOf(left), bytesOf(right))).toBe(sum);
+  });
+
+  test.each(["", "abc", " 1", "1e99999", "1e-99999", "1e999999999", "0x10"])("addFloats() refuses %j", (text) => {
+    expect(() => addFloats(bytesOf(text), bytesOf("1"))).toThrow("not a valid float");
+  });
+});
+
+describe("shown()", () => {
+  test.each<[string, unknown, Content, string]>([
+    ["text", "a", CONTENT.text, "a"],
+    ["JSON", { a: 1 }, CONTENT.json, '{"a":1}'],
+    ["text in CBOR", "a", CONTENT.cbor, "a"],
+    ["bytes in CBOR", bytesOf("a"), CONTENT.cbor, "a"],
+    ["a number in CBOR", 5, CONTENT.cbor, "5"],
+    ["an object in CBOR", { a: [1, null] }, CONTENT.cbor, '{"a":[1,null]}'],
+  ])("shows %s", (_, value, content, expected) => {
+    expect(textOf(shown({ value: encodeValue(value, content), content }))).toBe(expected);
+  });
+
+  test("shows what is no CBOR as it is", () => {
+    for (const value of [new Uint8Array(0), Uint8Array.of(0x7f), Uint8Array.of(0xff)]) {
+      expect(shown({ value, content: CONTENT.cbor })).toEqual(value);
+    }
+  });
+});
+
+describe("notifications", () => {
+  test.each<[string, boolean, unknown]>([
+    ["__keyevent@0__:expired", false, { bucket: "0", types: ["expire"], values: false }],
+    ["__keyevent@my_users-1__:del", false, { bucket: "my_users-1", types: ["delete", "take"], values: false }],
+    ["__keyspace@3__:a:b", false, { bucket: "3", key: bytesOf("a:b"), values: false }],
+    ["__keyspace@3__:*", true, { bucket: "3", values: false }],
+    ["__key*__:*", true, { values: false }],
+    ["__keyevent@*", true, { values: false }],
+    ["__keyevent@0__:nothing", false, undefined],
+    ["__keyspace@A B__:a", false, undefined],
+    ["news", false, undefined],
+    ["*", true, undefined],
+  ])("queryOf(%j, %j)", (name, isPattern, query) => {
+    expect(queryOf(bytesOf(name), isPattern)).toEqual(query as never);
+  });
+
+  test("normalFlags() is what Redis gives back", () => {
+    expect(["", "KEA", "Ex", "xE", "Kg$lshzxetd", "q"].map(normalFlags)).toEqual([
+      "",
+      "AKE",
+      "xE",
+      "xE",
+      "AK",
+      undefined,
+    ]);
+  });
+});
+
+test("Cursors forget the oldest", () => {
+  const cursors = new Cursors();
+  const place = { bucket: "0", after: bytesOf("k") };
+  const first = cursors.add(place);
+  for (let left = 4_095; left > 0; left--) cursors.add(place);
+  expect(cursors.find(first)).toBe(place);
+  cursors.add(place);
+  expect(cursors.find(first)).toBe(undefined);
+});

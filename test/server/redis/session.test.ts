@@ -1,0 +1,197 @@
+/**
+ * A session without a network: every command with any arguments, and a wire that the test holds the other end of.
+ *
+ * @module
+ */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import process from "node:process";
+import { ManualClock } from "../../../lib/base/clock.ts";
+import type { EmbeddedEngine } from "../../../lib/engine/embedded.ts";
+import { EVERYONE } from "../../../server/auth.ts";
+import type { RedisHost } from "../../../server/redis/call.ts";
+import { Cursors } from "../../../server/redis/cursors.ts";
+import { Hub } from "../../../server/redis/hub.ts";
+import { RedisSession } from "../../../server/redis/session.ts";
+import { ROWS } from "../../../server/redis/table.ts";
+import { Updates } from "../../../server/redis/view.ts";
+import { randomOf } from "../../suites/random.ts";
+import { guestOf, hostOf, openMemoryEngine, settled } from "../../wire/loopback.ts";
+import { encode } from "./peer.ts";
+
+/** How long random commands are sent, on the runtime that has the time. */
+const FUZZ_MS = Number(process.env["FIRKIN_FUZZ_MS"] ?? (process.versions["bun"] === undefined ? 200 : 1_000));
+
+/** What a runtime says when our code is wrong: no client may ever read it. */
+const OUR_FAULT = /undefined|destructure|not a function|not iterable|of null|BigInt|NaN,|\[object/;
+
+describe("RedisSession", () => {
+  let engine: EmbeddedEngine;
+  let failures: unknown[];
+  let host: RedisHost;
+  let sent: string;
+  let isOver: boolean;
+  /** Bytes that the other end has not taken. */
+  let buffered: number;
+
+  beforeEach(async () => {
+    engine = await openMemoryEngine();
+    failures = [];
+    sent = "";
+    const { commands, limits, clock, metrics, outbound, onFailure } = hostOf(engine, {}, undefined, (error) => {
+      failures.push(error);
+    });
+    host = {
+      commands,
+      limits,
+      clock,
+      metrics,
+      outbound,
+      onFailure,
+      updates: new Updates(),
+      hub: new Hub(),
+      cursors: new Cursors(),
+      clients: new Map(),
+      settings: { notifications: "AKE" },
+      writers: [],
+      port: 1,
+      startedAt: 0,
+      runId: "",
+      asksCredentials: false,
+    };
+  });
+
+  afterEach(() => engine.close());
+
+  function open(): RedisSession {
+    isOver = false;
+    buffered = 0;
+    const session: RedisSession = new RedisSession(
+      1,
+      {
+        address: "a:1",
+        localAddress: "b:2",
+        send: (bytes) => sent += String.fromCharCode(...bytes),
+        bufferedBytes: () => buffered,
+        pause: () => {},
+        resume: () => {},
+        end: () => isOver = true,
+        destroy: () => isOver = true,
+      },
+      host,
+      guestOf(EVERYONE),
+      () => {},
+    );
+    host.clients.set(1, session);
+    return session;
+  }
+
+  /** Resolves when the session has said `text`, or closed. */
+  async function heard(text: string): Promise<void> {
+    while (!sent.includes(text) && !isOver) await settled();
+  }
+
+  test(`answers any command with any arguments, for ${FUZZ_MS} ms`, async () => {
+    const seed = 11;
+    const draw = randomOf(seed);
+    const words = [
+      ..."a b 0 1 -1 16 * EX PX NX XX GT GET KEEPTTL COUNT MATCH TYPE ON OFF ID ADDR LIST yes default".split(" "),
+      ..."SETNAME AUTH 2 3 ENCODING USAGE INFO DOCS GETKEYS SET set get notify-keyspace-events KEA".split(" "),
+      "",
+      "9223372036854775807",
+      "\u0000\u00ff",
+      "x".repeat(2_000),
+    ];
+    const subcommands = [...ROWS.values()].flatMap(({ subcommands = {} }) => Object.keys(subcommands));
+    const names = [...ROWS.keys(), "nope"];
+    let session = open();
+    const end = performance.now() + FUZZ_MS;
+    for (let round = 0; performance.now() < end; round++) {
+      sent = "";
+      const commands = Array.from({ length: 1 + draw(12) }, () => {
+        const args = [names[draw(names.length)]!];
+        if (draw(3) === 0) args.push(subcommands[draw(subcommands.length)]!);
+        for (let left = draw(5); left > 0; left--) args.push(words[draw(words.length)]!);
+        return args;
+      });
+      // What ends a transaction, a subscription and a version comes last.
+      const all = [...commands, ["RESET"], ["ECHO", `end of ${round}`]];
+      session.data(
+        new Uint8Array(Buffer.concat(all.map((args) => encode(args.map((arg) => Buffer.from(arg, "latin1")))))),
+      );
+      await heard(`end of ${round}\r\n`);
+      const said = OUR_FAULT.exec(sent.replace(/\$\d+\r\n[^\r]*/g, ""))?.[0];
+      expect([seed, round, said, failures]).toEqual([seed, round, undefined, []]);
+      if (!isOver) continue;
+      session.closed();
+      session = open();
+    }
+    session.closed();
+  }, 30_000);
+
+  test("sends the replies of a pipeline together", async () => {
+    // However slow the machine is, this connection's turn is not over.
+    host = { ...host, clock: new ManualClock() };
+    const session = open();
+    const pipeline = [...Array.from({ length: 50 }, (_, index) => ["SET", `k${index}`, "v"]), ["ECHO", "done"]];
+    session.data(new Uint8Array(Buffer.concat(pipeline.map((args) => encode(args)))));
+    await heard("done");
+    expect(sent).toBe("+OK\r\n".repeat(50) + "$4\r\ndone\r\n");
+    expect(host.metrics.messagesOut).toBe(1);
+    session.closed();
+  });
+
+  test("EXEC judges what it watches by writes that are on their way, too", async () => {
+    const [one, other] = [open(), open()];
+    one.data(
+      new Uint8Array(
+        Buffer.concat([["SET", "a", "1"], ["WATCH", "a"], ["ECHO", "watched"]].map((args) => encode(args))),
+      ),
+    );
+    await heard("watched");
+    sent = "";
+    // In one turn: the write of the other is not visible yet.
+    other.data(new Uint8Array(encode(["SET", "a", "2"])));
+    one.data(
+      new Uint8Array(Buffer.concat([["MULTI"], ["SET", "a", "3"], ["EXEC"], ["GET", "a"]].map((args) => encode(args)))),
+    );
+    await heard("$1\r\n");
+    expect(sent).toContain("*-1\r\n$1\r\n2\r\n");
+    for (const session of [one, other]) session.closed();
+  });
+
+  test("transactions that meet run one after the other", async () => {
+    const sessions = [open(), open(), open()];
+    const commands = [["MULTI"], ["INCR", "n"], ["INCR", "n"], ["EXEC"], ["ECHO", "done"]];
+    for (const session of sessions) session.data(new Uint8Array(Buffer.concat(commands.map((args) => encode(args)))));
+    while (sent.split("done").length <= sessions.length) await settled();
+    const results = [...sent.matchAll(/\*\d+\r\n(?::\d+\r\n)+/g)].map(([reply]) => reply);
+    expect(results.sort()).toEqual(["*2\r\n:1\r\n:2\r\n", "*2\r\n:3\r\n:4\r\n", "*2\r\n:5\r\n:6\r\n"]);
+    for (const session of sessions) session.closed();
+  });
+
+  test("an update is judged by writes that are on their way, whoever's they are", async () => {
+    const session = open();
+    session.data(new Uint8Array(encode(["SET", "n", "1"])));
+    await heard("+OK\r\n");
+    // In one turn, and of different kinds: none may undo another.
+    const added = engine.increment("0", new TextEncoder().encode("n"), 10);
+    session.data(new Uint8Array(encode(["INCR", "n"])));
+    await added;
+    await heard(":12\r\n");
+    expect(sent).toBe("+OK\r\n:12\r\n");
+    session.closed();
+  });
+
+  test("reads nothing more while too much waits to be sent", async () => {
+    const session = open();
+    buffered = host.limits.outboundBytesMax + 1;
+    session.data(new Uint8Array(encode(["ECHO", "first"])));
+    session.data(new Uint8Array(encode(["ECHO", "second"])));
+    await heard("first");
+    expect(sent).not.toContain("second");
+    buffered = 0;
+    session.drain();
+    expect(sent).toContain("second");
+    session.closed();
+  });
+});
