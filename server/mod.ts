@@ -236,8 +236,8 @@ class Front implements TransportHandlers {
   readonly #web: Web;
   readonly #tokens: Tokens | undefined;
   readonly #sessions: Map<number, Session>;
-  #lastId = 0;
   #redis: RedisListener | undefined;
+  #lastId = 0;
   #sweepTimer: Timer | undefined;
   #unwatch: () => void = () => {};
   #ending = false;
@@ -308,7 +308,7 @@ class Front implements TransportHandlers {
     this.#sweepTimer?.cancel();
     this.#unwatch();
     const sessions = [...this.#sessions.values()].map((session) => session.end(CLOSE.restart, RESTART));
-    const answered = Promise.all([this.#web.end(), ...sessions]);
+    const answered = Promise.all([this.#web.end(), this.#redis?.end(), ...sessions]);
     await new Promise<void>((resolve) => {
       const timer = this.#host.clock.after(GRACE_MS, resolve);
       void answered.then(() => {

@@ -3,7 +3,8 @@
  *
  * Hints are sorted by key, so they are read side by side, a range of keys at a time. All that any segment has of a key
  * then is in memory, and compared there: the newest is found without a look at a record, whatever hashes are equal, and
- * the others count as dead. A range is some blocks of each hint, two megabytes in all, or 16 KiB a hint if there are many.
+ * the others count as dead. A range is some blocks of each hint: two megabytes in all, and more only when there are
+ * hundreds of hints.
  *
  * What is left are keys that are all different. They are collected by the upper bits of their hashes, one behind the
  * other, and at the end go into the keydir table by table: a table at a time fits into a processor's cache, which

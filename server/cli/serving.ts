@@ -222,8 +222,12 @@ export function addServeCommand(firkin: Command): void {
     "FIRKIN_LISTEN",
     (one) => one.argParser(parseListen).default(parseListen("127.0.0.1:7480"), "127.0.0.1:7480"),
   );
-  const redis = "serve Redis clients there too: see docs/REDIS.md";
-  add("--redis <host:port>", redis, "FIRKIN_REDIS", (one) => one.argParser(parseListen));
+  add(
+    "--redis <host:port>",
+    "serve Redis clients there too: see docs/REDIS.md",
+    "FIRKIN_REDIS",
+    (one) => one.argParser(parseListen),
+  );
   add(
     "--sync <policy>",
     "when a write is on stable storage",
