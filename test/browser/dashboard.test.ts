@@ -348,6 +348,7 @@ describe("the dashboard", () => {
     expect(tokens.identify(shown)?.name).toBe("web");
     expect(tokens.list()[1]?.scopes).toEqual([{ buckets: "team-*", rights: ["read", "subscribe"] }]);
     await click("Done");
+    await page.locator("#new-token").waitFor({ state: "detached" });
     expect(await page.content()).not.toContain(shown);
     const row = page.locator("tr", { hasText: "team-*: read, subscribe" });
     await row.getByRole("button", { name: "Revoke" }).click();
