@@ -90,7 +90,7 @@ export class Cask {
 
   /** Lets everything happen that needs no time. */
   async settle(): Promise<void> {
-    for (let turn = 0; turn < 200; turn++) {
+    for (let turn = 0; turn < 600; turn++) {
       this.clock.advance(0);
       await Promise.resolve();
     }
