@@ -355,7 +355,7 @@ export interface Muted {
   readonly cutAfter: number;
 }
 
-/** A tenth of the connections subscribes to what is written meanwhile, and reads, or never does; the others are idle. */
+/** A tenth of the connections subscribes to what is written, and reads, or never does; the others are idle. */
 export async function muteReaders(connections: number): Promise<Muted> {
   const server = await startServer("os");
   pin(server.pid, SERVER_CORE);

@@ -298,7 +298,7 @@ describe("firkin serve", () => {
       [0.9, () => void store.compact().catch(() => {})],
     ];
     await writer.writeAll((count) => {
-      if (count > plan[0]?.[0]! * WRITES) plan.shift()![1]();
+      if (plan.length > 0 && count > plan[0]![0] * WRITES) plan.shift()![1]();
       if (draw(WRITES_PER_CUT) === 0) server.cut(draw);
     });
     await server.up;
