@@ -318,9 +318,5 @@ describe("firkin serve", () => {
         problems: [],
       });
     }
-    console.log(
-      listeners.map(({ name, validator }) => `${name} ${validator.count}`).join(", "),
-      book.acknowledged.size,
-    );
   }, LIMIT_MS);
 });
