@@ -29,6 +29,7 @@ const WRITES = EXPIRING * 3;
 const LANES = 64;
 const TTL_MS_MAX = 1_500;
 const WRITES_PER_CUT = 400;
+const LAST_KEY = "w-last";
 /** What the last events may take on a busy machine. */
 const PATIENCE_MS = 20_000;
 const LIMIT_MS = 60_000 + EXPIRING * 5;
@@ -103,7 +104,7 @@ class Writer {
     while (!(await this.#bucket.list({ prefix: "t", limit: 1 }).next()).done) {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    await this.#set("end");
+    await this.#set(LAST_KEY);
   }
 }
 
@@ -125,7 +126,7 @@ class Listener {
 
   take(event: Event): void {
     this.validator.take(event);
-    this.#sawEnd ||= "key" in event && event.key === "end";
+    this.#sawEnd ||= "key" in event && event.key === LAST_KEY;
     this.done = this.#sawEnd && this.validator.expiring === 0;
   }
 
@@ -282,11 +283,15 @@ describe("firkin serve", () => {
         audience,
         () => new Promise((resolve) => setTimeout(resolve, 30)),
       ),
+      follow(await bucketOf(), listen("prefix", 0, "w"), { prefix: "w" }, audience),
       hop(await bucketOf(), listen("hopping", 0), randomOf(SEED + 1), audience),
       stream(server, listen("stream", 0), audience),
     );
-    // All of them, and nobody has been told of anything.
-    await (await bucketOf()).subscribe().ready;
+    // Nothing is written before all of them listen.
+    for (let listening = 0; listening < readers.length;) {
+      const stats = await store.stats();
+      listening = stats["server.subscriptions"]! + stats["server.streams"]!;
+    }
     const plan: [at: number, action: () => void][] = [
       [0.2, () => server.restart("SIGKILL")],
       [0.4, async () => readers.push(follow(await bucketOf(), listen("late"), { snapshot: true }, audience))],
