@@ -29,9 +29,11 @@ const WRITES = EXPIRING * 3;
 const LANES = 64;
 const TTL_MS_MAX = 1_500;
 const WRITES_PER_CUT = 400;
+/** Who resumes has its segment read up to its place: the more there is, the fewer it should be. */
+const EVENTS_PER_HOP = Math.ceil(EXPIRING / 5);
 const LAST_KEY = "w-last";
 /** What the last events may take on a busy machine. */
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 20_000 + EXPIRING;
 const LIMIT_MS = 60_000 + EXPIRING * 5;
 
 type Draw = (below: number) => number;
@@ -188,7 +190,7 @@ async function hop(bucket: Bucket<string>, listener: Listener, draw: Draw, audie
   let from: string | undefined;
   while (!listener.done && !audience.isOver) {
     const subscription = bucket.subscribe(from === undefined ? {} : { from });
-    let left = 1 + draw(200);
+    let left = 1 + draw(EVENTS_PER_HOP);
     await audience.during(() => subscription.close(), async () => {
       for await (const event of subscription) {
         listener.take(event);
@@ -287,6 +289,8 @@ describe("firkin serve", () => {
       hop(await bucketOf(), listen("hopping", 0), randomOf(SEED + 1), audience),
       stream(server, listen("stream", 0), audience),
     );
+    // A first connection that is cut is nobody's.
+    const latecomer = await bucketOf();
     // Nothing is written before all of them listen.
     for (let listening = 0; listening < readers.length;) {
       const stats = await store.stats();
@@ -294,7 +298,7 @@ describe("firkin serve", () => {
     }
     const plan: [at: number, action: () => void][] = [
       [0.2, () => server.restart("SIGKILL")],
-      [0.4, async () => readers.push(follow(await bucketOf(), listen("late"), { snapshot: true }, audience))],
+      [0.4, () => readers.push(follow(latecomer, listen("late"), { snapshot: true }, audience))],
       [0.5, () => {
         book.compacted = true;
         store.compact().catch(() => {});
