@@ -49,7 +49,9 @@ class Counter {
     this.socket.setNoDelay(true);
     this.socket.on("data", (chunk: Uint8Array) => this.#read(chunk));
     this.socket.on("close", () => {
-      if (!this.#ended) throw new Error("Cannot measure: a connection was closed");
+      if (!this.#ended) {
+        throw new Error("Cannot measure: a connection was closed");
+      }
     });
   }
 
@@ -257,7 +259,9 @@ export class FanOut {
 
   /** Ends both. */
   async stop(): Promise<void> {
-    for (const counter of [...this.#subscribers, ...this.#rawSubscribers]) counter.end();
+    for (const counter of [...this.#subscribers, ...this.#rawSubscribers]) {
+      counter.end();
+    }
     await this.#store.close();
     await this.#server.stop();
     this.#raw.process.kill("SIGTERM");
@@ -284,7 +288,9 @@ async function inTurn(
 async function settle(done: () => boolean): Promise<void> {
   const last = performance.now() + 30_000;
   while (!done()) {
-    if (performance.now() > last) throw new Error("Cannot trust the figures: events are missing");
+    if (performance.now() > last) {
+      throw new Error("Cannot trust the figures: events are missing");
+    }
     await sleep(1);
   }
 }
@@ -334,6 +340,81 @@ async function grown(
   for (const counter of [...warm, ...all]) counter.end();
   await sleep(50);
   return bytes / count;
+}
+
+// --- readers that do not read ---
+
+/** What others notice of readers that never read. */
+export interface Muted {
+  /** p99 of a get, milliseconds: beside as many readers that read, and beside those that do not. */
+  readonly beside: number;
+  readonly besideMute: number;
+  /** Bytes of each of the idle connections. */
+  readonly idle: number;
+  /** Seconds from the first event until all of them were cut. */
+  readonly cutAfter: number;
+}
+
+/** A tenth of the connections subscribes to what is written, and reads, or never does; the others are idle. */
+export async function muteReaders(connections: number): Promise<Muted> {
+  const server = await startServer("os");
+  pin(server.pid, SERVER_CORE);
+  const port = Number(new URL(server.url).port);
+  const mute = Math.ceil(connections / 10);
+  const warm = await openAll(100, () => openFirkin(port, false));
+  const before = memoryOf(server.pid);
+  const idle = await openAll(connections - mute, () => openFirkin(port, false));
+  const bytes = memoryOf(server.pid) - before;
+  const store = await connect(server.url);
+  const readers = await openAll(mute, () => openFirkin(port, true));
+  const beside = await p99Beside(
+    store,
+    (seconds) => Promise.resolve(seconds > 5),
+  );
+  for (const reader of readers) reader.socket.pause();
+  let cutAfter = 0;
+  const besideMute = await p99Beside(store, async (seconds) => {
+    cutAfter = seconds;
+    return (await store.stats())["server.slowReaders"]! >= mute;
+  });
+  for (const counter of [...warm, ...idle, ...readers]) counter.end();
+  await store.close();
+  await server.stop();
+  return { beside, besideMute, idle: bytes / idle.length, cutAfter };
+}
+
+/** p99 of a get while something is written for the readers, until `done` says so of the seconds that went by. */
+async function p99Beside(
+  store: Store,
+  done: (seconds: number) => Promise<boolean>,
+): Promise<number> {
+  const events = store.bucket<Uint8Array>("events", { codec: "bytes" });
+  const value = new Uint8Array(16 * 1024).fill(7);
+  const latencies: number[] = [];
+  const began = performance.now();
+  let over = false;
+  const ask = async (): Promise<void> => {
+    while (!over) {
+      const asked = performance.now();
+      await events.has("event:0");
+      latencies.push(performance.now() - asked);
+    }
+  };
+  const write = async (): Promise<void> => {
+    for (let group = 0; !over; group++) {
+      await events.set(`event:${group % 100}`, value);
+      await sleep(5);
+      if (group % 20 === 0) {
+        over = await done((performance.now() - began) / 1_000);
+      }
+      if (performance.now() - began > 60_000) {
+        throw new Error("Cannot trust the figures: a reader was not cut");
+      }
+    }
+  };
+  await Promise.all([ask(), write()]);
+  latencies.sort((left, right) => left - right);
+  return latencies[Math.floor(latencies.length * 0.99)]!;
 }
 
 // --- expiry ---

@@ -14,7 +14,7 @@ import { type ContestOptions, contestOptions, digits, spread, table } from "./co
 import { CLIENT_CORE, pin } from "./core.ts";
 import { runtime } from "./harness.ts";
 import { Capacity, type Load } from "./capacity.ts";
-import { type Deliveries, expiries, FanOut, idleConnections } from "./events.ts";
+import { type Deliveries, expiries, FanOut, idleConnections, muteReaders } from "./events.ts";
 import { hasRedis } from "./redis.ts";
 import { Pair, type Round, type Took, type Work } from "./requests.ts";
 
@@ -60,6 +60,7 @@ const PARTS: readonly Part[] = [
   { word: "fanout", needsRedis: false, run: fanOut },
   { word: "expiry", needsRedis: false, run: expiry },
   { word: "memory", needsRedis: false, run: memory },
+  { word: "mute", needsRedis: false, run: mute },
 ];
 
 /** How many requests are outstanding, and the least ratio of rates that is wanted on Node, and elsewhere. */
@@ -222,6 +223,23 @@ async function memory({ quick }: ContestOptions): Promise<readonly Finding[]> {
     unit: "B",
     ratios: [firkin / raw],
     most: 1.5,
+  }];
+}
+
+/** `CONNECTIONS` makes it another number than 1,000. */
+async function mute({ quick }: ContestOptions): Promise<readonly Finding[]> {
+  const count = Number(process.env["CONNECTIONS"] ?? (quick ? 200 : 1_000));
+  const { beside, besideMute, idle, cutAfter } = await muteReaders(count);
+  const name = `${count.toLocaleString("en")} connections, a tenth never read: p99 of others, against all reading`;
+  const note = `all cut after ${digits(cutAfter)} s, ${digits(idle)} B an idle one`;
+  return [{
+    name,
+    firkin: [besideMute],
+    rival: [beside],
+    unit: "ms",
+    ratios: [besideMute / beside],
+    most: 1.2,
+    note,
   }];
 }
 

@@ -23,7 +23,7 @@ export class Lost extends Error {}
 export interface Caller {
   /** @throws {Lost} whether it happened nobody knows */
   ask(bucket: string, key: string, ask: Ask): Promise<Answer>;
-  close(): void | Promise<void>;
+  close(): Promise<void>;
 }
 
 // --- WebSocket ---
@@ -152,8 +152,9 @@ export class RestCaller implements Caller {
     return this.#exchange("POST", path, { "Content-Type": "application/json" }, "{}");
   }
 
-  close(): void {
+  close(): Promise<void> {
     this.#socket?.destroy();
+    return Promise.resolve();
   }
 
   #exchange(method: string, path: string, headers: Record<string, string>, body = ""): Promise<Response> {

@@ -108,9 +108,10 @@ describe("Session", () => {
           await settled();
           answers.push(...peer.frames());
         }
-        for (const [kind, id, code] of [...answers, ...peer.frames()]) {
-          expectThat(typeof id === "number" && [0, 1, 2, 3].includes(kind as number), `It says ${kind} ${id}`, bytes);
-          if (kind === 1) expectThat(ERROR_CODES.includes(code as number), `It says error ${code}`, bytes);
+        for (const frame of [...answers, ...peer.frames()]) {
+          const [kind, id, code] = frame as number[];
+          expectThat([0, 1, 2, 3].includes(kind!) && Number.isInteger(id), `It says ${kind} ${id}`, bytes);
+          if (kind === 1) expectThat(ERROR_CODES.includes(code!), `It says error ${code}`, bytes);
         }
         if (peer.closedWith !== undefined) closed++;
         expectThat([undefined, ...CLOSE_CODES].includes(peer.closedWith), `It closes with ${peer.closedWith}`, bytes);

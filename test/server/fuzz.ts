@@ -228,7 +228,7 @@ export function drawHandshake(draw: Draw): Uint8Array {
 /** True when the subprotocol is among the offers of a request's bytes. */
 export function offersProtocol(request: Uint8Array): boolean {
   const lines = Buffer.from(request).toString("latin1").split(/\r?\n/);
-  const offers = lines.flatMap((line) => /^sec-websocket-protocol:(.*)$/i.exec(line)?.[1]!.split(",") ?? []);
+  const offers = lines.flatMap((line) => /^sec-websocket-protocol:(.*)$/i.exec(line)?.[1]?.split(",") ?? []);
   return offers.some((offer) => offer.trim() === SUBPROTOCOL);
 }
 

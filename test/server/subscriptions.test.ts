@@ -29,8 +29,11 @@ const WRITES = EXPIRING * 3;
 const LANES = 64;
 const TTL_MS_MAX = 1_500;
 const WRITES_PER_CUT = 400;
+/** Who resumes has its segment read up to its place: the more there is, the fewer it should be. */
+const EVENTS_PER_HOP = Math.ceil(EXPIRING / 5);
+const LAST_KEY = "w-last";
 /** What the last events may take on a busy machine. */
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 20_000 + EXPIRING;
 const LIMIT_MS = 60_000 + EXPIRING * 5;
 
 type Draw = (below: number) => number;
@@ -103,7 +106,7 @@ class Writer {
     while (!(await this.#bucket.list({ prefix: "t", limit: 1 }).next()).done) {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    await this.#set("end");
+    await this.#set(LAST_KEY);
   }
 }
 
@@ -125,7 +128,7 @@ class Listener {
 
   take(event: Event): void {
     this.validator.take(event);
-    this.#sawEnd ||= "key" in event && event.key === "end";
+    this.#sawEnd ||= "key" in event && event.key === LAST_KEY;
     this.done = this.#sawEnd && this.validator.expiring === 0;
   }
 
@@ -187,7 +190,7 @@ async function hop(bucket: Bucket<string>, listener: Listener, draw: Draw, audie
   let from: string | undefined;
   while (!listener.done && !audience.isOver) {
     const subscription = bucket.subscribe(from === undefined ? {} : { from });
-    let left = 1 + draw(200);
+    let left = 1 + draw(EVENTS_PER_HOP);
     await audience.during(() => subscription.close(), async () => {
       for await (const event of subscription) {
         listener.take(event);
@@ -282,14 +285,20 @@ describe("firkin serve", () => {
         audience,
         () => new Promise((resolve) => setTimeout(resolve, 30)),
       ),
+      follow(await bucketOf(), listen("prefix", 0, "w"), { prefix: "w" }, audience),
       hop(await bucketOf(), listen("hopping", 0), randomOf(SEED + 1), audience),
       stream(server, listen("stream", 0), audience),
     );
-    // All of them, and nobody has been told of anything.
-    await (await bucketOf()).subscribe().ready;
+    // A first connection that is cut is nobody's.
+    const latecomer = await bucketOf();
+    // Nothing is written before all of them listen.
+    for (let listening = 0; listening < readers.length;) {
+      const stats = await store.stats();
+      listening = stats["server.subscriptions"]! + stats["server.streams"]!;
+    }
     const plan: [at: number, action: () => void][] = [
       [0.2, () => server.restart("SIGKILL")],
-      [0.4, async () => readers.push(follow(await bucketOf(), listen("late"), { snapshot: true }, audience))],
+      [0.4, () => readers.push(follow(latecomer, listen("late"), { snapshot: true }, audience))],
       [0.5, () => {
         book.compacted = true;
         store.compact().catch(() => {});
@@ -298,7 +307,7 @@ describe("firkin serve", () => {
       [0.9, () => void store.compact().catch(() => {})],
     ];
     await writer.writeAll((count) => {
-      if (count > plan[0]?.[0]! * WRITES) plan.shift()![1]();
+      if (plan.length > 0 && count > plan[0]![0] * WRITES) plan.shift()![1]();
       if (draw(WRITES_PER_CUT) === 0) server.cut(draw);
     });
     await server.up;
@@ -318,9 +327,5 @@ describe("firkin serve", () => {
         problems: [],
       });
     }
-    console.log(
-      listeners.map(({ name, validator }) => `${name} ${validator.count}`).join(", "),
-      book.acknowledged.size,
-    );
   }, LIMIT_MS);
 });

@@ -133,13 +133,14 @@ export function unexplained(turns: readonly Turn[]): Turn[] | undefined {
 
 /** A call in a line: what was asked, and what was told. */
 export function nameOf({ kind, value, ifRevision, answer }: Turn): string {
+  const asked = value === undefined ? kind : `${kind} ${shortened(value)}`;
   const condition = ifRevision === undefined ? "" : ` if ${ifRevision}`;
-  const told = answer === undefined ? "lost" : JSON.stringify(answer, (_, part: unknown) => short(part));
-  return `${kind} ${String(short(value) ?? "")}${condition} -> ${told}`;
+  return `${asked}${condition} -> ${answer === undefined ? "lost" : shortened(answer)}`;
 }
 
-function short(value: unknown): unknown {
-  return typeof value === "string" ? value.slice(0, 8) : value;
+/** As JSON, with the beginnings of long texts. */
+function shortened(thing: unknown): string {
+  return JSON.stringify(thing, (_, part: unknown) => typeof part === "string" ? part.slice(0, 8) : part);
 }
 
 /** True when the state may have this revision. */

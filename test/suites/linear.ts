@@ -66,16 +66,16 @@ class Search<State> {
     if (open.some(({ end, isOver }) => end !== Infinity && isOver?.(state))) return false;
     const steps = open.flatMap((call) => {
       const after = call.apply(state);
-      return after === undefined ? [] : [{ call, after, then: JSON.stringify(after) }];
+      return after === undefined ? [] : [{ call, after, textAfter: JSON.stringify(after) }];
     });
-    const free = steps.find(({ call, then }) => then === text && call.end !== Infinity);
-    for (const { call, after, then } of free === undefined ? steps : [free]) {
-      if (without !== undefined && JSON.stringify(call.apply(without)) === then) continue;
+    const free = steps.find(({ call, textAfter }) => textAfter === text && call.end !== Infinity);
+    for (const { call, after, textAfter } of free === undefined ? steps : [free]) {
+      if (without !== undefined && JSON.stringify(call.apply(without)) === textAfter) continue;
       const isLost = call.end === Infinity;
       const bit = isLost ? 1n << BigInt(this.#lost.indexOf(call)) : 0n;
       this.#taken.add(call);
       this.#used |= bit;
-      if (this.#search(start, after, then, isLost ? state : undefined)) return true;
+      if (this.#search(start, after, textAfter, isLost ? state : undefined)) return true;
       this.#taken.delete(call);
       this.#used &= ~bit;
     }
