@@ -11,6 +11,7 @@ import { Disk } from "../suites/disk.ts";
 import { Cask } from "../suites/embedded.ts";
 import { bytesOf } from "../suites/engine_subject.ts";
 import { errorCode } from "../suites/fs.ts";
+import { shareOf } from "../suites/random.ts";
 
 const FIRST = "0000000001.segment";
 const FILL = "f".repeat(500);
@@ -89,7 +90,7 @@ describe("Open after a crash", () => {
       return (await opened(disk)).found;
     };
     const seen = new Map<string, number>();
-    for (let bit = 0; bit < end * 8; bit++) {
+    for (const bit of shareOf(end * 8)) {
       const found = await openFlipped(bit);
       seen.set(found, (seen.get(found) ?? 0) + 1);
       if (found !== "CORRUPT") expect(states).toContain(found);
@@ -105,7 +106,7 @@ describe("Open after a crash", () => {
     await cask.close();
     const whole = cask.disk.bytes(FIRST);
     const end = whole.length - 32;
-    for (let bit = 0; bit < end * 8; bit++) {
+    for (const bit of shareOf(end * 8)) {
       const disk = cask.disk.clone();
       const bytes = whole.slice();
       bytes[bit >> 3]! ^= 1 << (bit & 7);
@@ -188,7 +189,7 @@ describe("Open after a crash", () => {
     await cask.close();
     const whole = cask.disk.bytes(FIRST);
     const seen = new Map<string, number>();
-    for (let at = 0; at < whole.length; at++) {
+    for (const at of shareOf(whole.length)) {
       const disk = cask.disk.clone();
       const bytes = whole.slice();
       bytes[at]! ^= 0x10;
@@ -210,7 +211,8 @@ describe("Open after a crash", () => {
     }
     // The records of "a" and "c", each with its header, and what nobody needs any more.
     expect([...seen.keys()].toSorted()).toEqual([",,,", ",,CORRUPT,", "CORRUPT,,,"]);
-    expect(seen.get("CORRUPT,,,")).toBe(28);
+    // 28 bytes, or a third of them.
+    expect([28, 9, 10]).toContain(seen.get("CORRUPT,,,"));
   });
 
   test("a segment in another's place, or from another store, is CORRUPT", async () => {

@@ -11,6 +11,7 @@ import type { Disk } from "../suites/disk.ts";
 import { Cask, randomOf } from "../suites/embedded.ts";
 import { textOf } from "../suites/engine_subject.ts";
 import { errorCode } from "../suites/fs.ts";
+import { shareOf } from "../suites/random.ts";
 
 /** Some segments of small records, and what each revision says. */
 async function written(seed: number, closed = true, steps = 14): Promise<{ disk: Disk; history: History }> {
@@ -64,7 +65,7 @@ describe("repairLog()", () => {
     const wrong: unknown[] = [];
     let changes = 0;
     for (const name of disk.segments()) {
-      for (let bit = 0; bit < disk.bytes(name).length * 8; bit++) {
+      for (const bit of shareOf(disk.bytes(name).length * 8)) {
         const other = flipped(disk, name, bit);
         const original = other.bytes(name);
         const { changed, damage, quarantined, uncertain } = await repaired(other);
@@ -93,7 +94,7 @@ describe("repairLog()", () => {
     const { disk, history } = await written(3);
     for (const name of disk.segments()) {
       const whole = disk.bytes(name);
-      for (let length = 0; length < whole.length; length++) {
+      for (const length of shareOf(whole.length)) {
         const other = disk.clone();
         other.put(name, whole.slice(0, length));
         const { changed, damage } = await repaired(other);
@@ -174,7 +175,7 @@ describe("repairLog()", () => {
     const { disk, history } = await written(7);
     const size = disk.bytes("manifest").length;
     const expected = stateOf(history, () => true);
-    for (let bit = 0; bit < size * 8; bit++) {
+    for (const bit of shareOf(size * 8)) {
       const other = flipped(disk, "manifest", bit);
       await repaired(other);
       const found = await entriesOf(other);

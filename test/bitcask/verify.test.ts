@@ -12,6 +12,7 @@ import { Disk } from "../suites/disk.ts";
 import { Cask } from "../suites/embedded.ts";
 import { textOf } from "../suites/engine_subject.ts";
 import { errorCode } from "../suites/fs.ts";
+import { shareOf } from "../suites/random.ts";
 
 /** A closed store of three segments with a few small records each. */
 async function threeSegments(): Promise<Disk> {
@@ -50,7 +51,7 @@ describe("verifyLog()", () => {
     const wrong: unknown[] = [];
     for (const [index, name] of disk.segments().entries()) {
       const size = disk.bytes(name).length;
-      for (let bit = 0; bit < size * 8; bit++) {
+      for (const bit of shareOf(size * 8)) {
         const byte = bit >> 3;
         const other = flipped(disk, name, bit);
         const { damage, sound, records, tail } = await verified(other);

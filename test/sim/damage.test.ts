@@ -4,6 +4,7 @@ import { SimDisk } from "./disk.ts";
 import { clockAt, differs, Life, setupOf, type State } from "./life.ts";
 import { platterOf } from "./platter.ts";
 import { type History, runWorkload } from "./workload.ts";
+import { shareOf } from "../suites/random.ts";
 
 /** Three segments, a tombstone, a deadline, and an end that was not closed. */
 const WORKLOAD = "big:a big:b set:a delete:b ttl:k set:b";
@@ -70,7 +71,7 @@ describe("a damaged store", () => {
     const found = { refused: 0, shown: 0 };
     for (const [name, bytes] of files) {
       if (!damaged.test(name)) continue;
-      for (let bit = 0; bit < bytes.length * 8; bit++) {
+      for (const bit of shareOf(bytes.length * 8)) {
         const flipped = bytes.slice();
         flipped[bit >> 3] = flipped[bit >> 3]! ^ (1 << (bit & 7));
         const state = await opened(replaced(files, name, flipped), wall);
@@ -85,7 +86,7 @@ describe("a damaged store", () => {
         found.shown++;
       }
     }
-    expect(found.refused).toBeGreaterThan(500);
+    expect(found.refused).toBeGreaterThan(150);
   });
 
   test("refuses any cut of what is sealed, and of the manifest", async () => {
