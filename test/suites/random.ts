@@ -20,8 +20,8 @@ const { versions } = process;
 const RUNTIME = versions["bun"] !== undefined ? 0 : versions["deno"] !== undefined ? 1 : 2;
 
 /**
- * The numbers below `count`, for what depends on no runtime and takes long: all on Bun, every third on Deno and on Node,
- * not the same.
+ * The numbers below `count`, for what depends on no runtime and takes long: all on Bun, every third on Deno and on
+ * Node, not the same.
  */
 export function* shareOf(count: number): Generator<number> {
   const step = RUNTIME === 0 ? 1 : 3;
