@@ -121,7 +121,7 @@ export interface Server {
   stats(): StoreStats;
   /**
    * Takes no more requests, answers those that run, ends event streams at their cursors, closes every connection with
-   * 1012.
+   * 1012. Called again, it resolves when the first call does.
    */
   close(): Promise<void>;
 }
@@ -187,6 +187,12 @@ export async function serve(options: ServeOptions): Promise<Server> {
   }
   front.begin();
   history.begin();
+  const end = async (): Promise<void> => {
+    history.end();
+    await front.end();
+    await Promise.all([listener.close(), redisListener?.close()]);
+  };
+  let ended: Promise<void> | undefined;
   return {
     url: `${tls === undefined ? "ws" : "wss"}://${name}:${listener.port}`,
     hostname,
@@ -195,11 +201,8 @@ export async function serve(options: ServeOptions): Promise<Server> {
       `${tls === undefined ? "redis" : "rediss"}://${nameIn(redis!.hostname)}:${redisListener.port}`,
     transport: transport.name,
     stats: () => metrics.read(),
-    async close() {
-      history.end();
-      await front.end();
-      await Promise.all([listener.close(), redisListener?.close()]);
-    },
+    // Once: to close what is closed ends the process (uWebSockets.js).
+    close: () => ended ??= end(),
   };
 }
 

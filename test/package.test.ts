@@ -17,6 +17,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
+import { testOn } from "./suites/tools.ts";
 
 const dist = fileURLToPath(new URL("../dist", import.meta.url));
 const built = existsSync(join(dist, "mod.js"));
@@ -89,9 +90,6 @@ const ENTRIES = {
   "./unstorage": "firkinDriver",
 };
 
-/** Bundling and the tools that look at the package say the same on every runtime. */
-const runsOnNode = process.versions["bun"] === undefined && process.versions["deno"] === undefined;
-
 /** What the client may weigh in a browser; more than a third is cbor-x. */
 const BROWSER_BYTES_MAX = 25_000;
 
@@ -159,7 +157,8 @@ describe.skipIf(!built)("the package", () => {
     expect(Object.keys(exports).filter((entry) => !entry.endsWith(".js")).sort()).toEqual(Object.keys(ENTRIES));
   });
 
-  test.skipIf(!runsOnNode)("a bundle for browsers has the client alone (only on Node)", async () => {
+  // Bundling and the tools that look at the package say the same on every runtime.
+  testOn("node")("a bundle for browsers has the client alone", async () => {
     writeFileSync(join(folder, "page.js"), 'import { connect } from "firkin";\nglobalThis.connect = connect;\n');
     const bun = join(root, "node_modules", ".bin", "bun");
     const flags = ["--target", "browser", "--minify", "--external", "ws", "--outfile", "page.min.js"];
@@ -173,7 +172,7 @@ describe.skipIf(!built)("the package", () => {
     expect(String(bundle)).not.toMatch(/["']node:/);
   });
 
-  test.skipIf(!runsOnNode)("publint and arethetypeswrong find nothing (only on Node)", async () => {
+  testOn("node")("publint and arethetypeswrong find nothing", async () => {
     const bin = join(root, "node_modules", ".bin");
     const linted = await run(folder, join(bin, "publint"), "run", archive, "--strict");
     expect(linted).toMatchObject({ code: 0, stdout: expect.stringContaining("All good!") });

@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect } from "bun:test";
 import type { Locator, Page } from "playwright-core";
 import { CONTENT } from "../../lib/base/codec.ts";
 import { connect } from "../../lib/store/connect.ts";
@@ -15,9 +15,9 @@ import { open } from "../../lib/store/open.ts";
 import type { Store } from "../../lib/store/store.ts";
 import { type Scope, serve, type Server, Tokens } from "../../server/mod.ts";
 import { launchBrowser, type LaunchedBrowser } from "../suites/chromium.ts";
+import { testOn } from "../suites/tools.ts";
 
 const browser: LaunchedBrowser | undefined = "Bun" in globalThis ? await launchBrowser() : undefined;
-const runs = browser !== undefined;
 const EVERYTHING = [{ buckets: "*", rights: ["read", "write", "subscribe", "admin"] }] as const satisfies Scope[];
 
 /** Only in the page. */
@@ -47,7 +47,7 @@ describe("the dashboard", () => {
   /** What the page must never say: console errors, uncaught exceptions, violations of its policy. */
   let complaints: string[];
 
-  if (runs) {
+  if (browser !== undefined) {
     // One page for all: each server has a port of its own, and so an origin with nothing kept for it.
     beforeAll(async () => {
       page = await browser.newPage();
@@ -115,7 +115,7 @@ describe("the dashboard", () => {
     return tokens;
   }
 
-  test.skipIf(!runs)("draws what the server does, for who has just come too, and nothing moves", async () => {
+  testOn("bun", browser)("draws what the server does, for who has just come too, and nothing moves", async () => {
     const other = await connect(server.url);
     await other.bucket("users").set("ada", 1);
     await visit("overview");
@@ -139,7 +139,7 @@ describe("the dashboard", () => {
     expect(complaints).toEqual([]);
   });
 
-  test.skipIf(!runs)("shows a key that another client sets, its countdown, and its end", async () => {
+  testOn("bun", browser)("shows a key that another client sets, its countdown, and its end", async () => {
     await visit("keys/sessions");
     await waitForText("#keys-shown", /^0 keys$/);
     const other = await connect(server.url);
@@ -158,7 +158,7 @@ describe("the dashboard", () => {
     expect(complaints).toEqual([]);
   });
 
-  test.skipIf(!runs)("lists many keys a page at a time, by prefix, and keeps few in the document", async () => {
+  testOn("bun", browser)("lists many keys a page at a time, by prefix, and keeps few in the document", async () => {
     const entries = Array.from({ length: 3_000 }, (_, index) => [`n${String(index).padStart(4, "0")}`, index] as const);
     await store.bucket<number>("numbers").setMany(entries);
     await visit("keys/numbers");
@@ -177,7 +177,7 @@ describe("the dashboard", () => {
     expect(complaints).toEqual([]);
   });
 
-  test.skipIf(!runs)("creates, edits, extends and deletes a key, and takes back what is not yet sent", async () => {
+  testOn("bun", browser)("creates, edits, extends and deletes a key, and takes back what is not yet sent", async () => {
     await visit("keys");
     await click("New key");
     await page.getByLabel("bucket").last().fill("users");
@@ -221,7 +221,7 @@ describe("the dashboard", () => {
     expect(complaints).toEqual([]);
   });
 
-  test.skipIf(!runs)("shows markup, bytes, images, text and endless values as what they are", async () => {
+  testOn("bun", browser)("shows markup, bytes, images, text and endless values as what they are", async () => {
     const markup = `<img src="x" onerror="complain('ran')"><style>*{display:none}</style>`;
     const pages = store.bucket("pages");
     await pages.set(markup, { [markup]: markup });
@@ -247,7 +247,7 @@ describe("the dashboard", () => {
     expect(complaints).toEqual([]);
   });
 
-  test.skipIf(!runs)("shows no single-read value, and takes none", async () => {
+  testOn("bun", browser)("shows no single-read value, and takes none", async () => {
     const codes = store.bucket("codes");
     await codes.set("ada", "secret", { once: true });
     await visit("keys/codes");
@@ -265,7 +265,7 @@ describe("the dashboard", () => {
     expect(complaints).toEqual([]);
   });
 
-  test.skipIf(!runs)("streams events, filtered, and goes on behind a pause without loss", async () => {
+  testOn("bun", browser)("streams events, filtered, and goes on behind a pause without loss", async () => {
     await store.bucket("users").set("ada", 0);
     await visit("events");
     const users = store.bucket<number>("users");
@@ -297,7 +297,7 @@ describe("the dashboard", () => {
     expect(complaints).toEqual([]);
   });
 
-  test.skipIf(!runs)("counts a flood of events, draws some of them, and says so", async () => {
+  testOn("bun", browser)("counts a flood of events, draws some of them, and says so", async () => {
     await visit("events");
     await waitForText("#events-shown", /^0 since/);
     const numbers = store.bucket<number>("numbers");
@@ -309,7 +309,7 @@ describe("the dashboard", () => {
     expect(complaints).toEqual([]);
   });
 
-  test.skipIf(!runs)("says who is connected to what, and closes one", async () => {
+  testOn("bun", browser)("says who is connected to what, and closes one", async () => {
     const other = await connect(server.url);
     const subscription = other.bucket("sessions").subscribe({ prefix: "ada" });
     await subscription.ready;
@@ -326,7 +326,7 @@ describe("the dashboard", () => {
     expect(complaints).toEqual([]);
   });
 
-  test.skipIf(!runs)("asks for a token where one is needed, until it is right, and once", async () => {
+  testOn("bun", browser)("asks for a token where one is needed, until it is right, and once", async () => {
     const tokens = await guard();
     const { token } = await tokens.create({ name: "operator", scopes: EVERYTHING });
     await page.goto(`http://127.0.0.1:${server.port}/`);
@@ -362,7 +362,7 @@ describe("the dashboard", () => {
     expect(complaints.filter((text) => !text.includes("401"))).toEqual([]);
   });
 
-  test.skipIf(!runs)("offers nothing that the token may not do", async () => {
+  testOn("bun", browser)("offers nothing that the token may not do", async () => {
     const tokens = await guard();
     const { token } = await tokens.create({ name: "guest", scopes: [{ buckets: "team-*", rights: ["read"] }] });
     await store.bucket("team-a").set("ada", { name: "Ada" });
@@ -382,7 +382,7 @@ describe("the dashboard", () => {
     expect(complaints.filter((text) => !text.includes("401"))).toEqual([]);
   });
 
-  test.skipIf(!runs)("says that the server is away, misses nothing, and takes to another store", async () => {
+  testOn("bun", browser)("says that the server is away, misses nothing, and takes to another store", async () => {
     await store.bucket("sessions").set("ada", 1);
     await visit("keys/sessions");
     await keyRow("ada").waitFor();
@@ -404,7 +404,7 @@ describe("the dashboard", () => {
     store = other;
   });
 
-  test.skipIf(!runs)("fits a phone, in every view", async () => {
+  testOn("bun", browser)("fits a phone, in every view", async () => {
     await page.setViewportSize({ width: 360, height: 700 });
     await store.bucket("sessions").set("a-key-that-is-longer-than-the-screen-is-wide".repeat(3), "x".repeat(500));
     for (const view of ["overview", "keys/sessions", "events", "clients"]) {

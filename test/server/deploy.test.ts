@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { describe, expect, test } from "bun:test";
+import { describe, expect } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -14,7 +14,7 @@ import { open } from "../../lib/store/open.ts";
 import { SettingsFile } from "../../server/cli/settings.ts";
 import { addServeCommand } from "../../server/cli/serving.ts";
 import { serve } from "../../server/mod.ts";
-import { findTool } from "../suites/tools.ts";
+import { findTool, testOn } from "../suites/tools.ts";
 
 const FOLDER = new URL("../../deploy/", import.meta.url);
 const runs = "Bun" in globalThis;
@@ -35,7 +35,7 @@ function metricsIn(text: string): string[] {
 }
 
 describe("deploy/", () => {
-  test.skipIf(!runs)("asks for figures that a server tells, and no others", async () => {
+  testOn("bun")("asks for figures that a server tells, and no others", async () => {
     const store = await open(":memory:");
     const server = await serve({ store, port: 0 });
     await store.bucket("b").set("k", 1);
@@ -51,14 +51,14 @@ describe("deploy/", () => {
     }
   });
 
-  test.skipIf(!runs)("has a guide that says what each alert means", () => {
+  testOn("bun")("has a guide that says what each alert means", () => {
     const guide = readFileSync(new URL("../docs/OPERATIONS.md", FOLDER), "utf8");
     const alerts = [...textOf("alerts.yml").matchAll(/alert: (\w+)/g)].map((match) => match[1]!);
     expect(alerts.filter((alert) => !guide.includes(`\`${alert}\``))).toEqual([]);
     expect(readdirSync(FOLDER).filter((name) => !guide.includes(name.replace(/\.dockerignore$/, "")))).toEqual([]);
   });
 
-  test.skipIf(!runs)("has settings that the command takes", async () => {
+  testOn("bun")("has settings that the command takes", async () => {
     const program = new Command("firkin");
     addServeCommand(program);
     program.command("get").addOption(new Option("--url <url>"));
@@ -70,12 +70,12 @@ describe("deploy/", () => {
     for (const line of text.match(/^[a-z-]+(?= = )/gm) ?? []) expect(known).toContain(line);
   });
 
-  test.skipIf(promtool === undefined)("has rules that Prometheus takes", () => {
+  testOn("bun", promtool)("has rules that Prometheus takes", () => {
     const { status, stdout } = spawnSync(promtool!, ["check", "rules", pathOf("alerts.yml")], { encoding: "utf8" });
     expect([status, stdout]).toEqual([0, expect.stringContaining("SUCCESS")]);
   });
 
-  test.skipIf(systemd === undefined)("has a unit that systemd takes", () => {
+  testOn("bun", systemd)("has a unit that systemd takes", () => {
     const { status, stderr } = spawnSync(systemd!, ["verify", pathOf("firkin.service")], { encoding: "utf8" });
     const said = stderr.split("\n").filter((line) =>
       line.includes("firkin.service") && !/is not executable/.test(line)

@@ -149,6 +149,13 @@ describe("serve()", () => {
     expect(await refusal(["firkin.v1.cbor"], { origin: server.url.replace("ws:", "http:") })).toBeUndefined();
   });
 
+  test("Server.close() closes once, however often it is called", async () => {
+    const first = server.close();
+    expect(server.close()).toBe(first);
+    await first;
+    await server.close();
+  });
+
   test("Server.close() answers what runs and closes connections so that they come back", async () => {
     // On a port that was asked for by number: one that the system chose may not be taken again at once
     // (uWebSockets.js).

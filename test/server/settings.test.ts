@@ -9,7 +9,7 @@ import { writeFileSync } from "node:fs";
 import { Command, Option } from "commander";
 import { table } from "../../server/cli/output.ts";
 import { SettingsFile, settingsOf } from "../../server/cli/settings.ts";
-import { findTool } from "../suites/tools.ts";
+import { findTool, testOn } from "../suites/tools.ts";
 import { type Ended, Workplace } from "./command.ts";
 
 let place: Workplace;
@@ -115,7 +115,7 @@ describe("firkin", () => {
 
   const target = ["--data-dir", "data"];
 
-  test.skipIf(!runs)("explains itself in ten lines, and says its settings", async () => {
+  testOn("bun")("explains itself in ten lines, and says its settings", async () => {
     const [alone, config, wrong] = await Promise.all([
       place.run([]),
       place.run(["config", "list", "--", "--limit", "5"], { env: { FIRKIN_URL: "ws://127.0.0.1:9" } }),
@@ -132,7 +132,7 @@ describe("firkin", () => {
     expect(wrong).toMatchObject({ code: 2, stdout: "" });
   });
 
-  test.skipIf(!runs)("takes, counts, compacts and tells figures, as the file says where", async () => {
+  testOn("bun")("takes, counts, compacts and tells figures, as the file says where", async () => {
     writeFileSync(place.path("firkin.toml"), 'data-dir = "data"\n');
     const run = (...args: string[]): Promise<Ended> => place.run(["--config", "firkin.toml", ...args]);
     expect((await run("increment", "c", "n", "5")).stdout).toBe("5\n");
@@ -144,7 +144,7 @@ describe("firkin", () => {
     expect((await run("list", "c", "--no-json")).stdout).toMatch(/^KEY +REVISION +EXPIRES +VALUE\nn +2 +3\n$/);
   });
 
-  test.skipIf(!runs)("measures a store, and leaves nothing in it", async () => {
+  testOn("bun")("measures a store, and leaves nothing in it", async () => {
     const { code, stdout } = await place.run(["bench", "--count", "200", "--depth", "8", ...target]);
     const results = JSON.parse(stdout) as { operation: string; perSecond: number; p50Us: number; p99Us: number }[];
     expect([code, results.map(({ operation }) => operation)]).toEqual([0, ["set", "get", "delete"]]);
@@ -153,7 +153,7 @@ describe("firkin", () => {
     expect(await place.run(["bench", "--depth", "0", ...target])).toMatchObject({ code: 2, stdout: "" });
   });
 
-  test.skipIf(!runs)("serve tells programs what it does, one JSON object a line", async () => {
+  testOn("bun")("serve tells programs what it does, one JSON object a line", async () => {
     const server = place.start(["serve", "--listen", "127.0.0.1:0", "--data-dir", ":memory:", "--log", "json"]);
     await server.stderr.find(/"dashboard".*\n/);
     server.kill("SIGTERM");
@@ -167,7 +167,7 @@ describe("firkin", () => {
     });
   });
 
-  test.skipIf(bash === undefined)("completion is a script that bash completes by", async () => {
+  testOn("bun", bash)("completion is a script that bash completes by", async () => {
     const { stdout } = await place.run(["completion", "bash"]);
     const complete = (...words: string[]): string[] => {
       const line = words.map((word) => `'${word}'`).join(" ");

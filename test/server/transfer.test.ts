@@ -11,10 +11,10 @@ import { open } from "../../lib/store/open.ts";
 import { type Format, readEntries, type RowOptions, rowsText } from "../../server/cli/rows.ts";
 import { bytesOf, textOf } from "../suites/engine_subject.ts";
 import { errorCode } from "../suites/fs.ts";
+import { testOn } from "../suites/tools.ts";
 import { type Ended, Workplace } from "./command.ts";
 
 /** Commands as processes, on one runtime: `cli.test.ts` has them on all. */
-const runs = "Bun" in globalThis;
 
 const VALUES: readonly (readonly [keyof typeof CONTENT, unknown])[] = [
   ["json", { a: [1, null, 'x,"y"\nz'], b: 1.5 }],
@@ -137,7 +137,7 @@ describe("firkin import and export", () => {
     return stderr.map((line) => line.replace(/ \(\d.*\)$/, ""));
   }
 
-  test.skipIf(!runs)("go through pipes, and leave single-read keys out", async () => {
+  testOn("bun")("go through pipes, and leave single-read keys out", async () => {
     const store = await open(place.path("data"));
     await store.bucket("a").setMany(Array.from({ length: 2_500 }, (_, index) => [`k${index}`, index]));
     await store.bucket("a").set("secret", 1, { once: true });
@@ -151,7 +151,7 @@ describe("firkin import and export", () => {
     expect(await keysOf("b")).toHaveLength(2_500);
   });
 
-  test.skipIf(!runs)(
+  testOn("bun")(
     "an import that was cut short goes on where it was, and an export behind its last line",
     async () => {
       const rows = Array.from({ length: 2_500 }, (_, index) => `{"key":"k${index}","value":${index}}\n`).join("");

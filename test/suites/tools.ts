@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { test } from "bun:test";
 import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import process from "node:process";
@@ -53,6 +54,19 @@ export function findTool(tool: Tool): string | undefined {
   }
   console.warn(`Tests that need ${tool} are skipped: install it, for example with "apt-get install ${tool}"`);
   return undefined;
+}
+
+/**
+ * `test` for what depends on no runtime and takes long: on this one alone. On the others there is no such test; on this
+ * one it is skipped without what it needs.
+ */
+export function testOn(
+  runtime: "bun" | "node",
+  needed: unknown = true,
+): (name: string, body: () => void | Promise<void>, timeoutMs?: number) => void {
+  const here = process.versions["bun"] !== undefined ? "bun" : process.versions["deno"] !== undefined ? "deno" : "node";
+  if (here !== runtime) return () => {};
+  return needed === undefined ? test.skip : test;
 }
 
 /**

@@ -5,13 +5,12 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { execFile } from "node:child_process";
-import process from "node:process";
 import { Redis } from "ioredis";
 import { createClient, WatchError } from "redis";
 import type { EmbeddedEngine } from "../../../lib/engine/embedded.ts";
 import { Store } from "../../../lib/store/store.ts";
 import { serve, type Server, Tokens } from "../../../server/mod.ts";
-import { findTool } from "../../suites/tools.ts";
+import { findTool, testOn } from "../../suites/tools.ts";
 import { openMemoryEngine } from "../../wire/loopback.ts";
 
 const cli = findTool("redis-tools");
@@ -127,7 +126,7 @@ describe("clients", () => {
     other.disconnect();
   });
 
-  test.skipIf(process.versions["bun"] === undefined)("Bun's own client (only on Bun)", async () => {
+  testOn("bun")("Bun's own client", async () => {
     const { RedisClient } = await import("bun");
     const client = new RedisClient(`${url}/3`);
     await client.set("a", "1");
