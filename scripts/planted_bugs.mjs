@@ -193,7 +193,7 @@ export const BUGS = [
         "for (const { id } of inputs) this.#log.fileSystem.remove(segmentName(id));\n" +
         "      await this.#log.replaceRun(inputs,",
       ],
-      ["lib/bitcask/compaction.ts", "await this.#remove(segmentName(id), tail);", ""],
+      ["lib/bitcask/compaction.ts", "await this.#discard(segmentName(id));", ""],
     ],
   },
   {
