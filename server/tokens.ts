@@ -137,10 +137,12 @@ export interface TokensOptions {
  * @example Give a client a token for one bucket
  * ```ts
  * import { mkdtemp, rm } from "node:fs/promises";
+ * import { tmpdir } from "node:os";
+ * import { join } from "node:path";
  * import { openTokens } from "firkin/server";
  *
- * const folder = await mkdtemp("/tmp/firkin-");
- * const tokens = openTokens(`${folder}/tokens.json`);
+ * const folder = await mkdtemp(join(tmpdir(), "firkin-"));
+ * const tokens = openTokens(join(folder, "tokens.json"));
  * const { token } = await tokens.create({ name: "web", scopes: [{ buckets: "sessions", rights: ["read"] }] });
  * console.log(token.startsWith("firkin_"), tokens.list()[0]?.name); // true "web"
  * await rm(folder, { recursive: true });
