@@ -11,7 +11,7 @@
  * 5. Remove the old files.
  *
  * Reads and writes go on all the while: nothing that is copied ever changes. A slice ends after a millisecond; after up
- * to eight while more is dead than alive, so that a writer who never rests does not outrun it.
+ * to eight while more is dead than alive, so that a writer who never rests outruns it less.
  *
  * Dead stays dead: a tombstone may go only when nothing older of its key can remain. That is known of what stands
  * before a run when no set record there is dead, or when what is there was copied after the tombstone was visible
