@@ -482,7 +482,7 @@ export class Compaction {
 }
 
 /** 1 while no more is dead than alive; then as the square of how many times as much. */
-function hasteOf(segments: readonly Segment[]): number {
+export function hasteOf(segments: readonly Pick<Segment, "tail" | "deadBytes">[]): number {
   let [all, dead] = [0, 0];
   for (const { tail, deadBytes } of segments) {
     all += tail;

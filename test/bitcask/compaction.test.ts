@@ -4,6 +4,7 @@
  * @module
  */
 import { describe, expect, test } from "bun:test";
+import { hasteOf } from "../../lib/bitcask/compaction.ts";
 import type { EngineSubscription } from "../../lib/engine/engine.ts";
 import { bytesOf } from "../suites/engine_subject.ts";
 import { Cask, randomOf } from "../suites/embedded.ts";
@@ -393,5 +394,20 @@ describe("Compaction", () => {
     expect(cask.events.filter((event) => event.type !== "compaction" || event.phase === "failed")).toEqual([]);
     await cask.reopen();
     expect(await cask.all()).toBe(`again=${FILL} ${all}`);
+  });
+});
+
+describe("hasteOf()", () => {
+  test.each(
+    [
+      [[], 1],
+      [[[100, 10]], 1],
+      [[[100, 0], [100, 100]], 1],
+      [[[100, 50], [200, 150]], 4],
+      [[[100, 99]], 8],
+      [[[100, 100]], 8],
+    ] as const,
+  )("of segments with so many bytes, so many of them dead: %j", (sizes, haste) => {
+    expect(hasteOf(sizes.map(([tail, deadBytes]) => ({ tail, deadBytes })))).toBe(haste);
   });
 });
