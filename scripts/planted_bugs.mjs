@@ -289,10 +289,11 @@ export const BUGS = [
     suites: ["test/bitcask/batch.test.ts"],
     changes: [[
       "lib/engine/embedded.ts",
-      "#committed(notes: readonly Note[]): void {\n    for (const note of notes) {",
-      "#committed(notes: readonly Note[]): void {\n" +
-      "    if (notes.length > 1) queueMicrotask(() => this.#committed(notes.slice(1)));\n" +
-      "    for (const note of notes.slice(0, 1)) {",
+      "committed: (changes) => this.#pending.commit(changes, apply),",
+      "committed: (changes) => {\n" +
+      "  this.#pending.commit(Math.min(changes, 1), apply);\n" +
+      "  if (changes > 1) queueMicrotask(() => this.#pending.commit(changes - 1, apply));\n" +
+      "},",
     ]],
   },
   {
