@@ -53,6 +53,9 @@ const AHEAD_GROUPS_MIN = 4;
  */
 const UNSYNCED_BYTES_MAX = 4 * 1024 * 1024;
 
+/** An active segment of more bytes is sealed by a close: to check its records would take most of the next open. */
+const UNSEALED_BYTES_MAX = 2 * 1024 * 1024;
+
 /** What disks and systems write as a whole. */
 const PAGE_BYTES = 4 * 1024;
 
@@ -246,12 +249,15 @@ export class GroupCommit {
   }
 
   /**
-   * Commits what waits, syncs, and ends the log with a clean mark. Later appends fail with `CLOSED`.
+   * Commits what waits, syncs, and ends the log with a clean mark. Later appends fail with `CLOSED`. A long active
+   * segment is sealed before: the next open then finds a hint of it.
    * @throws {FirkinError} what poisoned the log, when acknowledged changes may be lost by it
    */
   async close(): Promise<void> {
     await this.#settle();
     this.#syncTimer?.cancel();
+    // Without room for a seal the next open reads the segment; what else fails poisons the log.
+    if ((this.#log.active?.tail ?? 0) > UNSEALED_BYTES_MAX) await this.rotate().catch(() => {});
     const failure = this.#failure;
     this.#failure = new FirkinError("CLOSED", `Cannot write to ${this.#log.fileSystem.path}: the store is closed`);
     if (failure !== undefined && this.committed > this.durable) throw failure;
