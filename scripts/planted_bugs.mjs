@@ -285,6 +285,20 @@ export const BUGS = [
     changes: [["lib/bitcask/recovery.ts", "end: batchStart === -1 ? at : batchStart", "end: at"]],
   },
   {
+    name: "a change that has failed is still judged by",
+    suites: ["test/bitcask/group.test.ts", "test/bitcask/pending.test.ts"],
+    changes: [[
+      "lib/bitcask/pending.ts",
+      "this.#chains[this.#chainOf(this.#words[place * WORDS]!)] = this.#older[place]!;",
+      "",
+    ]],
+  },
+  {
+    name: "changes that wait are lost when there are many",
+    suites: ["test/bitcask/pending.test.ts"],
+    changes: [["lib/bitcask/pending.ts", "      this.#link(change, words[from]!);\n", ""]],
+  },
+  {
     name: "members of a batch are visible one by one",
     suites: ["test/bitcask/batch.test.ts"],
     changes: [[
