@@ -59,7 +59,7 @@ const UNSEALED_BYTES_MAX = 2 * 1024 * 1024;
 /** What disks and systems write as a whole. */
 const PAGE_BYTES = 4 * 1024;
 
-/** What the group tells its owner of the changes that wait: all that were appended and not yet told of, in their order. */
+/** What the group tells its owner of the changes that wait: all that were appended and not told of yet, in order. */
 export interface GroupOwner {
   /** The store's time in epoch milliseconds, which never steps back. */
   now(): number;

@@ -123,8 +123,10 @@ describe("An open by hints", () => {
     });
   }
 
-  test("finds a hint of a segment that was long when the log was closed, unless the disk was too full for its seal", async () => {
-    for (const [keys, isFull, sealed] of [[2_000, false, false], [40_000, false, true], [40_000, true, false]] as const) {
+  test("finds a hint of a segment that was long at the close, unless the disk was too full for its seal", async () => {
+    for (
+      const [keys, isFull, sealed] of [[2_000, false, false], [40_000, false, true], [40_000, true, false]] as const
+    ) {
       const cask = await Cask.open({ segmentBytesMax: 2 ** 24 });
       for (let index = 0; index < keys; index += 1_000) {
         await Promise.all(Array.from({ length: 1_000 }, (_, place) => cask.set(`k${index + place}`, FILL)));
