@@ -8,7 +8,7 @@
  */
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, posix, resolve } from "node:path";
-import { moduleMarkdown, readModule } from "./site/api.mjs";
+import { moduleMarkdown, readModules } from "./site/api.mjs";
 import { escape, render } from "./site/markdown.mjs";
 import { root } from "./tools.mjs";
 
@@ -84,11 +84,15 @@ function resolver(source, pageOf, files) {
   };
 }
 
-/** The Markdown of a page; `home` is where the symbols of the pages before it are told. */
-function sourceOf(name, source, home) {
+/** The entry points of a page, as `[title, path]`. */
+function entriesOf(source) {
+  return typeof source === "string" ? [] : Object.entries(source);
+}
+
+/** The Markdown of a page. */
+function sourceOf(source) {
   if (typeof source === "string") return readFileSync(join(root, source), "utf8");
-  const parts = Object.entries(source);
-  return parts.map(([title, path]) => moduleMarkdown(title, readModule(path), home, `${name}.html`)).join("\n");
+  return entriesOf(source).map(([title, path]) => moduleMarkdown(title, modules.get(path), home)).join("\n");
 }
 
 // --- the page around it ---
@@ -132,15 +136,20 @@ const chapters = Object.entries({ ...CHAPTERS, Inside: CHAPTERS.Inside.concat(ot
 const pages = chapters.flatMap(([, ones]) => ones);
 const pageOf = new Map(pages.map((page) => [page[2], page]));
 const template = readFileSync(join(assets, "page.html"), "utf8");
+const modules = readModules(pages.flatMap(([, , source]) => entriesOf(source).map(([, path]) => path)));
+/** On which page each public symbol is told. */
+const home = new Map(pages.flatMap(([name, , source]) => {
+  const symbols = entriesOf(source).flatMap(([, path]) => modules.get(path).symbols);
+  return symbols.map((symbol) => [symbol.name, `${name}.html`]);
+}));
 const files = new Set();
-const home = new Map();
 const index = [];
 
 rmSync(target, { recursive: true, force: true });
 mkdirSync(target, { recursive: true });
 for (const [place, [name, label, source]] of pages.entries()) {
   const path = typeof source === "string" ? source : "";
-  const { html, headings } = render(sourceOf(name, source, home), resolver(path, pageOf, files));
+  const { html, headings } = render(sourceOf(source), resolver(path, pageOf, files));
   index.push(...headings.map(({ title, anchor, text }) => [name, label, title, anchor, text]));
   const parts = {
     title: name === "index" ? "firkin: a durable key-value store" : `${escape(label)} · firkin`,

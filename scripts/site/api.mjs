@@ -6,7 +6,9 @@
  *
  * @module
  */
-import { run } from "../tools.mjs";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { root, run } from "../tools.mjs";
 
 /** The order of a page: what one calls first, what one only names last. */
 const CHAPTERS = {
@@ -15,18 +17,19 @@ const CHAPTERS = {
   Types: ["interface", "typeAlias"],
 };
 
-/** What an entry point exports: `{ doc, symbols }`, each symbol `{ name, kind, place, ... }`. */
-export function readModule(path) {
-  const { ok, output } = run("deno", ["doc", "--quiet", "--json", path], { stdio: "pipe" });
-  if (!ok) throw new Error(`Cannot read the docstrings of ${path}: ${output}`);
-  const [{ module_doc, symbols }] = Object.values(JSON.parse(output).nodes);
-  return {
-    doc: module_doc.doc,
-    symbols: symbols.map(({ name, declarations: [declaration] }) => {
-      const { kind, def, jsDoc = {}, location } = declaration;
-      return { name, kind, def, jsDoc, place: `${location.filename}:${location.byteIndex}` };
-    }),
-  };
+/**
+ * What entry points export, by their paths: `{ doc, symbols }`, each symbol `{ name, kind, def, jsDoc }`. What several
+ * export is told with the first alone.
+ */
+export function readModules(paths) {
+  const { ok, output } = run("deno", ["doc", "--quiet", "--json", ...paths], { stdio: "pipe" });
+  if (!ok) throw new Error(`Cannot read the docstrings of ${paths.join(", ")}: ${output}`);
+  const { nodes } = JSON.parse(output);
+  return new Map(paths.map((path) => {
+    const { module_doc, symbols } = nodes[pathToFileURL(join(root, path)).href];
+    const all = symbols.map(({ name, declarations: [{ kind, def, jsDoc = {} }] }) => ({ name, kind, def, jsDoc }));
+    return [path, { doc: module_doc.doc, symbols: all.filter(({ kind }) => kind !== "reference") }];
+  }));
 }
 
 // --- types as they are written ---
@@ -185,23 +188,17 @@ function symbolName(name) {
  * An entry point as Markdown.
  *
  * @param title The page's or part's heading.
- * @param module What `readModule` gave.
- * @param home Where each symbol that is told already is told, by its place in the sources: `{ page, name }`. What this
- * one tells is added.
- * @param page The page that this becomes part of.
+ * @param module What `readModules` gave.
+ * @param home The page on which each symbol is told, by its name.
  */
-export function moduleMarkdown(title, module, home, page) {
-  const news = module.symbols.filter(({ place }) => !home.has(place));
-  const others = module.symbols.filter(({ place }) => home.has(place));
-  for (const { name, place } of news) home.set(place, { page, name });
-  const homes = new Map(module.symbols.map(({ name, place }) => [name, home.get(place)]));
+export function moduleMarkdown(title, module, home) {
   const link = (words) => {
-    const found = homes.get(words.split(".")[0]);
-    return found === undefined ? `\`${words}\`` : `[\`${words}\`](${found.page}#${words})`;
+    const page = home.get(words.split(".")[0]);
+    return page === undefined ? `\`${words}\`` : `[\`${words}\`](${page}#${words})`;
   };
   const parts = [`# ${title}\n\n${text({ doc: module.doc }, link)}`];
   for (const [chapter, kinds] of Object.entries(CHAPTERS)) {
-    const symbols = news.filter(({ kind }) => kinds.includes(kind)).sort((a, b) => a.name < b.name ? -1 : 1);
+    const symbols = module.symbols.filter(({ kind }) => kinds.includes(kind)).sort((a, b) => a.name < b.name ? -1 : 1);
     if (symbols.length > 0) parts.push(`## ${chapter}\n`);
     for (const symbol of symbols) {
       const { name, kind, jsDoc } = symbol;
@@ -209,6 +206,5 @@ export function moduleMarkdown(title, module, home, page) {
       if (kind === "class" || kind === "interface") parts.push(members(symbol, link));
     }
   }
-  if (others.length > 0) parts.push(`Also exported: ${list(others, ({ name }) => link(name))}.\n`);
   return parts.join("\n");
 }
