@@ -163,6 +163,7 @@ export class RedisSession implements Client {
     for (const timer of [this.#helloTimer, this.#stallTimer, this.#restTimer]) timer?.cancel();
     this.#topics.close();
     this.#stopTracking();
+    this.#transaction.reset();
     for (const resolve of this.#drained.splice(0)) resolve();
     this.host.clients.delete(this.id);
     this.host.metrics.connections--;

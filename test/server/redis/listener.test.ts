@@ -245,6 +245,24 @@ describe("Redis clients", () => {
     expect((await one.askAll([["MULTI"], ["SET", "a", "3"], ["EXEC"]]))[2]).toBe("*1\r\n+OK\r\n");
   });
 
+  test("WATCH sees that a key has come and gone, and lets go of it", async () => {
+    const [one, other] = [open(), open()];
+    const run = async (): Promise<string | undefined> => (await one.askAll([["MULTI"], ["PING"], ["EXEC"]]))[2];
+    await one.ask("WATCH", "gone", "missing");
+    await other.ask("DEL", "gone");
+    await other.ask("SET", "others", "1");
+    expect(await run()).toBe("*1\r\n+PONG\r\n");
+    for (const command of ["UNWATCH", "DISCARD", "RESET"]) {
+      await one.askAll([["WATCH", "gone"], ...(command === "DISCARD" ? [["MULTI"]] : []), [command]]);
+      await other.askAll([["SET", "gone", "1"], ["DEL", "gone"]]);
+      expect(await run()).toBe("*1\r\n+PONG\r\n");
+    }
+    await one.ask("WATCH", "gone");
+    await other.askAll([["SET", "gone", "1"], ["DEL", "gone"]]);
+    expect(await run()).toBe("*-1\r\n");
+    expect(await run()).toBe("*1\r\n+PONG\r\n");
+  });
+
   test("SCAN shows every key once, while others come and go", async () => {
     const peer = open();
     const wanted = Array.from({ length: 300 }, (_, index) => `key:${index}`);
