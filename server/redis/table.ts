@@ -79,6 +79,15 @@ function ok(): Reply {
   return "OK";
 }
 
+/** Keys are written whatever they were; of one that comes twice, the engine takes the last. */
+function msetDirect({ host, principal, bucket }: Client, args: Args): Answer<Reply> {
+  const operations = strings.pairsOf(args, host.limits.valueBytesMax).map(({ key, item: { value, content } }) => {
+    return { type: "set", bucket, key, value, content } as const;
+  });
+  const answer = host.commands.atomic(principal, operations);
+  return answer instanceof Promise ? answer.then(ok) : "OK";
+}
+
 /** Each key by itself: none has to be looked at. */
 function delDirect({ host, principal, bucket }: Client, args: Args): Answer<Reply> {
   const asked = args.slice(1).map(async (key) => (await host.commands.delete(principal, bucket, key)).ok);
@@ -155,6 +164,7 @@ const CLIENT = {
   SETNAME: 3,
   SETINFO: 4,
   INFO: 2,
+  REPLY: 3,
   LIST: -2,
   KILL: -3,
   "NO-EVICT": 3,
@@ -177,7 +187,7 @@ const KEY_ROWS: readonly KeyRow[] = [
   onKeys("getdel", 2, "write fast", FIRST, "write", strings.getdel, { direct: getdelDirect }),
   onKeys("getex", -2, "write fast", FIRST, "update", strings.getex),
   onKeys("mget", -2, "readonly fast", ALL, "read", strings.mget),
-  onKeys("mset", -3, "write denyoom", PAIRS, "write", strings.mset),
+  onKeys("mset", -3, "write denyoom", PAIRS, "write", strings.mset, { direct: msetDirect }),
   onKeys("msetnx", -3, "write denyoom", PAIRS, "alone", strings.msetnx),
   onKeys("append", 3, "write denyoom fast", FIRST, "update", strings.append),
   onKeys("strlen", 2, "readonly fast", FIRST, "read", strings.strlen),
