@@ -12,7 +12,7 @@
 import { Buffer } from "node:buffer";
 import type { Timer } from "../../lib/base/clock.ts";
 import type { RedisHost, Silence } from "./call.ts";
-import { ErrorReply, type Reply, type RespVersion, RespWriter } from "./resp.ts";
+import { ErrorReply, PushReply, type Reply, type RespVersion, RespWriter } from "./resp.ts";
 
 /** Writers kept for the next connection that has something to say. */
 const WRITERS_KEPT = 64;
@@ -56,7 +56,7 @@ export class Output {
   /** Where a reply is written that lies elsewhere: undefined when nobody wants to hear it. */
   get writer(): RespWriter | undefined {
     if (this.silence === "all" || this.silence === "this") return undefined;
-    return this.#writer ??= this.#host.writers.pop() ?? new RespWriter();
+    return this.#open();
   }
 
   /** What is written from here on answers the next command. All replies of the one before have been written. */
@@ -68,14 +68,18 @@ export class Output {
   /** Writes the reply to a command. */
   reply(reply: Reply, version: RespVersion): void {
     if (reply instanceof ErrorReply) this.#host.metrics.errors++;
-    this.writer?.reply(reply, version);
+    // That it listens is told to one who wants no replies, too.
+    (reply instanceof PushReply ? this.#open() : this.writer)?.reply(reply, version);
     this.relieve();
+  }
+
+  #open(): RespWriter {
+    return this.#writer ??= this.#host.writers.pop() ?? new RespWriter();
   }
 
   /** Writes a message that nobody asked for; a promise while there is no room for more. */
   tell(reply: Reply, version: RespVersion): Promise<void> | undefined {
-    this.#writer ??= this.#host.writers.pop() ?? new RespWriter();
-    this.#writer.reply(reply, version);
+    this.#open().reply(reply, version);
     this.#host.metrics.events++;
     this.relieve();
     if (!this.isStalled) return undefined;

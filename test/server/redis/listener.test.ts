@@ -253,7 +253,8 @@ describe("Redis clients", () => {
     );
     expect([await one.reply(), await one.reply()]).toEqual(["+OK\r\n", "$1\r\n1\r\n"]);
     one.send(encode(["SUBSCRIBE", "news"]));
-    while (await other.ask("PUBLISH", "news", "hello") === ":0\r\n");
+    expect(await one.reply()).toBe("*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    expect(await other.ask("PUBLISH", "news", "hello")).toBe(":1\r\n");
     expect(await one.reply()).toBe("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nhello\r\n");
     expect(await one.ask("RESET")).toBe("+RESET\r\n");
     expect(await other.ask("CLIENT", "REPLY", "ON")).toBe("+OK\r\n");
