@@ -20,6 +20,7 @@ import { stripVTControlCharacters } from "node:util";
 import { open } from "../dist/mod.js";
 import { serve } from "../dist/server/mod.js";
 
+/** Those in which there is something for a server of strings; the rest is of other types, scripts, replicas, files. */
 const UNITS = [
   "type/string",
   "type/incr",
@@ -30,8 +31,8 @@ const UNITS = [
   "pubsub",
   "protocol",
   "quit",
-  "tracking",
   "introspection",
+  "introspection-2",
 ].map((name) => `unit/${name}`);
 const TAGS = ["needs:debug", "needs:repl", "needs:save", "needs:reset", "needs:config-maxmemory", "large-memory"];
 const MIB = 1_048_576;

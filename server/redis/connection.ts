@@ -10,7 +10,7 @@ import { isBucketName } from "../../lib/engine/engine.ts";
 import type { Answer } from "../commands.ts";
 import type { Client } from "./call.ts";
 import { databaseOf } from "./keys.ts";
-import { integerOf, latin1, parseInteger, textOf, wordOf } from "./numbers.ts";
+import { latin1, parseInteger, textOf, wordOf } from "./numbers.ts";
 import { bulk, ErrorReply, MapReply, type Reply, VerbatimReply } from "./resp.ts";
 
 /** The version of Redis whose commands these are, since clients ask. */
@@ -278,8 +278,8 @@ function kill(self: Client, args: Args): Reply {
     const text = latin1(argument);
     switch (wordOf(args[index]!)) {
       case "ID": {
-        const id = integerOf(argument);
-        if (id < 1n) throw new ErrorReply("ERR client-id should be greater than 0");
+        const id = parseInteger(argument);
+        if (id === undefined || id < 1n) throw new ErrorReply("ERR client-id should be greater than 0");
         clients = clients.filter((other) => BigInt(other.id) === id);
         break;
       }

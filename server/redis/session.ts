@@ -452,7 +452,9 @@ export class RedisSession implements Client {
         this.#transaction.fail();
         return this.#writeInTurn(problem);
       }
-      this.lastCommand = name;
+      this.lastCommand = row!.subcommands === undefined || args.length === 1
+        ? name
+        : `${name}|${latin1(args[1]!).toLowerCase()}`;
       this.lastCommandAt = this.host.clock.wall();
       if (this.#transaction.queued >= 0 && !NOT_QUEUED.has(name)) answer = this.#transaction.queue(row!, args);
       else answer = "way" in row! ? this.#runKeys(row, way, args) : row!.runClient(this, args);

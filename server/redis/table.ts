@@ -34,7 +34,6 @@ export type Way = "read" | "write" | "update" | "alone";
 export interface KeyRow extends CommandFacts {
   /** It takes the right to write, also when there turns out to be nothing to write. */
   readonly writes: boolean;
-  readonly subcommands?: Readonly<Record<string, number>>;
   readonly way: Way | ((args: Args) => Way);
   readonly run: (call: KeyCall) => Reply;
   /** In the place of `run`, outside of transactions and updates; undefined when the reply has been written. */
@@ -47,7 +46,6 @@ export interface KeyRow extends CommandFacts {
 export interface ClientRow extends CommandFacts {
   /** What it is answered, when it is never run. */
   readonly refusal?: string;
-  readonly subcommands?: Readonly<Record<string, number>>;
   readonly runClient: (client: Client, args: Args) => Answer<Reply | undefined>;
   /** May be part of a transaction: it has one reply, and soon. */
   readonly joins: boolean;

@@ -259,6 +259,7 @@ describe("Redis clients", () => {
     expect(await one.ask("RESET")).toBe("+RESET\r\n");
     expect(await other.ask("CLIENT", "REPLY", "ON")).toBe("+OK\r\n");
     expect(await other.ask("CLIENT", "REPLY", "maybe")).toBe("-ERR syntax error\r\n");
+    expect(await other.ask("CLIENT", "INFO")).toContain(" cmd=client|info ");
   });
 
   test("PTTL shows no more than was given", async () => {
