@@ -154,7 +154,7 @@ test("Cursors forget the oldest", () => {
 test("COMMAND LIST gives all names, or those that fit", () => {
   const list = (...words: string[]): string[] => {
     const args = ["COMMAND", "LIST", ...words].map((word) => bytesOf(word));
-    return (command(ROWS, args) as Uint8Array[]).map((name) => textOf(name));
+    return (command(ROWS, args) as Uint8Array[]).map((name) => textOf(name)!);
   };
   expect(list()).toContain("client|list");
   expect(list("FILTERBY", "pattern", "config|*re*")).toEqual(["config|resetstat"]);
