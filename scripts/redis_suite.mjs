@@ -1,5 +1,5 @@
 /**
- * Runs Redis' own test suite against firkin, and prints which tests pass: the list that docs/REDIS.md publishes.
+ * Runs Redis' own test suite against firkin, and prints which tests pass: the list in docs/REDIS_SUITE.md.
  *
  * `git clone --branch 7.0.15 https://github.com/redis/redis`, then `npm run build` and
  * `node scripts/redis_suite.mjs redis`, with names of units behind it to run only those. It takes `tclsh`, and some

@@ -38,6 +38,7 @@ const CHAPTERS = {
     }],
     ["rest", "REST", "docs/REST.md"],
     ["redis", "Redis clients", "docs/REDIS.md"],
+    ["redis-suite", "Redis' test suite", "docs/REDIS_SUITE.md"],
   ],
   "Running it": [
     ["operations", "Operations", "docs/OPERATIONS.md"],
