@@ -34,7 +34,7 @@ const UNITS = [
   "introspection",
   "introspection-2",
 ].map((name) => `unit/${name}`);
-const TAGS = ["needs:debug", "needs:repl", "needs:save", "needs:reset", "needs:config-maxmemory", "large-memory"];
+const TAGS = ["needs:debug", "needs:repl", "needs:save", "needs:config-maxmemory", "large-memory"];
 const MIB = 1_048_576;
 const BATCH = { batchOperationsMax: 20_000, batchBytesMax: 24 * MIB };
 const LIMITS = { valueBytesMax: 16 * MIB, messageBytesMax: 32 * MIB, ...BATCH };
