@@ -39,7 +39,7 @@ function scoreOf([, page, title, , text], words) {
   let score = 0;
   for (const word of words) {
     const name = title.toLowerCase();
-    if (name === word) score += 40;
+    if (name.split(/[^\p{L}\p{N}]+/u).includes(word)) score += 40;
     else if (name.startsWith(word)) score += 20;
     else if (name.includes(word)) score += 10;
     else if (page.toLowerCase().includes(word)) score += 4;
