@@ -24,6 +24,7 @@ import { CONTENT_NAMES } from "../lib/base/codec.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import {
   type AtomicResult,
+  type BucketSize,
   checkBatch,
   checkEntries,
   checkKey,
@@ -54,14 +55,8 @@ import { type Metrics, type OperationName, OPERATIONS } from "./metrics.ts";
 /** What comes back, at once or later. */
 export type Answer<Result> = Result | Promise<Result>;
 
-/** What is told of a bucket: its name and, when they were counted, its keys and the bytes of keys and values. */
-export interface BucketInfo {
-  readonly name: string;
-  readonly keys?: number;
-  readonly bytes?: number;
-  /** There are more keys than were counted. */
-  readonly more?: boolean;
-}
+/** What is told of a bucket: its name and, to who may read it, how much is in it. */
+export type BucketInfo = Pick<BucketSize, "name"> & Partial<BucketSize>;
 
 /** What commands need to work on. */
 export interface CommandsOptions {
@@ -357,33 +352,34 @@ export class Commands {
 
   // --- the store as a whole ---
 
-  /**
-   * The buckets in which a principal has any right, by name. What may be read is counted, with `countMax`, but no
-   * further than to so many keys in each: nobody keeps these counts.
-   */
-  buckets(principal: Principal, countMax: number): Answer<BucketInfo[]> {
-    return this.#run(COMMANDS.buckets, principal, undefined, async () => {
-      const infos: BucketInfo[] = [];
-      for (const name of this.#engine.buckets?.().toSorted() ?? []) {
-        if (!VISIBLE.some((right) => principal.allows(right, name))) continue;
-        infos.push(countMax > 0 && principal.allows("read", name) ? await this.#countKeys(name, countMax) : { name });
-      }
-      return infos;
+  /** The buckets in which a principal has any right, by name, with how much is in those that it may read. */
+  buckets(principal: Principal): Answer<BucketInfo[]> {
+    return this.#run(COMMANDS.buckets, principal, undefined, () => {
+      return (this.#engine.buckets?.() ?? [])
+        .filter(({ name }) => VISIBLE.some((right) => principal.allows(right, name)))
+        .map((size) => principal.allows("read", size.name) ? size : { name: size.name })
+        .sort((left, right) => left.name < right.name ? -1 : 1);
     });
   }
 
-  async #countKeys(name: string, countMax: number): Promise<BucketInfo> {
-    let [keys, bytes, more] = [0, 0, true];
-    let after: Uint8Array | undefined;
-    while (more && keys < countMax) {
-      const limit = Math.min(countMax - keys, PAGE_ENTRIES_MAX);
-      const page = await this.#engine.list(name, { limit, ...(after && { after }) });
-      for (const { key, value } of page.entries) bytes += key.length + value.length;
-      keys += page.entries.length;
-      after = page.entries.at(-1)?.key;
-      more = page.more && after !== undefined;
+  /** How many keys a bucket has: none when there is no such bucket. */
+  count(principal: Principal, bucket: string): Answer<number> {
+    return this.#run(COMMANDS.buckets, principal, bucket, () => {
+      this.#authorise(principal, "read", bucket);
+      const sizes = this.#engine.buckets?.(bucket);
+      return sizes === undefined ? this.#countKeys(bucket) : sizes[0]?.keys ?? 0;
+    });
+  }
+
+  /** Where nobody keeps the count. */
+  async #countKeys(bucket: string): Promise<number> {
+    let page = await this.#engine.list(bucket, { limit: PAGE_ENTRIES_MAX });
+    let count = page.entries.length;
+    while (page.more && page.entries.length > 0) {
+      page = await this.#engine.list(bucket, { limit: PAGE_ENTRIES_MAX, after: page.entries.at(-1)!.key });
+      count += page.entries.length;
     }
-    return { name, keys, bytes, more };
+    return count;
   }
 
   /** Runs what concerns the server itself, and not its store. */

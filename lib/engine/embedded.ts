@@ -36,6 +36,7 @@ import { Writes } from "../bitcask/writes.ts";
 import type { FileSystem } from "../fs/fs.ts";
 import {
   type AtomicResult,
+  type BucketSize,
   type ChangeEvent,
   checkBatch,
   checkEntries,
@@ -450,9 +451,14 @@ export class EmbeddedEngine implements Engine {
   }
 
   /** See {@link Engine.buckets}. */
-  buckets(): readonly string[] {
+  buckets(name?: string): readonly BucketSize[] {
     this.#checkOpen();
-    return this.#log.bucketNames;
+    const { sizes } = this.#live;
+    const named = name === undefined ? this.#log.bucketNames : [name];
+    return named.flatMap((one) => {
+      const number = this.#log.bucketNumber(one);
+      return number === undefined ? [] : { name: one, keys: sizes.keysOf(number), bytes: sizes.bytesOf(number) };
+    });
   }
 
   /** See {@link Engine.stats}. */

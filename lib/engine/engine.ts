@@ -223,6 +223,16 @@ export interface EngineSubscription {
 /** Figures about an engine, by name; all numbers. */
 export type EngineStats = Readonly<Record<string, number>>;
 
+/** A bucket, and how much is in it. */
+export interface BucketSize {
+  /** The bucket's name. */
+  readonly name: string;
+  /** Its keys: what counts is the log, so a key whose deadline has come counts until its end is written. */
+  readonly keys: number;
+  /** Bytes of their records: headers, keys, and values as they are stored. */
+  readonly bytes: number;
+}
+
 /** What a snapshot holds. */
 export interface SnapshotResult {
   /** It is the store as of this revision. */
@@ -288,8 +298,8 @@ export interface Engine {
   atomic(operations: readonly Operation[]): Promise<AtomicResult>;
   list(bucket: string, query: ListQuery): Promise<ListPage>;
   subscribe(query: SubscribeQuery): EngineSubscription;
-  /** Where they are at hand: the names of all buckets, in the order in which they were first written to. */
-  buckets?(): readonly string[];
+  /** Where they are at hand: all buckets, in the order in which they were made; or the one of this name. */
+  buckets?(name?: string): readonly BucketSize[];
   stats(): Promise<EngineStats>;
   /** Resolves when everything acknowledged before the call is on stable storage, whatever the policy. */
   sync(): Promise<void>;

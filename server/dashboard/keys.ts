@@ -169,7 +169,7 @@ export class KeysView {
 
   async #askBuckets(): Promise<void> {
     try {
-      const { buckets } = await this.#server.ask<{ buckets: BucketInfo[] }>("/v1/buckets?count=1");
+      const { buckets } = await this.#server.ask<{ buckets: BucketInfo[] }>("/v1/buckets");
       this.#infos = buckets;
       this.#drawBuckets();
       this.#say();
