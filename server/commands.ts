@@ -24,7 +24,7 @@ import { CONTENT_NAMES } from "../lib/base/codec.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import {
   type AtomicResult,
-  type BucketSize,
+  type BucketInfo,
   checkBatch,
   checkEntries,
   checkKey,
@@ -55,8 +55,8 @@ import { type Metrics, type OperationName, OPERATIONS } from "./metrics.ts";
 /** What comes back, at once or later. */
 export type Answer<Result> = Result | Promise<Result>;
 
-/** What is told of a bucket: its name and, to who may read it, how much is in it. */
-export type BucketInfo = Pick<BucketSize, "name"> & Partial<BucketSize>;
+/** What is told of a bucket: its name and, to who may read it, the rest. */
+export type ShownBucket = Pick<BucketInfo, "name"> & Partial<BucketInfo>;
 
 /** What commands need to work on. */
 export interface CommandsOptions {
@@ -353,7 +353,7 @@ export class Commands {
   // --- the store as a whole ---
 
   /** The buckets in which a principal has any right, by name, with how much is in those that it may read. */
-  buckets(principal: Principal): Answer<BucketInfo[]> {
+  buckets(principal: Principal): Answer<ShownBucket[]> {
     return this.#run(COMMANDS.buckets, principal, undefined, () => {
       return (this.#engine.buckets?.() ?? [])
         .filter(({ name }) => VISIBLE.some((right) => principal.allows(right, name)))

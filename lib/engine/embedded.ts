@@ -28,7 +28,7 @@ import type { Log, LogOptions, LogOwner } from "../bitcask/log.ts";
 import { openLog } from "../bitcask/open.ts";
 import { rangeOf } from "../bitcask/order.ts";
 import { type Note, PendingChanges } from "../bitcask/pending.ts";
-import { bucketAt, copyKeyAt, entryAt, expiresAtAt, readValueAt } from "../bitcask/record.ts";
+import { bucketAt, copyKeyAt, entryAt, expiresAtAt, KIND, readValueAt } from "../bitcask/record.ts";
 import type { Segment } from "../bitcask/segment.ts";
 import { Snapshots } from "../bitcask/snapshot.ts";
 import { StoreTime } from "../bitcask/time.ts";
@@ -36,7 +36,7 @@ import { Writes } from "../bitcask/writes.ts";
 import type { FileSystem } from "../fs/fs.ts";
 import {
   type AtomicResult,
-  type BucketSize,
+  type BucketInfo,
   type ChangeEvent,
   checkBatch,
   checkEntries,
@@ -62,6 +62,7 @@ import {
   type ValueReader,
   type WriteResult,
 } from "./engine.ts";
+import { type BucketSettings, checkSettings } from "./settings.ts";
 
 /** Options of {@link openEmbedded}, all given; `open` has the defaults. */
 export interface EmbeddedOptions extends EngineLimits, CompactionOptions, Omit<LogOptions, "attach"> {
@@ -451,14 +452,24 @@ export class EmbeddedEngine implements Engine {
   }
 
   /** See {@link Engine.buckets}. */
-  buckets(name?: string): readonly BucketSize[] {
+  buckets(name?: string): readonly BucketInfo[] {
     this.#checkOpen();
     const { sizes } = this.#live;
     const named = name === undefined ? this.#log.bucketNames : [name];
     return named.flatMap((one) => {
       const number = this.#log.bucketNumber(one);
-      return number === undefined ? [] : { name: one, keys: sizes.keysOf(number), bytes: sizes.bytesOf(number) };
+      if (number === undefined) return [];
+      const settings = this.#log.settingsOf(number);
+      return { name: one, keys: sizes.keysOf(number), bytes: sizes.bytesOf(number), settings };
     });
+  }
+
+  /** See {@link Engine.configure}. */
+  async configure(bucket: string, settings: BucketSettings): Promise<void> {
+    this.#checkWrite();
+    const checked = checkSettings({ ...settings }, this.limits.valueBytesMax);
+    this.#group.admit(KIND.set);
+    await this.#log.configure(bucket, checked);
   }
 
   /** See {@link Engine.stats}. */

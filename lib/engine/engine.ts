@@ -11,6 +11,7 @@
  */
 import type { Content } from "../base/codec.ts";
 import { FirkinError } from "../base/errors.ts";
+import type { BucketSettings } from "./settings.ts";
 
 /** A page of a listing carries at most this many entries, and about this many bytes. */
 export const PAGE_ENTRIES_MAX = 1_000;
@@ -223,14 +224,16 @@ export interface EngineSubscription {
 /** Figures about an engine, by name; all numbers. */
 export type EngineStats = Readonly<Record<string, number>>;
 
-/** A bucket, and how much is in it. */
-export interface BucketSize {
+/** A bucket, how much is in it, and what holds for its keys. */
+export interface BucketInfo {
   /** The bucket's name. */
   readonly name: string;
   /** Its keys: what counts is the log, so a key whose deadline has come counts until its end is written. */
   readonly keys: number;
   /** Bytes of their records: headers, keys, and values as they are stored. */
   readonly bytes: number;
+  /** Its settings. */
+  readonly settings: BucketSettings;
 }
 
 /** What a snapshot holds. */
@@ -299,7 +302,12 @@ export interface Engine {
   list(bucket: string, query: ListQuery): Promise<ListPage>;
   subscribe(query: SubscribeQuery): EngineSubscription;
   /** Where they are at hand: all buckets, in the order in which they were made; or the one of this name. */
-  buckets?(name?: string): readonly BucketSize[];
+  buckets?(name?: string): readonly BucketInfo[];
+  /**
+   * Where `buckets` is: gives a bucket settings in the place of those that it had, and makes it when there is none.
+   * Resolves when they are on stable storage. @throws {TypeError | RangeError} settings that no bucket may have
+   */
+  configure?(bucket: string, settings: BucketSettings): Promise<void>;
   stats(): Promise<EngineStats>;
   /** Resolves when everything acknowledged before the call is on stable storage, whatever the policy. */
   sync(): Promise<void>;
