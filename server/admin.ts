@@ -12,6 +12,7 @@ import { decodeText, toHex } from "../lib/base/bytes.ts";
 import type { Clock } from "../lib/base/clock.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import type { Engine } from "../lib/engine/engine.ts";
+import { type BucketSettings, SETTING_NAMES } from "../lib/engine/settings.ts";
 import { type Duration, milliseconds } from "../lib/store/bucket.ts";
 import { CLOSE } from "../lib/wire/protocol.ts";
 import type { Principal, Scope } from "./auth.ts";
@@ -78,6 +79,19 @@ function ownRoutes({ commands, gate, history, clock }: Administration): readonly
     answers: { 200: { description: "Buckets by name: keys, and bytes of their records", types: [JSON_TYPE] } },
     async run({ principal }) {
       return json(JSON.stringify({ buckets: await commands.buckets(principal) }));
+    },
+  }, {
+    method: "PUT",
+    path: "/v1/admin/buckets/{bucket}",
+    id: "configureBucket",
+    summary: "Give a bucket settings in the place of those that it had; make it when there is none",
+    body: { types: [JSON_TYPE], schema: ref("BucketSettings") },
+    answers: { 204: { description: "They are on stable storage" } },
+    async run({ request, principal, bucket }) {
+      const { ttl, ...others } = await membersOfBody(request, SETTING_NAMES);
+      const own = ttl === undefined ? others : { ...others, ttl: milliseconds(ttl as Duration) };
+      await commands.configure(principal, bucket, own as BucketSettings);
+      return answer(204, null);
     },
   }, {
     method: "GET",

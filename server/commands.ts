@@ -48,6 +48,7 @@ import {
   type ValueReader,
   type WriteResult,
 } from "../lib/engine/engine.ts";
+import type { BucketSettings } from "../lib/engine/settings.ts";
 import { KEYS_MAX } from "../lib/wire/protocol.ts";
 import type { Principal, Right } from "./auth.ts";
 import { type Metrics, type OperationName, OPERATIONS } from "./metrics.ts";
@@ -359,6 +360,17 @@ export class Commands {
         .filter(({ name }) => VISIBLE.some((right) => principal.allows(right, name)))
         .map((size) => principal.allows("read", size.name) ? size : { name: size.name })
         .sort((left, right) => left.name < right.name ? -1 : 1);
+    });
+  }
+
+  /** Gives a bucket settings, and makes it when there is none. */
+  configure(principal: Principal, bucket: string, settings: BucketSettings): Answer<void> {
+    return this.#run(COMMANDS.administer, principal, undefined, () => {
+      this.#checkBucket(bucket);
+      if (this.#engine.configure === undefined) {
+        throw new FirkinError("NOT_SUPPORTED", "Cannot configure a bucket: this store has none of its own");
+      }
+      return this.#engine.configure(bucket, settings);
     });
   }
 

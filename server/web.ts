@@ -192,9 +192,9 @@ export class Web {
   }
 
   async #metrics(principal: Principal): Promise<Response> {
-    const { commands, metrics } = this.#host;
-    const stats = await commands.stats(principal);
-    return new Response(metricsText(metrics, stats), { headers: { ...REST_HEADERS, "content-type": METRICS_TYPE } });
+    const { commands, metrics, engine } = this.#host;
+    const text = metricsText(metrics, await commands.stats(principal), engine);
+    return new Response(text, { headers: { ...REST_HEADERS, "content-type": METRICS_TYPE } });
   }
 }
 

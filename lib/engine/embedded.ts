@@ -46,6 +46,7 @@ import {
   type DeleteOptions,
   type Engine,
   type EngineCapabilities,
+  type EngineDurations,
   type EngineLimits,
   type EngineStats,
   type EngineSubscription,
@@ -498,6 +499,11 @@ export class EmbeddedEngine implements Engine {
       ...summaryOf("expiry", this.#lateness),
       ...this.#compaction.stats(),
     };
+  }
+
+  /** See {@link Engine.durations}. */
+  durations(): EngineDurations {
+    return { sync: this.#group.syncs, expiry: this.#lateness };
   }
 
   /** See {@link Engine.sync}. */

@@ -11,6 +11,7 @@
  */
 import type { Content } from "../base/codec.ts";
 import { FirkinError } from "../base/errors.ts";
+import type { Histogram } from "../base/histogram.ts";
 import type { BucketSettings } from "./settings.ts";
 
 /** A page of a listing carries at most this many entries, and about this many bytes. */
@@ -224,6 +225,14 @@ export interface EngineSubscription {
 /** Figures about an engine, by name; all numbers. */
 export type EngineStats = Readonly<Record<string, number>>;
 
+/** How long things took; each goes on counting. */
+export interface EngineDurations {
+  /** Syncs of the log. */
+  readonly sync: Histogram;
+  /** From a key's deadline to when its end was written. */
+  readonly expiry: Histogram;
+}
+
 /** A bucket, how much is in it, and what holds for its keys. */
 export interface BucketInfo {
   /** The bucket's name. */
@@ -309,6 +318,8 @@ export interface Engine {
    */
   configure?(bucket: string, settings: BucketSettings): Promise<void>;
   stats(): Promise<EngineStats>;
+  /** Where they are at hand: how long things have taken since the open. */
+  durations?(): EngineDurations;
   /** Resolves when everything acknowledged before the call is on stable storage, whatever the policy. */
   sync(): Promise<void>;
   /** Gives back the space of dead records; resolves when done. */

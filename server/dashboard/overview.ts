@@ -139,12 +139,14 @@ function makeCharts(): ChartRow[] {
       format: short,
       least: 10,
     }),
-    chart(["latenessMs", "syncMs"], {
-      title: "Lateness of expiries, time of a sync",
-      lines: [{ label: "late", colour: first, filled: true }, { label: "sync", colour: second }],
-      format: (value) => microseconds(value * 1_000),
-      least: 5,
-    }),
+    ...([["lateness", "Lateness of expiries"], ["sync", "Time of a sync"]] as const).map(([name, title]) =>
+      chart([`${name}P50Ms`, `${name}P99Ms`], {
+        title,
+        lines: [{ label: "median", colour: second }, { label: "p99", colour: first, filled: true }],
+        format: (value) => microseconds(value * 1_000),
+        least: 5,
+      })
+    ),
     chart(["logBytes", "deadBytes"], {
       title: "Disk",
       lines: [{ label: "log", colour: second, filled: true }, { label: "dead", colour: first, filled: true }],
@@ -179,6 +181,12 @@ function makeCharts(): ChartRow[] {
       format: (value) => `${bytes(value)}/s`,
       binary: true,
       least: 1_024,
+    }),
+    chart(["cpu"], {
+      title: "Processor",
+      lines: [{ label: "of a core", colour: second, filled: true }],
+      format: (value) => `${(value * 100).toFixed(0)} %`,
+      least: 0.1,
     }),
   ];
 }

@@ -19,6 +19,7 @@ import { settled } from "../wire/loopback.ts";
 import { engineOf } from "./peer.ts";
 
 const ADMIN_PATHS = [
+  ["PUT", "/v1/admin/buckets/b"],
   ["GET", "/v1/admin/history"],
   ["GET", "/v1/admin/clients"],
   ["DELETE", "/v1/admin/clients/1"],
@@ -81,8 +82,25 @@ describe("administration", () => {
     expect(await ask("GET", "/v1/buckets", team)).toMatchObject([200, { buckets: [{ name: "team-a", keys: 1 }] }]);
     const bytes = HEADER_BYTES + 4;
     expect(await ask("GET", "/v1/buckets")).toEqual([200, {
-      buckets: [{ name: "other", keys: 1, bytes }, { name: "team-a", keys: 1, bytes }],
+      buckets: [{ name: "other", keys: 1, bytes, settings: {} }, { name: "team-a", keys: 1, bytes, settings: {} }],
     }]);
+  });
+
+  test("configures a bucket for who may administer it, and makes it when there is none", async () => {
+    const put = (bucket: string, body: object, token?: string): Promise<[number, unknown]> =>
+      ask("PUT", `/v1/admin/buckets/${bucket}`, token, body);
+    const writer = await grant("writer", [{ buckets: "*", rights: ["read", "write", "subscribe"] }]);
+    expect((await put("sessions", { ttl: "30m", description: "new" }))[0]).toBe(204);
+    expect((await put("sessions", {}, writer))[0]).toBe(403);
+    expect(await ask("GET", "/v1/buckets", writer)).toEqual([200, {
+      buckets: [{ name: "sessions", keys: 0, bytes: 0, settings: { ttl: 1_800_000, description: "new" } }],
+    }]);
+    for (const bad of [{ ttl: "soon" }, { ttl: 0 }, { valueBytesMax: -1 }, { codec: "json" }]) {
+      expect(await put("sessions", bad)).toMatchObject([400, { code: "INVALID" }]);
+    }
+    expect(await put("-", {})).toMatchObject([400, { code: "INVALID" }]);
+    expect((await put("sessions", {}))[0]).toBe(204);
+    expect(store.engine.buckets!("sessions")).toMatchObject([{ settings: {} }]);
   });
 
   test("tells connections and their subscriptions, and closes one", async () => {

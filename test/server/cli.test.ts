@@ -47,7 +47,7 @@ describe("firkin", () => {
     expect(code).toBe(0);
     const names =
       "serve get set delete take increment list subscribe import export stats compact bench verify repair snapshot " +
-      "restore token config completion";
+      "restore bucket token config completion";
     for (const name of names.split(" ")) expect(stdout).toContain(`\n  ${name} `);
   });
 
@@ -75,6 +75,29 @@ describe("firkin", () => {
     if (served === undefined) return;
     served.command.kill("SIGTERM");
     expect((await served.command.ended).code).toBe(0);
+  });
+
+  test.each(["a server", "a folder"])("firkin bucket makes, lists and configures buckets of %s", async (where) => {
+    const served = where === "a server" ? await place.serve() : undefined;
+    const target = served === undefined ? ["--data-dir", "data"] : ["--url", served.url];
+    const run = (...args: string[]): Promise<Ended> => place.run([...args, ...target]);
+    expect(await run("bucket", "create", "b", "--ttl", "30m", "--description", "some")).toEqual(printed());
+    const there = "firkin: there is a bucket b: firkin bucket settings changes it";
+    expect(await run("bucket", "create", "b")).toEqual(failed(1, there));
+    expect(await run("set", "b", "k", "1")).toEqual(printed());
+    const settings = { ttl: 1_800_000, description: "some" };
+    const listed = linesOf(await run("bucket", "list"));
+    expect(listed).toEqual([{ name: "b", keys: 1, bytes: expect.any(Number), settings }]);
+    const stats = linesOf(await run("stats"))[0]!;
+    expect([stats["bucket.b.keys"], stats["bucket.b.bytes"]]).toEqual([1, listed[0]!["bytes"]]);
+    const changes = ["--ttl", "none", "--value-max", "3", "--compression", "off"];
+    expect(await run("bucket", "settings", "b", ...changes)).toEqual(printed());
+    expect(linesOf(await run("bucket", "settings", "b"))[0]).toMatchObject({
+      settings: { valueBytesMax: 3, compression: false, description: "some" },
+    });
+    expect((await run("set", "b", "k", "four")).stderr[0]).toContain("TOO_LARGE");
+    const none = "firkin: no bucket c: firkin bucket create makes one";
+    expect(await run("bucket", "settings", "c", "--ttl", "1s")).toEqual(failed(1, none));
   });
 
   test("firkin makes no store where there is none, but for set", async () => {
