@@ -8,15 +8,14 @@
  *
  * @module
  */
-import { decodeText, toHex } from "../lib/base/bytes.ts";
+import { decodeText } from "../lib/base/bytes.ts";
 import type { Clock } from "../lib/base/clock.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import type { Engine } from "../lib/engine/engine.ts";
 import { type BucketSettings, SETTING_NAMES } from "../lib/engine/settings.ts";
 import { type Duration, milliseconds } from "../lib/store/bucket.ts";
-import { CLOSE } from "../lib/wire/protocol.ts";
 import type { Principal, Scope } from "./auth.ts";
-import type { ChannelInfo } from "./channels.ts";
+import type { Clients, ListedClient } from "./clients.ts";
 import type { Commands } from "./commands.ts";
 import type { Gate } from "./gate.ts";
 import { type History, HISTORY_COLUMNS } from "./history.ts";
@@ -25,7 +24,6 @@ import { Refused } from "./problems.ts";
 import { JSON_TYPE, membersOfBody, unescapeBytes } from "./representations.ts";
 import { answer, json } from "./rest.ts";
 import type { Call, Route } from "./routes.ts";
-import type { Session, SessionInfo } from "./session.ts";
 import type { ServerSnapshots } from "./snapshots.ts";
 import type { Tokens } from "./tokens.ts";
 
@@ -40,8 +38,7 @@ export interface Administration {
   readonly gate: Gate;
   readonly history: History;
   readonly snapshots: ServerSnapshots;
-  /** Those that are open, by number. */
-  readonly sessions: ReadonlyMap<number, Session>;
+  readonly clients: Clients;
   /** Nobody needs one when absent. */
   readonly tokens: Tokens | undefined;
   readonly clock: Clock;
@@ -110,15 +107,15 @@ function ownRoutes({ commands, gate, history, clock }: Administration): readonly
 
 // --- clients ---
 
-function clientRoutes({ commands, sessions, engine }: Administration): readonly Route[] {
+function clientRoutes({ commands, clients, engine }: Administration): readonly Route[] {
   return [{
     method: "GET",
     path: "/v1/admin/clients",
     id: "clients",
-    summary: "Who is connected by WebSocket, and what each has subscribed to",
+    summary: "Who is connected, by WebSocket, as an event stream or a Redis client, and what each has subscribed to",
     answers: {
       200: {
-        description: `Up to ${CLIENTS_MAX} connections, those first for which most waits, then oldest first`,
+        description: `Up to ${CLIENTS_MAX} connections, those first for which most waits`,
         types: [JSON_TYPE],
       },
     },
@@ -126,9 +123,8 @@ function clientRoutes({ commands, sessions, engine }: Administration): readonly 
       return json(JSON.stringify(
         await commands.administer(principal, async () => {
           const { revision } = await engine.stats();
-          const clients = [...sessions].map(([id, session]) => ({ id, ...session.describe() }));
-          clients.sort((left, right) => right.bufferedBytes - left.bufferedBytes || left.id - right.id);
-          return { revision, total: clients.length, clients: clients.slice(0, CLIENTS_MAX).map(clientOf) };
+          const all = clients.list();
+          return { revision, total: all.length, clients: all.slice(0, CLIENTS_MAX).map(clientOf) };
         }),
       ));
     },
@@ -139,33 +135,18 @@ function clientRoutes({ commands, sessions, engine }: Administration): readonly 
     summary: "Close a connection. Its client may connect again: who is not to must have its token revoked",
     answers: { 204: { description: "It is closed, or was before" } },
     async run({ principal, name }) {
-      await commands.administer(
-        principal,
-        () => void sessions.get(Number(name))?.end(CLOSE.goingAway, "closed by hand"),
-      );
+      await commands.administer(principal, () => clients.close(name));
       return answer(204, null);
     },
   }];
 }
 
-function clientOf({ channels, ...info }: SessionInfo & { readonly id: number }): object {
-  const subscriptions = channels.slice(0, SUBSCRIPTIONS_MAX).map(subscriptionOf);
-  return { ...info, subscriptions, subscriptionsTotal: channels.length };
-}
-
-function subscriptionOf({ bucket, key, prefix, types, revision, waits }: ChannelInfo): object {
+function clientOf({ subscriptions, ...info }: ListedClient): object {
   return {
-    bucket,
-    ...(key !== undefined && { key: keyText(key) }),
-    ...(prefix !== undefined && { prefix: keyText(prefix) }),
-    types,
-    revision,
-    waits,
+    ...info,
+    subscriptions: subscriptions.slice(0, SUBSCRIPTIONS_MAX),
+    subscriptionsTotal: subscriptions.length,
   };
-}
-
-function keyText(key: Uint8Array): string {
-  return decodeText(key) ?? `0x${toHex(key)}`;
 }
 
 // --- snapshots ---

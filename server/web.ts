@@ -66,6 +66,7 @@ export class Web {
     this.#host = host;
     const { commands, clock, gate } = host;
     this.#streams = new EventStreams(host);
+    host.administration.clients.add(this.#streams);
     const tickets: Route = {
       method: "POST",
       path: "/v1/tickets",

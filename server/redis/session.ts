@@ -92,7 +92,7 @@ export class RedisSession implements Client {
   readonly #guest: Guest;
   readonly #onClosed: () => void;
   readonly #reader: RespReader;
-  readonly #topics: Topics;
+  readonly topics: Topics;
   readonly #transaction: Transaction;
   #tracking: Tracking | undefined;
   #isKnown: boolean;
@@ -128,7 +128,7 @@ export class RedisSession implements Client {
     this.principal = guest.principal ?? NOBODY;
     this.#reader = new RespReader(host.limits.messageBytesMax);
     this.#reader.trusted = this.#isKnown;
-    this.#topics = new Topics(this, (reply) => this.#told(reply));
+    this.topics = new Topics(this, (reply) => this.#told(reply));
     this.#transaction = new Transaction(this, this.#newView);
     this.#expectHello();
     host.metrics.connections++;
@@ -161,7 +161,7 @@ export class RedisSession implements Client {
     if (this.#isClosed) return;
     this.#isClosed = true;
     for (const timer of [this.#helloTimer, this.#stallTimer, this.#restTimer]) timer?.cancel();
-    this.#topics.close();
+    this.topics.close();
     this.#stopTracking();
     for (const resolve of this.#drained.splice(0)) resolve();
     this.host.clients.delete(this.id);
@@ -200,11 +200,11 @@ export class RedisSession implements Client {
   }
 
   get channels(): number {
-    return this.#topics.channels;
+    return this.topics.channels;
   }
 
   get patterns(): number {
-    return this.#topics.patterns;
+    return this.topics.patterns;
   }
 
   get queued(): number {
@@ -216,14 +216,14 @@ export class RedisSession implements Client {
     this.#isKnown = true;
     this.#reader.trusted = true;
     this.#expectHello();
-    this.#topics.check();
+    this.topics.check();
     // It trusts what it has kept, of which it may hear nothing more.
     const bucket = this.trackedBucket;
     if (bucket !== undefined && !this.principal.allows("subscribe", bucket)) this.kill();
   }
 
   reset(): void {
-    this.#topics.close();
+    this.topics.close();
     this.#stopTracking();
     this.#transaction.reset();
     this.principal = this.#guest.principal ?? NOBODY;
@@ -243,11 +243,11 @@ export class RedisSession implements Client {
   }
 
   subscribe(name: Uint8Array, isPattern: boolean): Answer<Reply> {
-    return this.#topics.subscribe(name, isPattern);
+    return this.topics.subscribe(name, isPattern);
   }
 
   unsubscribe(names: readonly Uint8Array[], isPattern: boolean): readonly Reply[] {
-    return this.#topics.unsubscribe(names, isPattern);
+    return this.topics.unsubscribe(names, isPattern);
   }
 
   track(args: readonly Uint8Array[]): Answer<Reply> {
@@ -463,7 +463,7 @@ export class RedisSession implements Client {
 
   #problemOfState(row: Row, name: string): ErrorReply | undefined {
     if (!this.#isKnown && !row.flags.includes("no_auth")) return new ErrorReply("NOAUTH Authentication required.");
-    if (this.version === 2 && this.#topics.count > 0 && !WHILE_LISTENING.has(name)) {
+    if (this.version === 2 && this.topics.count > 0 && !WHILE_LISTENING.has(name)) {
       return new ErrorReply(
         `ERR Can't execute '${name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in ` +
           "this context",
