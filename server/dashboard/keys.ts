@@ -3,15 +3,16 @@
  *
  * @module
  */
+import type { BucketSettings } from "../../lib/engine/settings.ts";
+import { askSettings } from "./bucket_form.ts";
 import { button, element, field, say } from "./dom.ts";
 import { Editor } from "./editor.ts";
 import { type KeyRow, KEYS_MAX, Listing } from "./listing.ts";
 import { Rows, type ShownRow } from "./rows.ts";
 import type { Server } from "./server.ts";
-import { bytes, count, counted, problem, remaining } from "./words.ts";
+import { bytes, count, counted, duration, problem, remaining } from "./words.ts";
 
-/** Counts are made anew each time: the server reads keys for them. */
-const BUCKETS_EVERY_MS = 15_000;
+const BUCKETS_EVERY_MS = 5_000;
 const COUNTDOWN_MS = 200;
 const FRESH_MS = 1_200;
 
@@ -19,7 +20,7 @@ interface BucketInfo {
   readonly name: string;
   readonly keys?: number;
   readonly bytes?: number;
-  readonly more?: boolean;
+  readonly settings?: BucketSettings;
 }
 
 /** The view. */
@@ -39,6 +40,8 @@ export class KeysView {
   readonly #shown = element("span", { class: "muted", id: "keys-shown", role: "status" });
   readonly #empty = element("p", { class: "empty" });
   readonly #create = button("New key", () => this.#editor.create(this.#bucket ?? ""), { class: "primary" });
+  readonly #settings = button("Settings", () => void this.#configure(this.#bucket), { class: "quiet" });
+  readonly #createBucket = button("New bucket", () => void this.#configure(), { class: "small" });
   #infos: BucketInfo[] = [];
   #bucket: string | undefined;
   #listing: Listing | undefined;
@@ -70,13 +73,20 @@ export class KeysView {
       field("prefix", this.#prefix, "prefix"),
       this.#shown,
       element("span", { class: "grow" }),
+      this.#settings,
       this.#create,
     );
     const list = element("section", { class: "panel list", "aria-label": "Keys" }, bar, this.#rows.node, this.#empty);
     const buckets = element(
       "section",
       { class: "panel buckets", "aria-label": "Buckets" },
-      element("div", { class: "bar" }, element("h2", { text: "Buckets" })),
+      element(
+        "div",
+        { class: "bar" },
+        element("h2", { text: "Buckets" }),
+        element("span", { class: "grow" }),
+        this.#createBucket,
+      ),
       this.#buckets,
     );
     this.node = element("div", { class: "keys" }, buckets, list, this.#editor.node);
@@ -88,6 +98,7 @@ export class KeysView {
   /** The view is in sight: at a bucket, when one is named. */
   enter(bucket: string | undefined): void {
     this.#create.hidden = !this.#server.mayAnywhere("write");
+    this.#createBucket.hidden = this.#settings.hidden = !this.#server.may("admin");
     this.#timers = [
       setInterval(() => {
         if (!document.hidden) void this.#askBuckets();
@@ -144,12 +155,14 @@ export class KeysView {
     const alive = rows.reduce((sum, row) => sum + (row.gone === undefined ? 1 : 0), 0);
     const info = this.#infos.find(({ name }) => name === this.#bucket);
     const all = this.#prefix.value === "" && info?.keys !== undefined && !complete
-      ? ` of ${count(info.keys)}${info.more ? " or more" : ""}`
+      ? ` of ${count(info.keys)}`
       : complete
       ? ""
       : " or more";
     const still = live ? "" : "; not live: the right to subscribe is missing";
-    say(this.#shown, `${counted(alive, "key")}${alive >= KEYS_MAX ? ", the most: type a prefix" : all}${still}`);
+    const ttl = info?.settings?.ttl === undefined ? "" : `, ttl ${duration(info.settings.ttl)}`;
+    const most = alive >= KEYS_MAX ? ", the most: type a prefix" : all;
+    say(this.#shown, `${counted(alive, "key")}${most}${ttl}${still}`);
     this.#empty.hidden = rows.length > 0 || !complete;
     say(
       this.#empty,
@@ -189,11 +202,21 @@ export class KeysView {
     this.#select.value = this.#bucket ?? "";
     for (const node of this.#buckets.children) {
       const name = node.getAttribute("data-bucket");
-      const { keys, bytes: size = 0, more } = this.#infos.find((info) => info.name === name) ?? {};
+      const { keys, bytes: size = 0, settings } = this.#infos.find((info) => info.name === name) ?? {};
       node.querySelector("button")!.setAttribute("aria-current", String(name === this.#bucket));
-      say(node.querySelector("b")!, keys === undefined ? "" : `${count(keys)}${more ? "+" : ""}`);
-      say(node.querySelector("small")!, keys === undefined ? "" : `${bytes(size)}${more ? "+" : ""}`);
+      say(node.querySelector("b")!, keys === undefined ? "" : count(keys));
+      say(node.querySelector("small")!, keys === undefined ? "" : bytes(size));
+      say(node.querySelector("em")!, settings?.description ?? "");
     }
+  }
+
+  /** Asks for settings of the bucket, or of a new one, and shows it. */
+  async #configure(bucket?: string): Promise<void> {
+    const { settings } = this.#infos.find(({ name }) => name === bucket) ?? {};
+    const name = await askSettings(this.#server, bucket, settings);
+    if (name === undefined) return;
+    await this.#askBuckets();
+    if (name !== this.#bucket) this.choose(name);
   }
 
   #makeBucket(name: string): HTMLElement {
@@ -202,6 +225,7 @@ export class KeysView {
       { type: "button", on: { click: () => this.choose(name) } },
       element("span", { class: "mono", text: name }),
       element("b"),
+      element("em"),
       element("small"),
     );
     return element("div", { role: "listitem", "data-bucket": name }, open);
