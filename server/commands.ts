@@ -52,6 +52,7 @@ import type { BucketSettings } from "../lib/engine/settings.ts";
 import { KEYS_MAX } from "../lib/wire/protocol.ts";
 import type { Principal, Right } from "./auth.ts";
 import { type Metrics, type OperationName, OPERATIONS } from "./metrics.ts";
+import type { CommandSpan, Tracing } from "./tracing.ts";
 
 /** What comes back, at once or later. */
 export type Answer<Result> = Result | Promise<Result>;
@@ -66,6 +67,8 @@ export interface CommandsOptions {
   readonly limits: EngineLimits;
   readonly clock: Clock;
   readonly metrics: Metrics;
+  /** Makes spans; none are made when absent. */
+  readonly tracing?: Tracing | undefined;
   /** Told of a failure that is the server's own fault. */
   readonly onFailure: (error: unknown) => void;
 }
@@ -95,14 +98,15 @@ const RIGHTS: Readonly<Record<OperationName, readonly Right[]>> = {
 /** Rights that show that a bucket is there. */
 const VISIBLE: readonly Right[] = ["read", "write", "subscribe"];
 
-/** One operation: its place in the counts, and its rights. */
+/** One operation: its name, its place in the counts, and its rights. */
 interface Command {
+  readonly name: OperationName;
   readonly place: number;
   readonly rights: readonly Right[];
 }
 
 const COMMANDS = Object.fromEntries(
-  OPERATIONS.map((name, place): [OperationName, Command] => [name, { place, rights: RIGHTS[name] }]),
+  OPERATIONS.map((name, place): [OperationName, Command] => [name, { name, place, rights: RIGHTS[name] }]),
 ) as Readonly<Record<OperationName, Command>>;
 
 /** The operations of one server on its engine. */
@@ -111,6 +115,7 @@ export class Commands {
   readonly #engine: Engine;
   readonly #limits: EngineLimits;
   readonly #metrics: Metrics;
+  readonly #tracing: Tracing | undefined;
   /** The last name that was found to be a bucket's: a client says the same over and over. */
   #bucket: string | undefined;
 
@@ -120,6 +125,7 @@ export class Commands {
     this.#engine = options.engine;
     this.#limits = options.limits;
     this.#metrics = options.metrics;
+    this.#tracing = options.tracing;
   }
 
   /** Names the store in its cursors. */
@@ -132,18 +138,20 @@ export class Commands {
   /** The entry of a key; a single-read key is taken, which needs the right to write too. */
   get(principal: Principal, bucket: string, key: Uint8Array): Answer<Entry | undefined> {
     const beganAt = this.#metrics.beganAt();
+    const span = this.#tracing?.begin("get", principal, bucket);
     let entry: Entry | undefined;
     try {
       this.#admit(COMMANDS.get, principal, bucket);
       checkKey(key, this.#limits);
       entry = this.#engine.getSync?.(bucket, key);
       if (this.#engine.getSync === undefined || entry?.once === true) {
-        return this.#watch(COMMANDS.get, beganAt, this.#getLater(principal, bucket, key));
+        return this.#watch(COMMANDS.get, beganAt, span, this.#getLater(principal, bucket, key));
       }
     } catch (error) {
-      throw this.#failed(COMMANDS.get, error);
+      throw this.#failed(COMMANDS.get, span, error);
     }
     this.#metrics.answeredAtOnce(COMMANDS.get.place, beganAt);
+    span?.end();
     return entry;
   }
 
@@ -159,18 +167,20 @@ export class Commands {
     write: ValueReader<boolean>,
   ): boolean | Promise<Entry | undefined> {
     const beganAt = this.#metrics.beganAt();
+    const span = this.#tracing?.begin("get", principal, bucket);
     let written: boolean | undefined;
     try {
       this.#admit(COMMANDS.get, principal, bucket);
       checkKey(key, this.#limits);
       written = this.#engine.readSync === undefined ? false : this.#engine.readSync(bucket, key, write);
       if (written === false) {
-        return this.#watch(COMMANDS.get, beganAt, this.#getLater(principal, bucket, key));
+        return this.#watch(COMMANDS.get, beganAt, span, this.#getLater(principal, bucket, key));
       }
     } catch (error) {
-      throw this.#failed(COMMANDS.get, error);
+      throw this.#failed(COMMANDS.get, span, error);
     }
     this.#metrics.answeredAtOnce(COMMANDS.get.place, beganAt);
+    span?.end();
     return written === true;
   }
 
@@ -427,18 +437,20 @@ export class Commands {
   ): Answer<Result> {
     const metrics = this.#metrics;
     const beganAt = metrics.beganAt();
+    const span = this.#tracing?.begin(command.name, principal, bucket);
     let result: Answer<Result>;
     try {
       this.#admit(command, principal, bucket);
       result = handler();
     } catch (error) {
-      throw this.#failed(command, error);
+      throw this.#failed(command, span, error);
     }
     if (!(result instanceof Promise)) {
       metrics.answeredAtOnce(command.place, beganAt);
+      span?.end();
       return result;
     }
-    return this.#watch(command, beganAt, result);
+    return this.#watch(command, beganAt, span, result);
   }
 
   #admit(command: Command, principal: Principal, bucket: string | undefined): void {
@@ -450,18 +462,25 @@ export class Commands {
     if (bucket !== undefined) this.#checkBucket(bucket);
   }
 
-  #watch<Result>(command: Command, beganAt: number, result: Promise<Result>): Promise<Result> {
+  #watch<Result>(
+    command: Command,
+    beganAt: number,
+    span: CommandSpan | undefined,
+    result: Promise<Result>,
+  ): Promise<Result> {
     return result.then((value) => {
       this.#metrics.answered(command.place, beganAt);
+      span?.end();
       return value;
     }, (error: unknown) => {
-      throw this.#failed(command, error);
+      throw this.#failed(command, span, error);
     });
   }
 
-  #failed(command: Command, error: unknown): FirkinError {
+  #failed(command: Command, span: CommandSpan | undefined, error: unknown): FirkinError {
     const failure = failureOf(error, this.#options.onFailure);
     this.#metrics.failed(command.place, failure.code);
+    span?.fail(failure.code);
     return failure;
   }
 

@@ -28,6 +28,7 @@ import { listenRedis, type RedisListener } from "./redis/listener.ts";
 import { Session, type SessionHost } from "./session.ts";
 import { ServerSnapshots } from "./snapshots.ts";
 import type { Tokens } from "./tokens.ts";
+import { openTracing } from "./tracing.ts";
 import type {
   Accepted,
   Connection,
@@ -145,7 +146,8 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const transport = await pickTransport(options.transport, onEvent);
   const metrics = new Metrics(clock);
   const onFailure = (error: unknown): void => onEvent({ type: "failure", error });
-  const commands = new Commands({ engine, limits, clock, metrics, onFailure });
+  const tracing = await openTracing(engine.syncPolicy, (message) => onEvent({ type: "fallback", message }));
+  const commands = new Commands({ engine, limits, clock, metrics, tracing, onFailure });
   const host = { commands, limits, clock, metrics, onFailure };
   const name = nameIn(hostname);
   const allowedOrigins = options.allowedOrigins ?? [];
@@ -165,7 +167,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const history = new History({ engine, metrics, clock, onFailure });
   const snapshots = new ServerSnapshots({ engine, folder: options.snapshotFolder, clock });
   const administration = { engine, clients, history, snapshots, gate, commands, tokens: auth, clock };
-  const web = new Web({ ...host, engine, gate, allowedOrigins, rest: options.rest ?? true, administration });
+  const web = new Web({ ...host, engine, gate, tracing, allowedOrigins, rest: options.rest ?? true, administration });
   const seats = { writers: [], readers: [], unsent: [], deliveries: new Deliveries(), outbound: { bytes: 0 } };
   const front = new Front({ ...host, ...seats }, { gate, web, tokens: auth });
   clients.add(front);

@@ -192,6 +192,11 @@ export class EmbeddedEngine implements Engine {
     return this.#log.epoch;
   }
 
+  /** See {@link Engine.syncPolicy}. */
+  get syncPolicy(): NonNullable<Engine["syncPolicy"]> {
+    return this.#options.sync;
+  }
+
   /** Who the log tells of its segments. */
   get logOwner(): LogOwner {
     return this.#live;

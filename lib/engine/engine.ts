@@ -263,6 +263,8 @@ export interface Engine {
   readonly limits: EngineLimits;
   /** Names the store in its cursors: one of another epoch is another store's, or this one's from before a repair. */
   readonly epoch: string;
+  /** Where it is known: when an acknowledged write is on stable storage. */
+  readonly syncPolicy?: "always" | "interval" | "os";
   /** Only when `capabilities.sync`. Takes nothing: of a single-read key it gives the entry without its value. */
   getSync?(bucket: string, key: Uint8Array): Entry | undefined;
   /**
