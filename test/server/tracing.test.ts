@@ -45,7 +45,7 @@ describe("tracing", () => {
     return fetch(url, { ...init, headers: { authorization: `Bearer ${token}`, ...headers } });
   }
 
-  test("each command is a span with its name, its bucket, the sync policy and its error, and no key or value", async () => {
+  test("each command is a span with its name, bucket, sync policy and error, and no key or value", async () => {
     const client = await connect(server.url, { token });
     const bucket = client.bucket("secrets");
     await bucket.set("the-key", "the-value");
@@ -70,7 +70,7 @@ describe("tracing", () => {
     expect(told).not.toContain("the-");
   });
 
-  test("over HTTP a span belongs to the trace of its request, and its credentials may be revoked meanwhile", async () => {
+  test("over HTTP a span belongs to its request's trace, and credentials may be revoked meanwhile", async () => {
     const traceparent = `00-${TRACE}-${PARENT}-01`;
     const json = { "content-type": "application/json" };
     await ask("/v1/buckets/secrets/keys/k", { traceparent, ...json }, { method: "PUT", body: "1" });
