@@ -45,7 +45,7 @@ interface Answer {
 }
 
 /** What each protocol is called. */
-const KINDS = { websocket: "WebSocket", events: "Events", redis: "Redis" } as const;
+const KINDS = { websocket: "WebSocket", events: "Event stream", redis: "Redis" } as const;
 
 /** The view. */
 export class ClientsView {
@@ -124,7 +124,7 @@ export class ClientsView {
   }
 
   #behind({ revision, waits }: Subscribed): string {
-    if (revision === undefined) return "–";
+    if (revision === undefined) return "";
     if (revision === 0) return "snapshot";
     const behind = Math.max(this.#revision - revision, 0);
     return `${behind === 0 ? "–" : count(behind)}${waits ? ", waits" : ""}`;

@@ -12,6 +12,8 @@ import { Rows, type ShownRow } from "./rows.ts";
 import type { Server } from "./server.ts";
 import { bytes, count, counted, duration, problem, remaining } from "./words.ts";
 
+/** In the list of buckets that a phone has; no bucket's name. */
+const NEW_BUCKET = "+";
 const BUCKETS_EVERY_MS = 5_000;
 const COUNTDOWN_MS = 200;
 const FRESH_MS = 1_200;
@@ -65,7 +67,11 @@ export class KeysView {
       clearTimeout(this.#typing);
       this.#typing = setTimeout(() => this.#list(), 150);
     });
-    this.#select.addEventListener("change", () => this.choose(this.#select.value));
+    this.#select.addEventListener("change", () => {
+      if (this.#select.value !== NEW_BUCKET) return this.choose(this.#select.value);
+      this.#select.value = this.#bucket ?? "";
+      void this.#configure();
+    });
     const bar = element(
       "div",
       { class: "bar" },
@@ -194,9 +200,11 @@ export class KeysView {
   #drawBuckets(): void {
     const names = this.#infos.map(({ name }) => name);
     if (this.#bucket !== undefined && !names.includes(this.#bucket)) names.unshift(this.#bucket);
-    const before = [...this.#select.options].map(({ value }) => value).join();
-    if (before !== names.join()) {
-      this.#select.replaceChildren(...names.map((name) => element("option", { value: name, text: name })));
+    const values = this.#server.may("admin") ? [...names, NEW_BUCKET] : names;
+    if ([...this.#select.options].map(({ value }) => value).join() !== values.join()) {
+      this.#select.replaceChildren(...values.map((value) => {
+        return element("option", { value, text: value === NEW_BUCKET ? "New bucket…" : value });
+      }));
       this.#buckets.replaceChildren(...names.map((name) => this.#makeBucket(name)));
     }
     this.#select.value = this.#bucket ?? "";
