@@ -142,6 +142,7 @@ export class LiveRecords implements LogOwner {
     const at = segment.seek(offset);
     const { window } = segment;
     const bucket = bucketAt(window, at);
+    const bytes = recordBytesAt(window, at);
     this.#storing = true;
     let before = -1;
     if (kindAt(window, at) === KIND.set) {
@@ -150,11 +151,10 @@ export class LiveRecords implements LogOwner {
       if (!this.#keydir.add(hash, address)) {
         before = this.#keydir.set(hash, bucket, keyAt(window, at), address);
       }
-      this.#sizes.add(bucket, 1, recordBytesAt(window, at));
+      this.#sizes.add(bucket, 1, bytes);
       this.#addToOrder(segment, offset);
     } else {
       before = this.#keydir.delete(hash, bucket, keyAt(window, at));
-      const bytes = recordBytesAt(window, at);
       segment.countTombstone(bytes, timeAt(window, at));
       this.#owner.noteDead(bytes, false);
     }

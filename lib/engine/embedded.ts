@@ -115,6 +115,8 @@ export class EmbeddedEngine implements Engine {
   readonly #snapshots: Snapshots;
   /** The last time at which an expiry is to be written that could not be. */
   #lateUntil = 0;
+  /** Settings of buckets that are on their way to stable storage. */
+  #configured: Promise<void> = Promise.resolve();
   #closed = false;
   #closing: Promise<void> | undefined;
 
@@ -475,7 +477,10 @@ export class EmbeddedEngine implements Engine {
     this.#checkWrite();
     const checked = checkSettings({ ...settings }, this.limits.valueBytesMax);
     this.#group.admit(KIND.set);
-    await this.#log.configure(bucket, checked);
+    const configured = this.#configured.then(() => this.#log.configure(bucket, checked));
+    // A failure is its caller's; and a close waits, so that nothing is written when the folder is given back.
+    this.#configured = configured.catch(() => {});
+    await configured;
   }
 
   /** See {@link Engine.stats}. */
@@ -542,6 +547,7 @@ export class EmbeddedEngine implements Engine {
     this.#expiry.close();
     this.#time.close();
     await this.#compaction.close();
+    await this.#configured;
     try {
       await this.#group.close();
     } finally {

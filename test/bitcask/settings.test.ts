@@ -9,7 +9,7 @@ import { FirkinError } from "../../lib/base/errors.ts";
 import { MANIFEST_NAME } from "../../lib/bitcask/manifest.ts";
 import { repaired } from "../suites/damage.ts";
 import type { BucketSettings } from "../../lib/engine/settings.ts";
-import { Disk } from "../suites/disk.ts";
+import { Disk, gate } from "../suites/disk.ts";
 import { Cask } from "../suites/embedded.ts";
 import { bytesOf, textOf } from "../suites/engine_subject.ts";
 import { errorCode } from "../suites/fs.ts";
@@ -52,6 +52,23 @@ describe("settings of a bucket", () => {
     expect(await errorCode(() => cask.finish(cask.engine.configure("b", SETTINGS)))).toBe("IO");
     expect(settingsOf(cask)).toEqual({ ttl: 5 });
     cask.disk.cutPower();
+    await cask.open();
+    expect(settingsOf(cask)).toEqual({ ttl: 5 });
+    await cask.close();
+  });
+
+  test("are on their way while the store closes: it waits for them", async () => {
+    const cask = await Cask.open();
+    await cask.set("a", "1");
+    const held = gate();
+    cask.disk.before = ({ action, name }) => action === "sync" && name === "manifest.new" ? held.wait : undefined;
+    const configured = cask.engine.configure("b", { ttl: 5 });
+    let isClosed = false;
+    const closed = cask.engine.close().then(() => void (isClosed = true));
+    await cask.settle();
+    expect(isClosed).toBe(false);
+    held.open();
+    await cask.finish(Promise.all([configured, closed]));
     await cask.open();
     expect(settingsOf(cask)).toEqual({ ttl: 5 });
     await cask.close();
