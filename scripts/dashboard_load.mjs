@@ -16,7 +16,6 @@ import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const VIEWS = ["overview", "keys/load", "events", "clients"];
-const VIEW_MS = 15_000;
 const ROW_MS = 60_000;
 /** So many keys are written to again and again; one in ten sets gives a deadline. */
 const KEYS = 20_000;
@@ -27,17 +26,20 @@ async function serveHere(folder) {
   const [{ open }, { serve }] = [await import("../dist/mod.js"), await import("../dist/server/mod.js")];
   const store = await open({ path: folder, sync: "interval" });
   const server = await serve({ store, port: 0 });
-  process.on("message", async (asked) => {
-    if (asked === "end") {
-      await server.close();
-      await store.close();
-      return process.disconnect();
-    }
+  const answer = async () => {
     globalThis.gc();
     const { user, system } = process.cpuUsage();
     const { heapUsed, rss } = process.memoryUsage();
-    process.send({ cpuMs: (user + system) / 1_000, heapUsed, rss, events: server.stats()["server.events"] });
-  });
+    const { revision } = await store.stats();
+    const events = server.stats()["server.events"];
+    process.send({ cpuMs: (user + system) / 1_000, heapUsed, rss, revision, events });
+  };
+  const end = async () => {
+    await server.close();
+    await store.close();
+    process.disconnect();
+  };
+  process.on("message", (asked) => void (asked === "end" ? end() : answer()));
   process.send({ url: server.url, port: server.port });
 }
 
@@ -70,11 +72,11 @@ function answerOf(process, asked) {
   return answer;
 }
 
-async function main(seconds, rate) {
+const HEAD = "          page heap   cpu   nodes  listen.  server heap  server rss   cpu  changes/s  events/s";
+
+/** A page in Chromium, and what it says of itself. */
+async function openPage(port) {
   const { chromium } = await import("playwright-core");
-  const folder = mkdtempSync(join(tmpdir(), "firkin-load-"));
-  const server = child("serve", join(folder, "data"));
-  const { url, port } = await answerOf(server);
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: ["--headless", "--no-sandbox", "--disable-gpu"],
@@ -85,62 +87,76 @@ async function main(seconds, rate) {
   await page.locator("body[data-state=live]").waitFor();
   const devtools = await page.context().newCDPSession(page);
   await devtools.send("Performance.enable");
+  return {
+    show: (view) => page.evaluate(`location.hash = "#/${view}"`),
+    close: () => browser.close(),
+    async look() {
+      await devtools.send("HeapProfiler.collectGarbage");
+      const { metrics } = await devtools.send("Performance.getMetrics");
+      const figure = (name) => metrics.find((metric) => metric.name === name).value;
+      return {
+        at: performance.now(),
+        heap: figure("JSHeapUsedSize"),
+        cpuMs: figure("TaskDuration") * 1_000,
+        nodes: figure("Nodes"),
+        listeners: figure("JSEventListeners"),
+      };
+    },
+  };
+}
 
-  const look = async () => {
-    await devtools.send("HeapProfiler.collectGarbage");
-    const { metrics } = await devtools.send("Performance.getMetrics");
-    const figure = (name) => metrics.find((metric) => metric.name === name).value;
-    return {
-      at: performance.now(),
-      server: await answerOf(server, "figures"),
-      pageHeap: figure("JSHeapUsedSize"),
-      pageCpuMs: figure("TaskDuration") * 1_000,
-      nodes: figure("Nodes"),
-      listeners: figure("JSEventListeners"),
-    };
-  };
-  const mib = (bytes) => (bytes / 2 ** 20).toFixed(1).padStart(6);
-  const tell = (name, now, before) => {
-    const share = (cpu) => before === undefined ? "-" : `${(cpu / (now.at - before.at) * 100).toFixed(0)} %`;
-    const events = before === undefined ? 0 : (now.server.events - before.server.events) / (now.at - before.at) * 1_000;
-    console.log(
-      [
-        name.padEnd(8),
-        `${mib(now.pageHeap)} MiB`,
-        share(now.pageCpuMs - (before?.pageCpuMs ?? 0)).padStart(5),
-        String(now.nodes).padStart(6),
-        String(now.listeners).padStart(6),
-        `${mib(now.server.heapUsed)} MiB`,
-        `${mib(now.server.rss)} MiB`,
-        share(now.server.cpuMs - (before?.server.cpuMs ?? 0)).padStart(5),
-        events.toFixed(0).padStart(6),
-      ].join("  "),
-    );
-  };
-  console.log("          page heap   cpu   nodes  listen.  server heap  server rss   cpu  events/s");
-  await pause(2_000);
-  const first = await look();
-  tell("before", first);
-  await pause(10_000);
-  const idle = await look();
-  tell("idle", idle, first);
-  const writer = child("write", url, rate);
-  let before = await look();
-  const beganAt = before.at;
-  for (let turn = 1; before.at - beganAt < seconds * 1_000; turn++) {
-    for (let left = ROW_MS; left > 0; left -= VIEW_MS) {
-      await page.evaluate(`location.hash = "#/${VIEWS[Math.floor(left / VIEW_MS) % VIEWS.length]}"`);
-      await pause(VIEW_MS);
-    }
-    await page.evaluate(`location.hash = "#/events"`);
-    const now = await look();
-    tell(`${turn} min`, now, before);
+/** A row: what there is now, and what happened since the row before. */
+function rowOf(name, now, before = now) {
+  const elapsed = now.page.at - before.page.at;
+  const mib = (bytes) => `${(bytes / 2 ** 20).toFixed(1).padStart(6)} MiB`;
+  const share = (
+    side,
+  ) => (elapsed === 0 ? "-" : `${((now[side].cpuMs - before[side].cpuMs) / elapsed * 100).toFixed(0)} %`);
+  const rate = (name) => elapsed === 0 ? "-" : ((now.server[name] - before.server[name]) / elapsed * 1_000).toFixed(0);
+  return [
+    name.padEnd(8),
+    mib(now.page.heap),
+    share("page").padStart(5),
+    String(now.page.nodes).padStart(6),
+    String(now.page.listeners).padStart(6),
+    mib(now.server.heapUsed),
+    mib(now.server.rss),
+    share("server").padStart(5),
+    rate("revision").padStart(9),
+    rate("events").padStart(8),
+  ].join("  ");
+}
+
+async function main(seconds, rate) {
+  const folder = mkdtempSync(join(tmpdir(), "firkin-load-"));
+  const server = child("serve", join(folder, "data"));
+  const { url, port } = await answerOf(server);
+  const page = await openPage(port);
+  let before;
+  const tell = async (name) => {
+    const now = { page: await page.look(), server: await answerOf(server, "figures") };
+    console.log(rowOf(name, now, before));
     before = now;
+  };
+  console.log(HEAD);
+  await pause(2_000);
+  await tell("before");
+  await pause(10_000);
+  await tell("idle");
+  const writer = child("write", url, rate);
+  const beganAt = performance.now();
+  for (let minute = 1; performance.now() - beganAt < seconds * 1_000; minute++) {
+    for (const view of VIEWS) {
+      await page.show(view);
+      await pause(ROW_MS / VIEWS.length);
+    }
+    await page.show("events");
+    await tell(`${minute} min`);
   }
   writer.disconnect();
   await pause(10_000);
-  tell("after", await look(), before);
-  await browser.close();
+  await tell("after");
+  await page.close();
   server.send("end");
   await new Promise((resolve) => server.once("exit", resolve));
   rmSync(folder, { recursive: true, force: true });

@@ -8,11 +8,11 @@
  * @module
  */
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { connect as connectSocket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { deflateSync } from "node:zlib";
-import { Redis } from "ioredis";
 import { chromium } from "playwright-core";
 import { connect, open } from "../dist/mod.js";
 import { serve, Tokens } from "../dist/server/mod.js";
@@ -166,8 +166,9 @@ try {
     headers: { authorization: `Bearer ${mail}`, "user-agent": "stock-keeper/2.1" },
   });
   void stream.body.pipeTo(new WritableStream()).catch(() => {});
-  const redis = new Redis(server.redisUrl, { password: operator, connectionName: "worker" });
-  await redis.subscribe("__keyevent@0__:expired", "news");
+  const redis = connectSocket(Number(new URL(server.redisUrl).port));
+  redis.write(`AUTH ${operator}\r\nCLIENT SETNAME worker\r\nSUBSCRIBE __keyevent@0__:expired news\r\n`);
+  redis.resume();
   const trading = Promise.all([trade(clients[0], stop.signal), trade(clients[1], stop.signal)]);
   await pause(SECONDS * 1_000);
 
@@ -208,7 +209,7 @@ try {
   await shoot("phone-keys", "dark", phone, "#/keys/sessions");
   stop.abort();
   await trading;
-  redis.disconnect();
+  redis.destroy();
   for (const client of clients) await client.close();
 } finally {
   stop.abort();

@@ -169,8 +169,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const administration = { engine, clients, history, snapshots, gate, commands, tokens: auth, clock };
   const web = new Web({ ...host, engine, gate, tracing, allowedOrigins, rest: options.rest ?? true, administration });
   const seats = { writers: [], readers: [], unsent: [], deliveries: new Deliveries(), outbound: { bytes: 0 } };
-  const front = new Front({ ...host, ...seats }, { gate, web, tokens: auth });
-  clients.add(front);
+  const front = new Front({ ...host, ...seats }, { gate, web, clients, tokens: auth });
   const listener = await transport.listen({
     hostname,
     port,
@@ -184,7 +183,6 @@ export async function serve(options: ServeOptions): Promise<Server> {
     if (redis !== undefined) {
       redisListener = await listenRedis({ ...host, ...redis, tls, gate, outbound: seats.outbound });
       front.seat(redisListener);
-      clients.add(redisListener);
     }
   } catch (error) {
     await listener.close();
@@ -233,6 +231,7 @@ function checkExposure(hostname: string, options: ServeOptions, onEvent: (event:
 interface FrontParts {
   readonly gate: Gate;
   readonly web: Web;
+  readonly clients: Clients;
   readonly tokens: Tokens | undefined;
 }
 
@@ -242,6 +241,7 @@ class Front implements TransportHandlers, ClientSource {
   readonly #host: SessionHost;
   readonly #gate: Gate;
   readonly #web: Web;
+  readonly #clients: Clients;
   readonly #tokens: Tokens | undefined;
   /** Those that are open, by a number that no other has had. */
   readonly #sessions: Map<number, Session> = new Map();
@@ -251,16 +251,19 @@ class Front implements TransportHandlers, ClientSource {
   #unwatch: () => void = () => {};
   #ending = false;
 
-  constructor(host: SessionHost, { gate, web, tokens }: FrontParts) {
+  constructor(host: SessionHost, { gate, web, clients, tokens }: FrontParts) {
     this.#host = host;
     this.#gate = gate;
     this.#web = web;
+    this.#clients = clients;
     this.#tokens = tokens;
+    clients.add(this);
   }
 
   /** Looks after the connections of Redis clients, too. */
   seat(redis: RedisListener): void {
     this.#redis = redis;
+    this.#clients.add(redis);
   }
 
   /** See {@link ClientSource}. */

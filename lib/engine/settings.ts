@@ -37,9 +37,9 @@ export function checkSettings(settings: Readonly<Record<string, unknown>>, value
     if (value === undefined) continue;
     if (name === "ttl") checkWhole(name, value, TTL_MAX);
     else if (name === "valueBytesMax") checkWhole(name, value, valueBytesMax);
-    else if (name === "compression") checkType(name, value, "boolean");
+    else if (name === "compression") checkType(name, typeof value, "boolean");
     else if (name === "description") {
-      checkType(name, value, "string");
+      checkType(name, typeof value, "string");
       if ((value as string).length > DESCRIPTION_LENGTH_MAX) {
         throw new RangeError(`Cannot set description: it is longer than ${DESCRIPTION_LENGTH_MAX}`);
       }
@@ -50,12 +50,12 @@ export function checkSettings(settings: Readonly<Record<string, unknown>>, value
   return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
 }
 
-function checkType(name: string, value: unknown, type: "boolean" | "number" | "string"): void {
-  if (typeof value !== type) throw new TypeError(`Cannot set ${name}: expected a ${type}`);
+function checkType(name: string, found: string, type: string): void {
+  if (found !== type) throw new TypeError(`Cannot set ${name}: expected a ${type}`);
 }
 
 function checkWhole(name: string, value: unknown, most: number): void {
-  checkType(name, value, "number");
+  checkType(name, typeof value, "number");
   if (Number.isInteger(value) && (value as number) >= 1 && (value as number) <= most) return;
   throw new RangeError(`Cannot set ${name} to ${String(value)}: expected a whole number from 1 to ${most}`);
 }

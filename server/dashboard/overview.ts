@@ -114,12 +114,20 @@ export function overview(server: Server): {
   return { node, take, draw, retheme: () => charts.forEach(({ chart }) => chart.retheme()) };
 }
 
+/** The colours of lines: what matters most, second, and third. */
+const [first, second, third] = ["--amber", "--blue", "--grey"] as const;
+
+function chart(columns: string[], ...options: ConstructorParameters<typeof Chart>): ChartRow {
+  return { columns, chart: new Chart(...options) };
+}
+
+/** The charts in their order, two in a row. */
 function makeCharts(): ChartRow[] {
-  const chart = (columns: string[], ...options: ConstructorParameters<typeof Chart>): ChartRow => ({
-    columns,
-    chart: new Chart(...options),
-  });
-  const [first, second, third] = ["--amber", "--blue", "--grey"];
+  return [...makeCallCharts(), ...makeResourceCharts()];
+}
+
+/** What is asked and told, and how long it takes. */
+function makeCallCharts(): ChartRow[] {
   return [
     chart(["reads", "writes"], {
       title: "Operations per second",
@@ -147,6 +155,12 @@ function makeCharts(): ChartRow[] {
         least: 5,
       })
     ),
+  ];
+}
+
+/** What that needs. */
+function makeResourceCharts(): ChartRow[] {
+  return [
     chart(["logBytes", "deadBytes"], {
       title: "Disk",
       lines: [{ label: "log", colour: second, filled: true }, { label: "dead", colour: first, filled: true }],
