@@ -285,14 +285,29 @@ export const BUGS = [
     changes: [["lib/bitcask/recovery.ts", "end: batchStart === -1 ? at : batchStart", "end: at"]],
   },
   {
+    name: "a change that has failed is still judged by",
+    suites: ["test/bitcask/group.test.ts", "test/bitcask/pending.test.ts"],
+    changes: [[
+      "lib/bitcask/pending.ts",
+      "this.#chains[this.#chainOf(this.#words[place * WORDS]!)] = this.#older[place]!;",
+      "",
+    ]],
+  },
+  {
+    name: "changes that wait are lost when there are many",
+    suites: ["test/bitcask/pending.test.ts"],
+    changes: [["lib/bitcask/pending.ts", "      this.#link(change, words[from]!);\n", ""]],
+  },
+  {
     name: "members of a batch are visible one by one",
     suites: ["test/bitcask/batch.test.ts"],
     changes: [[
       "lib/engine/embedded.ts",
-      "#committed(notes: readonly Note[]): void {\n    for (const note of notes) {",
-      "#committed(notes: readonly Note[]): void {\n" +
-      "    if (notes.length > 1) queueMicrotask(() => this.#committed(notes.slice(1)));\n" +
-      "    for (const note of notes.slice(0, 1)) {",
+      "committed: (changes) => this.#pending.commit(changes, apply),",
+      "committed: (changes) => {\n" +
+      "  this.#pending.commit(Math.min(changes, 1), apply);\n" +
+      "  if (changes > 1) queueMicrotask(() => this.#pending.commit(changes - 1, apply));\n" +
+      "},",
     ]],
   },
   {

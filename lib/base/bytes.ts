@@ -11,18 +11,18 @@
 
 /** Bytes that small copies are cut from, and the longest that is small. */
 const POOL_BYTES = 8_192;
-const POOLED_MAX = 1_024;
+let pooledMax = 1_024;
 
 let pool = new Uint8Array(0);
 let poolEnd = 0;
 
 /**
  * A copy of `bytes` from `start` to `end`, which belongs to the caller. Small ones share an `ArrayBuffer` with others
- * (as Node's `Buffer` does), which makes them several times as fast as `slice`; none overlaps another.
+ * (as Node's `Buffer` does), which makes them twice as fast as `slice` in V8; none overlaps another.
  */
 export function copyBytes(bytes: Uint8Array, start: number, end: number): Uint8Array {
   const length = end - start;
-  if (length > POOLED_MAX) return bytes.slice(start, end);
+  if (length > pooledMax) return bytes.slice(start, end);
   if (poolEnd + length > pool.length) {
     pool = new Uint8Array(POOL_BYTES);
     poolEnd = 0;
@@ -31,6 +31,11 @@ export function copyBytes(bytes: Uint8Array, start: number, end: number): Uint8A
   poolEnd += length;
   copy.set(bytes.subarray(start, end));
   return copy;
+}
+
+/** From here on every copy is a `slice`: in JavaScriptCore that takes half as long. */
+export function copyBySlice(): void {
+  pooledMax = -1;
 }
 
 /** A key as users give and get it. */

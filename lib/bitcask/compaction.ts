@@ -10,8 +10,8 @@
  *    there, so that each key is read wherever the keydir points.
  * 5. Remove the old files.
  *
- * Reads and writes go on all the while: nothing that is copied ever changes. A slice ends after a millisecond; after up
- * to eight while more is dead than alive, so that a writer who never rests outruns it less.
+ * Reads and writes go on all the while: nothing that is copied ever changes. A slice (`turns.ts`) ends after a
+ * millisecond; after up to eight while more is dead than alive, so that a writer who never rests outruns it less.
  *
  * Dead stays dead: a tombstone may go only when nothing older of its key can remain. That is known of what stands
  * before a run when no set record there is dead, or when what is there was copied after the tombstone was visible
@@ -32,6 +32,7 @@ import type { CompactionEvent, Log } from "./log.ts";
 import { isTombstone, KIND, kindAt, recordBytesAt, revisionAt, timeAt } from "./record.ts";
 import { isFull } from "./reserve.ts";
 import { type Segment, SEGMENT_HEADER_BYTES, segmentName } from "./segment.ts";
+import { Turns } from "./turns.ts";
 
 /** Options of {@link Compaction}. */
 export interface CompactionOptions extends CandidatesOptions {
@@ -66,8 +67,8 @@ const SLICE_BYTES = 256 * 1024;
 /** A slice is never longer than so many others. */
 const HASTE_MAX = 8;
 
-/** Records between two looks at the clock. */
-const RECORDS_PER_LOOK = 16;
+/** To move a key takes as long as to copy so many bytes. */
+const MOVE_BYTES = 128;
 
 /** The log is looked at again when so many bytes have died, or so long after the first of fewer. */
 const LOOK_BYTES = 256 * 1024;
@@ -92,6 +93,8 @@ interface Run {
   /** No record that was dead at this revision is copied. */
   readonly started: number;
   readonly startedMs: number;
+  /** Counted in bytes. */
+  readonly turns: Turns;
   /** The highest revision of a tombstone left out. */
   floor: number;
   readonly totalBytes: number;
@@ -114,13 +117,6 @@ export class Compaction {
   #closed = false;
   #deadSince = 0;
   #timer: Timer | undefined;
-  /** Slices of the run under way are so much longer than they would be with little to do. */
-  #haste = 1;
-  /** Of the slice under way. */
-  #sliceBytes = 0;
-  #sliceEnd = 0;
-  /** The end of the pause behind it, once that is sure to come. */
-  #turn: Promise<void> | undefined;
 
   /** Compacts `log` when asked, and by itself when `options.automatic`. */
   constructor(log: Log, clock: Clock, owner: CompactionOwner, options: CompactionOptions) {
@@ -286,18 +282,28 @@ export class Compaction {
   // --- one run ---
 
   async #replace(inputs: readonly Segment[]): Promise<void> {
+    const haste = hasteOf(this.#log.segments);
     const run: Run = {
       inputs,
       outputs: [],
       cleanBefore: cleanBefore(this.#log.segments, inputs[0]!, this.#owner.committed()),
       started: this.#owner.committed(),
       startedMs: this.#clock.monotonic(),
+      turns: new Turns(this.#clock, { milliseconds: SLICE_MS * haste, work: this.#sliceBytesMax * haste }),
       floor: 0,
       totalBytes: inputs.reduce((bytes, input) => bytes + input.tail, 0),
       readBytes: 0,
       writtenBytes: 0,
     };
-    this.#haste = hasteOf(this.#log.segments);
+    try {
+      await this.#carryOut(run);
+    } finally {
+      run.turns.end();
+    }
+  }
+
+  async #carryOut(run: Run): Promise<void> {
+    const { inputs } = run;
     this.#report(run, "started");
     try {
       await this.#copy(run);
@@ -323,16 +329,12 @@ export class Compaction {
   async #copy(run: Run): Promise<void> {
     const youngest = this.#owner.now() - this.#options.tombstoneRetentionMs;
     let told = 0;
-    this.#beginSlice();
     for (const segment of run.inputs) {
-      let records = 0;
       for (let offset = SEGMENT_HEADER_BYTES; offset < segment.tail && !this.#closed;) {
         const length = this.#copyRecord(run, segment, offset, youngest);
         offset += length;
         run.readBytes += length;
-        this.#sliceBytes += length;
-        const looks = ++records % RECORDS_PER_LOOK === 0 || length >= this.#sliceBytesMax;
-        if (looks && this.#isSliceOver()) await this.#pause();
+        if (run.turns.isOver(length)) await run.turns.pause();
       }
       if (run.readBytes - told >= PROGRESS_BYTES) {
         told = run.readBytes;
@@ -386,7 +388,7 @@ export class Compaction {
   async #write(run: Run, output: Segment): Promise<void> {
     await this.#log.createFile(output);
     for (let from = SEGMENT_HEADER_BYTES; from < output.tail; from += this.#sliceBytesMax) {
-      if (from > SEGMENT_HEADER_BYTES) await this.#pause();
+      if (from > SEGMENT_HEADER_BYTES) await run.turns.pause();
       if (this.#closed) return;
       output.file!.write(output.bytes(from, Math.min(from + this.#sliceBytesMax, output.tail)), from);
     }
@@ -398,14 +400,12 @@ export class Compaction {
   }
 
   /** Points the keydir at the copies, then removes the originals. A close leaves the rest to the log's. */
-  async #move({ inputs, outputs }: Run): Promise<void> {
+  async #move({ inputs, outputs, turns }: Run): Promise<void> {
     const { movesPerSlice = Infinity } = this.#options;
-    this.#beginSlice();
     for (const { segment, before, offsets } of outputs) {
       for (let index = 0; index < before.length; index++) {
         this.#owner.moved(before[index]!, segment, offsets[index]!);
-        const looks = index % RECORDS_PER_LOOK === 0;
-        if ((index + 1) % movesPerSlice === 0 || (looks && this.#isSliceOver())) await this.#pause();
+        if (turns.isOver(MOVE_BYTES) || (index + 1) % movesPerSlice === 0) await turns.pause();
         if (this.#closed) return;
       }
       this.#log.owner.sealed(segment);
@@ -429,30 +429,6 @@ export class Compaction {
 
   #abandon({ outputs }: Run): void {
     for (const { segment } of outputs) this.#log.discard(segment);
-  }
-
-  // --- slices ---
-
-  #beginSlice(): void {
-    this.#sliceBytes = 0;
-    this.#sliceEnd = this.#clock.monotonic() + SLICE_MS * this.#haste;
-  }
-
-  /** Node makes every timer wait for a millisecond: one that is set now is due when the slice is over. */
-  #isSliceOver(): boolean {
-    void this.#arm();
-    return this.#sliceBytes >= this.#sliceBytesMax * this.#haste || this.#clock.monotonic() >= this.#sliceEnd;
-  }
-
-  /** Gives others their turn. */
-  async #pause(): Promise<void> {
-    await this.#arm();
-    this.#turn = undefined;
-    this.#beginSlice();
-  }
-
-  #arm(): Promise<void> {
-    return this.#turn ??= new Promise((resolve) => this.#clock.after(0, resolve));
   }
 
   // --- figures ---

@@ -3,12 +3,12 @@
  *
  * 1. `append` encodes a record at the tail of the active segment, in memory, with the next revision. A full segment is
  *    sealed and a new one begun, in memory too.
- * 2. `enqueue` adds the owner's note about it. The first note of a group schedules a flush for the end of the tick.
+ * 2. The first record of a group schedules a flush for the end of the tick. All who wait for a group share one promise.
  * 3. The flush writes the group with one call and, under policy `always`, awaits one sync. What is asked meanwhile is
  *    the next group. A group lies in one segment: rotation falls between two. The sync is awaited, never blocking: with
  *    one writer, 99 of 100 reads meanwhile took less than 40 microseconds, with a blocking one 4 to 60 ms.
- * 4. Only then the owner is told, note by note in order of revision: it makes the changes visible, answers, and wakes
- *    subscribers. Acknowledged, visible and durable are one moment.
+ * 4. Only then the owner is told how many of the changes that wait are committed: it makes them visible in order of
+ *    revision and wakes subscribers, and who waits is answered. Acknowledged, visible and durable are one moment.
  *
  * When something fails:
  *
@@ -53,37 +53,62 @@ const AHEAD_GROUPS_MIN = 4;
  */
 const UNSYNCED_BYTES_MAX = 4 * 1024 * 1024;
 
+/** An active segment of more bytes is sealed by a close: to check its records would take most of the next open. */
+const UNSEALED_BYTES_MAX = 2 * 1024 * 1024;
+
 /** What disks and systems write as a whole. */
 const PAGE_BYTES = 4 * 1024;
 
-/** What the group tells its owner; `Note` is the owner's word about one change. */
-export interface GroupOwner<Note> {
+/** What the group tells its owner of the changes that wait: all that were appended and not told of yet, in order. */
+export interface GroupOwner {
   /** The store's time in epoch milliseconds, which never steps back. */
   now(): number;
-  /** These are as durable as the policy says. */
-  committed(notes: readonly Note[]): void;
-  /** These did not happen, or (`DURABILITY`, `LOCKED`) nobody can say. */
-  failed(notes: readonly Note[], error: FirkinError): void;
+  /** The oldest `changes` of them are as durable as the policy says. */
+  committed(changes: number): void;
+  /** The newest `changes` of them did not happen, or (`DURABILITY`, `LOCKED`) nobody can say. */
+  failed(changes: number): void;
   report(event: LogEvent): void;
 }
 
 /** What one flush writes and answers: records of one segment only, so that rotation falls between two groups. */
-interface Group<Note> {
-  /** Undefined while nothing but answers waits. */
-  segment: Segment | undefined;
+class Group {
+  readonly segment: Segment;
   /** The group's records are the segment's bytes from here to its tail. */
-  from: number;
+  readonly from: number;
+  /** Its records, but for marks and the seal. */
+  changes = 0;
   /** A take is among them. */
-  mustSync: boolean;
-  /** It holds a set record: on a full disk it gets no room. */
-  sets: boolean;
-  readonly notes: Note[];
-  /** Called when the group is committed or has failed. */
-  readonly waiting: ((error?: FirkinError) => void)[];
+  mustSync = false;
+  /** A set is among them: on a full disk the group gets no room. */
+  sets = false;
+  #committed: Promise<void> | undefined;
+  #resolve!: () => void;
+  #reject!: (error: FirkinError) => void;
+
+  /** A group of what will be appended to the segment. */
+  constructor(segment: Segment) {
+    this.segment = segment;
+    this.from = segment.tail;
+  }
+
+  /** Resolves when the group is committed; rejects when it has failed. */
+  get committed(): Promise<void> {
+    return this.#committed ??= new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  /** Answers who waits, if anybody does. */
+  end(error?: FirkinError): void {
+    if (this.#committed === undefined) return;
+    if (error === undefined) this.#resolve();
+    else this.#reject(error);
+  }
 }
 
 /** The end of the log, where groups are written. */
-export class GroupCommit<Note> {
+export class GroupCommit {
   /** The last revision that is visible. */
   committed: number;
   /** The last revision that is known to be on stable storage. */
@@ -95,16 +120,16 @@ export class GroupCommit<Note> {
 
   readonly #log: Log;
   readonly #clock: Clock;
-  readonly #owner: GroupOwner<Note>;
+  readonly #owner: GroupOwner;
   readonly #policy: SyncPolicy;
   readonly #syncIntervalMs: number;
   /** Groups that wait; the last one is still open. */
-  #queue: Group<Note>[] = [];
+  #queue: Group[] = [];
   #scheduled = false;
   /** The store's time when it was last looked at. */
   #at = 0;
   /** The group that waits for the disk. */
-  #flushing: Group<Note> | undefined;
+  #flushing: Group | undefined;
   #syncTimer: Timer | undefined;
   #syncingBehind = false;
   /**
@@ -115,7 +140,7 @@ export class GroupCommit<Note> {
   #failure: FirkinError | undefined;
 
   /** Writes at the end of `log`. */
-  constructor(log: Log, clock: Clock, owner: GroupOwner<Note>, policy: SyncPolicy, syncIntervalMs: number) {
+  constructor(log: Log, clock: Clock, owner: GroupOwner, policy: SyncPolicy, syncIntervalMs: number) {
     this.#log = log;
     this.#clock = clock;
     this.#owner = owner;
@@ -155,7 +180,9 @@ export class GroupCommit<Note> {
    */
   append(record: RecordFields): number {
     this.admit(record.kind);
-    return this.#append(this.#reserve(recordBytes(record)), record);
+    const offset = this.#append(this.#reserve(recordBytes(record)), record);
+    this.#schedule();
+    return offset;
   }
 
   /**
@@ -167,18 +194,17 @@ export class GroupCommit<Note> {
     for (const { kind } of records) this.admit(kind);
     const segment = this.#reserve(records.reduce((bytes, record) => bytes + recordBytes(record), 0));
     const last = records.length - 1;
-    return records.map((record, index) => {
+    const offsets = records.map((record, index) => {
       if (index !== last) record.flags = (record.flags ?? 0) | FLAG.more;
       return this.#append(segment, record);
     });
+    this.#schedule();
+    return offsets;
   }
 
-  /** Adds a note to the group; without a record before it, it waits for what was asked before it. */
-  enqueue(note: Note): void {
-    const last = this.#queue[this.#queue.length - 1];
-    if (last === undefined) this.#queue.push({ ...newGroup<Note>(), notes: [note] });
-    else last.notes.push(note);
-    this.#schedule();
+  /** Resolves when all that waits now is committed, rejects when it has failed; undefined when nothing waits. */
+  get committing(): Promise<void> | undefined {
+    return (this.#queue[this.#queue.length - 1] ?? this.#flushing)?.committed;
   }
 
   /** Writes a mark for the sake of its time, unless another record waits to be written. Failures are for the next. */
@@ -219,18 +245,19 @@ export class GroupCommit<Note> {
 
   /** Resolves when what waits now is committed, or has failed with this error; what is asked later does not count. */
   async #settle(): Promise<FirkinError | undefined> {
-    const last = this.#queue[this.#queue.length - 1] ?? this.#flushing;
-    if (last === undefined) return undefined;
-    return await new Promise<FirkinError | undefined>((resolve) => last.waiting.push(resolve));
+    return await this.committing?.then(() => undefined, (error: FirkinError) => error);
   }
 
   /**
-   * Commits what waits, syncs, and ends the log with a clean mark. Later appends fail with `CLOSED`.
+   * Commits what waits, syncs, and ends the log with a clean mark. Later appends fail with `CLOSED`. A long active
+   * segment is sealed before: the next open then finds a hint of it.
    * @throws {FirkinError} what poisoned the log, when acknowledged changes may be lost by it
    */
   async close(): Promise<void> {
     await this.#settle();
     this.#syncTimer?.cancel();
+    // Without room for a seal the next open reads the segment; what else fails poisons the log.
+    if ((this.#log.active?.tail ?? 0) > UNSEALED_BYTES_MAX) await this.rotate().catch(() => {});
     const failure = this.#failure;
     this.#failure = new FirkinError("CLOSED", `Cannot write to ${this.#log.fileSystem.path}: the store is closed`);
     if (failure !== undefined && this.committed > this.durable) throw failure;
@@ -289,6 +316,7 @@ export class GroupCommit<Note> {
 
   #append(segment: Segment, record: RecordFields): number {
     const group = this.#queue[this.#queue.length - 1]!;
+    group.changes++;
     if (record.kind === KIND.take) group.mustSync = true;
     if (record.kind === KIND.set) group.sets = true;
     record.revision = ++this.#log.revision;
@@ -301,14 +329,8 @@ export class GroupCommit<Note> {
 
   /** Makes sure that the open group is one of `segment`; begins it with a mark when more is safe than was said. */
   #open(segment: Segment): void {
-    const last = this.#queue[this.#queue.length - 1];
-    if (last?.segment === segment) return;
-    if (last !== undefined && last.segment === undefined) {
-      last.segment = segment;
-      last.from = segment.tail;
-    } else {
-      this.#queue.push({ ...newGroup<Note>(), segment, from: segment.tail });
-    }
+    if (this.#queue[this.#queue.length - 1]?.segment === segment) return;
+    this.#queue.push(new Group(segment));
     if (segment.durable > segment.marked) this.#mark(segment, segment.durable, 0);
   }
 
@@ -341,27 +363,25 @@ export class GroupCommit<Note> {
   #flush(): void {
     for (let group = this.#queue.shift(); group !== undefined; group = this.#queue.shift()) {
       const { segment } = group;
-      // Answers alone commit nothing: what was appended before them has failed or is committed.
-      const revision = Math.max(this.committed, segment?.lastRevision ?? 0);
-      if (segment !== undefined) {
-        const direct = this.#policy !== "always" && this.#begun && !group.mustSync && segment.listed &&
-          !segment.sealed && !this.#log.hasNewBucket;
-        const failure = direct ? this.#writeDirectly(group, segment) : undefined;
-        if (!direct || failure !== undefined) {
-          this.#flushing = group;
-          void this.#flushAwaited(group, segment, revision, failure);
-          return;
-        }
+      // A mark or a seal alone commits nothing.
+      const revision = Math.max(this.committed, segment.lastRevision);
+      const direct = this.#policy !== "always" && this.#begun && !group.mustSync && segment.listed &&
+        !segment.sealed && !this.#log.hasNewBucket;
+      const failure = direct ? this.#writeDirectly(group) : undefined;
+      if (!direct || failure !== undefined) {
+        this.#flushing = group;
+        void this.#flushAwaited(group, revision, failure);
+        return;
       }
       this.#commit(group, revision);
     }
   }
 
   /** Writes a group that nothing must be awaited for; returns why that was refused. */
-  #writeDirectly(group: Group<Note>, segment: Segment): unknown {
-    if (group.sets && this.#log.reserve.full) return this.#full();
+  #writeDirectly({ segment, from, sets }: Group): unknown {
+    if (sets && this.#log.reserve.full) return this.#full();
     try {
-      segment.write(group.from, segment.tail);
+      segment.write(from, segment.tail);
     } catch (error) {
       return error;
     }
@@ -371,11 +391,12 @@ export class GroupCommit<Note> {
   }
 
   /** Writes a group and what must be there before it; `failure` is why a direct write was refused. */
-  async #flushAwaited(group: Group<Note>, segment: Segment, revision: number, failure: unknown): Promise<void> {
+  async #flushAwaited(group: Group, revision: number, failure: unknown): Promise<void> {
+    const { segment } = group;
     // What is appended while this waits belongs to the next group, and so does a seal.
     const { sealed, tail } = segment;
-    failure ??= await this.#attempt(group, segment, tail, sealed);
-    while (isFull(failure) && this.#makeRoom(group, tail)) failure = await this.#attempt(group, segment, tail, sealed);
+    failure ??= await this.#attempt(group, tail, sealed);
+    while (isFull(failure) && this.#makeRoom(group, tail)) failure = await this.#attempt(group, tail, sealed);
     if (failure === undefined) {
       this.#flushing = undefined;
       if (segment.durable >= tail) this.durable = revision;
@@ -394,7 +415,8 @@ export class GroupCommit<Note> {
   }
 
   /** Does what makes a group durable, in order; returns why it is not. */
-  async #attempt(group: Group<Note>, segment: Segment, end: number, sealed: boolean): Promise<unknown> {
+  async #attempt(group: Group, end: number, sealed: boolean): Promise<unknown> {
+    const { segment } = group;
     if (group.sets && this.#log.reserve.full) return this.#full();
     try {
       if (sealed) this.#log.fence();
@@ -421,28 +443,26 @@ export class GroupCommit<Note> {
   }
 
   /** The disk is full; true when there is room now to try a group again. */
-  #makeRoom(group: Group<Note>, end: number): boolean {
+  #makeRoom(group: Group, end: number): boolean {
     this.#log.reserve.noteFull();
     return !group.sets && this.#log.reserve.give(end - group.from);
   }
 
-  #commit(group: Group<Note>, revision: number): void {
+  #commit(group: Group, revision: number): void {
     this.committed = revision;
     // What was appended while the group was written counts a moment early.
-    if (group.segment !== undefined) this.timeCommitted = this.#log.timeMax;
-    this.#owner.committed(group.notes);
-    for (const resolve of group.waiting) resolve();
+    this.timeCommitted = this.#log.timeMax;
+    this.#owner.committed(group.changes);
+    group.end();
   }
 
-  #fail(groups: readonly Group<Note>[], error: FirkinError): void {
-    for (const { notes, waiting } of groups) {
-      this.#owner.failed(notes, error);
-      for (const resolve of waiting) resolve(error);
-    }
+  #fail(groups: readonly Group[], error: FirkinError): void {
+    this.#owner.failed(groups.reduce((sum, { changes }) => sum + changes, 0));
+    for (const group of groups) group.end(error);
   }
 
   /** Takes back everything that is not committed, in the file and in memory. */
-  async #undo(group: Group<Note>, cause: unknown): Promise<void> {
+  async #undo(group: Group, cause: unknown): Promise<void> {
     const error = cause instanceof FirkinError ? cause : new FirkinError("IO", messageOf(cause), { cause });
     let groups = [group];
     if (!this.#log.owned) {
@@ -452,7 +472,7 @@ export class GroupCommit<Note> {
     try {
       const { segment } = group;
       // Only this group has come as far as the file.
-      if (segment?.listed && segment.file !== undefined) {
+      if (segment.listed && segment.file !== undefined) {
         segment.truncate(group.from);
         await segment.file.sync();
       }
@@ -460,8 +480,8 @@ export class GroupCommit<Note> {
       groups = [group, ...this.#queue];
       this.#queue = [];
       for (const { segment, from } of groups.toReversed()) {
-        if (segment?.listed) segment.cut(from);
-        else if (segment !== undefined && segment === this.#log.active) this.#log.forget(segment);
+        if (segment.listed) segment.cut(from);
+        else if (segment === this.#log.active) this.#log.forget(segment);
       }
     } catch (second) {
       this.#flushing = undefined;
@@ -473,7 +493,7 @@ export class GroupCommit<Note> {
     this.#fail(groups, error);
   }
 
-  #poison(error: FirkinError, ...groups: Group<Note>[]): void {
+  #poison(error: FirkinError, ...groups: Group[]): void {
     const known = this.#failure === error;
     this.#failure ??= error;
     const all = [...groups, ...this.#queue];
@@ -523,10 +543,6 @@ export class GroupCommit<Note> {
     await file.sync();
     this.syncs.record(this.#clock.monotonic() - beganAt, 1);
   }
-}
-
-function newGroup<Note>(): Group<Note> {
-  return { segment: undefined, from: 0, mustSync: false, sets: false, notes: [], waiting: [] };
 }
 
 /** Writes zeros behind a group of `bytes` bytes, as long as the disk has room for them. */

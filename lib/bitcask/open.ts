@@ -178,7 +178,7 @@ class Progress {
     this.#report = report;
     this.#startedMs = clock.monotonic();
     this.#toldMs = this.#startedMs;
-    this.turns = new Turns(clock, () => {
+    this.turns = new Turns(clock, undefined, () => {
       if (clock.monotonic() - this.#toldMs >= PROGRESS_MS) this.#tell();
     });
   }

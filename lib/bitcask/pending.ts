@@ -2,69 +2,25 @@
  * Changes that wait to be committed, and the newest record of a key, theirs counted.
  *
  * A condition is judged in the order of the calls: against what is visible and what was appended since. So each change
- * leaves a note here until its group is committed or has failed. An answer that was judged by such a change waits with
- * it: a note without a record.
+ * is listed here until its group is committed or has failed.
  *
- * Every set makes a note, so it is all that a set leaves behind beside its promise: one object, found by its hash
- * through a table of chains. What is settled is cut off a chain, not searched for: notes settle in the order they came.
+ * Every set comes through here, so a change costs four numbers and no object: they stand in a ring, in the order of the
+ * log, and those whose hashes have the same low bits form a chain, newest first. Changes are committed oldest first and
+ * fail newest first, so both ends of the ring move and nothing is ever searched for: a chain ends where it leaves it.
  *
  * @module
  */
-import type { FirkinError } from "../base/errors.ts";
 import { ADDRESS_UNIT } from "./keydir.ts";
 import type { LiveRecords } from "./live.ts";
 import type { Log } from "./log.ts";
 import { isKeyAt, KIND, kindAt } from "./record.ts";
 import type { Segment } from "./segment.ts";
 
-/** Chains at first, and again when nothing waits. */
-const CHAINS_MIN = 1_024;
+/** Room at first, and again when nothing waits. A power of two. */
+const ROOM_MIN = 1_024;
 
-/** A change that waits to be committed, or (without a segment) an answer that waits for the changes before it. */
-export class Note {
-  /** Where its record stands. */
-  readonly segment: Segment | undefined;
-  readonly offset: number;
-  readonly hash: number;
-  readonly revision: number;
-  /** What it is answered with; undefined: that a write with its revision has happened. */
-  readonly answer: (() => unknown) | undefined;
-  /** The next older note in its chain. */
-  older: Note | undefined = undefined;
-  settled = false;
-  readonly #resolve: ((result: unknown) => void) | undefined;
-  readonly #reject: ((error: FirkinError) => void) | undefined;
-
-  /** Of the record at `offset`. Without `resolve`, another note answers for it. */
-  constructor(
-    segment: Segment | undefined,
-    offset: number,
-    hash: number,
-    revision: number,
-    resolve?: (result: never) => void,
-    reject?: (error: FirkinError) => void,
-    answer?: () => unknown,
-  ) {
-    this.segment = segment;
-    this.offset = offset;
-    this.hash = hash;
-    this.revision = revision;
-    this.answer = answer;
-    this.#resolve = resolve as ((result: unknown) => void) | undefined;
-    this.#reject = reject;
-  }
-
-  /** It is committed, and visible. */
-  done(): void {
-    if (this.#resolve === undefined) return;
-    this.#resolve(this.answer === undefined ? { ok: true, revision: this.revision } : this.answer());
-  }
-
-  /** It did not happen, or nobody can say. */
-  fail(error: FirkinError): void {
-    this.#reject?.(error);
-  }
-}
+/** A change in the ring is [hash, slot of its segment, offset]. */
+const WORDS = 3;
 
 /** A record, found in the window of its segment: read it before the next one is sought. */
 export interface Found {
@@ -77,10 +33,15 @@ export interface Found {
 export class PendingChanges {
   readonly #log: Log;
   readonly #live: LiveRecords;
-  /** Chains of waiting changes by the low bits of their hash, newest first. */
-  #chains: (Note | undefined)[] = createChains(CHAINS_MIN);
-  /** Notes that wait. */
-  #count = 0;
+  /** Changes are numbered, from 1, as long as the store is open: these wait, up to `#next`. */
+  #first = 1;
+  #next = 1;
+  /** What each change is, at the place that the low bits of its number give. */
+  #words = new Uint32Array(ROOM_MIN * WORDS);
+  /** The number of the next older one in its chain. */
+  #older = new Float64Array(ROOM_MIN);
+  /** The newest of each chain, which the low bits of a hash give. One that no longer waits is below `#first`. */
+  #chains = new Float64Array(ROOM_MIN);
   /** The soonest deadline of a change that waits, or waited with them. */
   #soonest = Infinity;
 
@@ -90,30 +51,41 @@ export class PendingChanges {
     this.#live = live;
   }
 
-  /** Notes a change, whose deadline is `expiresAt`. */
-  add(note: Note, expiresAt: number | undefined): void {
-    if (this.#count === this.#chains.length) this.#grow();
-    this.#count++;
+  /** Lists a change behind the others, whose deadline is `expiresAt`. */
+  add(segment: Segment, offset: number, hash: number, expiresAt: number | undefined): void {
+    if (this.#next - this.#first === this.#older.length) this.#resize(this.#older.length * 4);
     if (expiresAt !== undefined && expiresAt < this.#soonest) this.#soonest = expiresAt;
-    this.#link(note);
+    const place = this.#placeOf(this.#next) * WORDS;
+    this.#words[place] = hash;
+    this.#words[place + 1] = segment.slot;
+    this.#words[place + 2] = offset;
+    this.#link(this.#next++, hash);
   }
 
-  /** A note's change is committed. */
-  settle(note: Note): void {
-    note.settled = true;
-    note.older = undefined;
-    const chain = note.hash & (this.#chains.length - 1);
-    if (this.#chains[chain] === note) this.#chains[chain] = undefined;
-    // After a failure of others it is none of those that are counted.
-    if (this.#count > 0 && --this.#count === 0) this.clear();
+  /** The oldest `count` are committed: each is handed over, with its hash, when it does not wait any more. */
+  commit(count: number, apply: (segment: Segment, offset: number, hash: number) => void): void {
+    for (const end = this.#first + count; this.#first < end;) {
+      const place = this.#placeOf(this.#first++) * WORDS;
+      const words = this.#words;
+      apply(this.#log.segmentIn(words[place + 1]!)!, words[place + 2]!, words[place]!);
+    }
+    this.#settle();
   }
 
-  /** Nothing waits any more: what waited is committed, or has failed. */
-  clear(): void {
+  /** The newest `count` have failed. */
+  drop(count: number): void {
+    for (const end = this.#next - count; this.#next > end;) {
+      const place = this.#placeOf(--this.#next);
+      this.#chains[this.#chainOf(this.#words[place * WORDS]!)] = this.#older[place]!;
+    }
+    this.#settle();
+  }
+
+  /** When nothing waits, what was only for those that did goes. */
+  #settle(): void {
+    if (this.#first !== this.#next) return;
     this.#soonest = Infinity;
-    if (this.#count > 0) this.#chains.fill(undefined);
-    this.#count = 0;
-    if (this.#chains.length > CHAINS_MIN) this.#chains = createChains(CHAINS_MIN);
+    if (this.#older.length > ROOM_MIN) this.#resize(ROOM_MIN);
   }
 
   /** No change that waits has a deadline before this. */
@@ -121,32 +93,45 @@ export class PendingChanges {
     return this.#soonest;
   }
 
-  #link(note: Note): void {
-    const chain = note.hash & (this.#chains.length - 1);
-    note.older = this.#chains[chain];
-    this.#chains[chain] = note;
+  #placeOf(change: number): number {
+    return change & (this.#older.length - 1);
   }
 
-  #grow(): void {
-    const before = this.#chains;
-    this.#chains = createChains(before.length * 4);
-    for (let note of before) {
-      const waiting: Note[] = [];
-      for (; note !== undefined && !note.settled; note = note.older) waiting.push(note);
-      for (const other of waiting.reverse()) this.#link(other);
+  #chainOf(hash: number): number {
+    return hash & (this.#chains.length - 1);
+  }
+
+  #link(change: number, hash: number): void {
+    const chain = this.#chainOf(hash);
+    this.#older[this.#placeOf(change)] = this.#chains[chain]!;
+    this.#chains[chain] = change;
+  }
+
+  #resize(room: number): void {
+    const words = this.#words;
+    const before = this.#older.length;
+    this.#words = new Uint32Array(room * WORDS);
+    this.#older = new Float64Array(room);
+    this.#chains = new Float64Array(room);
+    for (let change = this.#first; change < this.#next; change++) {
+      const from = (change & (before - 1)) * WORDS;
+      this.#words.set(words.subarray(from, from + WORDS), this.#placeOf(change) * WORDS);
+      this.#link(change, words[from]!);
     }
   }
 
   /** The key's newest record if it is a set, waiting ones counted, due ones too. @throws {FirkinError} CORRUPT */
   newest(bucket: number, key: Uint8Array, hash: number): Found | undefined {
-    let note = this.#chains[hash & (this.#chains.length - 1)];
-    for (; note !== undefined && !note.settled; note = note.older) {
-      if (note.hash !== hash) continue;
-      const segment = note.segment!;
-      const at = segment.seek(note.offset);
+    let change = this.#chains[this.#chainOf(hash)]!;
+    for (; change >= this.#first; change = this.#older[this.#placeOf(change)]!) {
+      const place = this.#placeOf(change) * WORDS;
+      if (this.#words[place] !== hash) continue;
+      const segment = this.#log.segmentIn(this.#words[place + 1]!)!;
+      const offset = this.#words[place + 2]!;
+      const at = segment.seek(offset);
       if (!isKeyAt(segment.window, at, bucket, key)) continue;
       if (kindAt(segment.window, at) !== KIND.set) return undefined;
-      return { segment, at, address: segment.slot * ADDRESS_UNIT + note.offset };
+      return { segment, at, address: segment.slot * ADDRESS_UNIT + offset };
     }
     const address = this.#live.find(hash, bucket, key);
     return address === -1 ? undefined : this.found(address);
@@ -157,11 +142,4 @@ export class PendingChanges {
     const segment = this.#log.segmentOf(address);
     return { segment, at: segment.seek(address % ADDRESS_UNIT), address };
   }
-}
-
-function createChains(length: number): (Note | undefined)[] {
-  // Every open makes one: `Array.from` would take twenty times as long.
-  const chains: (Note | undefined)[] = [];
-  chains.length = length;
-  return chains.fill(undefined);
 }

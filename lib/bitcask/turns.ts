@@ -1,5 +1,5 @@
 /**
- * Long work in slices of two milliseconds, so that others have their turn in between.
+ * Long work in slices of a millisecond or two, so that others have their turn in between.
  *
  * Node makes every timer wait for a millisecond. The one that ends a pause is set when a slice has hardly begun, so it
  * is due by the end of it, and a pause takes what the others need: with slices of one millisecond an open was idle for
@@ -9,39 +9,48 @@
  */
 import type { Clock, Timer } from "../base/clock.ts";
 
-/** A slice ends after this, or after so much work if that comes first: a test's clock may stand still. */
-const SLICE_MS = 2;
-const SLICE_WORK = 32_768;
+/** What ends a slice: a time, or some work if that is done first: a test's clock may stand still. */
+export interface Slice {
+  readonly milliseconds: number;
+  /** In whatever the work is counted in. */
+  readonly work: number;
+}
 
-/** Work between two looks at the clock. */
-const LOOK_WORK = 512;
+/** Of an open and of a first listing: records or entries. */
+const SLICE: Slice = { milliseconds: 2, work: 32_768 };
+
+/** In the time of a slice the clock is looked at so often, at least. */
+const LOOKS = 64;
 
 /** The slices of some work. To be ended: after the first pause the process does not end before. */
 export class Turns {
   readonly #clock: Clock;
+  readonly #slice: Slice;
   readonly #onPause: () => void;
   /** Between two slices nothing else may be left to do: the process must not end there. */
   #hold: Timer | undefined;
   #timer: Timer | undefined;
   #pause: Promise<void> | undefined;
-  #sliceMs: number;
+  #startedMs: number;
   #work = 0;
-  #lookWork: number = LOOK_WORK;
+  #lookWork: number;
 
   /** Begins the first slice. `onPause` is called between two. */
-  constructor(clock: Clock, onPause: () => void = () => {}) {
+  constructor(clock: Clock, slice: Slice = SLICE, onPause: () => void = () => {}) {
     this.#clock = clock;
+    this.#slice = slice;
     this.#onPause = onPause;
-    this.#sliceMs = clock.monotonic();
+    this.#startedMs = clock.monotonic();
+    this.#lookWork = slice.work / LOOKS;
   }
 
-  /** Counts some work, a record or an entry as one; true when the slice is over and a pause is due. */
+  /** Counts some work; true when the slice is over and a pause is due. */
   isOver(work: number): boolean {
     this.#work += work;
     if (this.#work < this.#lookWork) return false;
-    this.#lookWork = this.#work + LOOK_WORK;
+    this.#lookWork = this.#work + this.#slice.work / LOOKS;
     void this.#arm();
-    return this.#work >= SLICE_WORK || this.#clock.monotonic() - this.#sliceMs >= SLICE_MS;
+    return this.#work >= this.#slice.work || this.#clock.monotonic() - this.#startedMs >= this.#slice.milliseconds;
   }
 
   /** Gives others their turn. */
@@ -51,8 +60,8 @@ export class Turns {
     await this.#arm();
     this.#pause = undefined;
     this.#work = 0;
-    this.#lookWork = LOOK_WORK;
-    this.#sliceMs = this.#clock.monotonic();
+    this.#lookWork = this.#slice.work / LOOKS;
+    this.#startedMs = this.#clock.monotonic();
   }
 
   /** Ends it. */

@@ -3,11 +3,11 @@
  *
  * 1. The key's newest record is found, those that wait counted, in the order of the calls. One that is due is expired
  *    on the way, so no expiry goes untold.
- * 2. When the condition holds the record is appended to the open group (`group.ts`) and noted (`pending.ts`).
+ * 2. When the condition holds the record is appended to the open group (`group.ts`) and listed (`pending.ts`).
  * 3. When it does not, nothing is written; the answer waits for what it was judged by, and fails with it.
  *
  * A batch is judged like its checks, one after the other, at one moment in time; then its records are appended in one
- * go. It costs one note per record, and all are told at once.
+ * go.
  *
  * Everything up to the append happens before a call returns, so calls are judged in their order. Keys are checked by
  * the caller.
@@ -33,7 +33,7 @@ import type {
 import type { GroupCommit } from "./group.ts";
 import type { LiveRecords } from "./live.ts";
 import type { Log } from "./log.ts";
-import { type Found, Note, type PendingChanges } from "./pending.ts";
+import type { Found, PendingChanges } from "./pending.ts";
 import {
   contentAt,
   copyValueAt,
@@ -80,7 +80,7 @@ export class Writes {
   readonly #log: Log;
   readonly #live: LiveRecords;
   readonly #pending: PendingChanges;
-  readonly #group: GroupCommit<Note>;
+  readonly #group: GroupCommit;
   readonly #owner: WritesOwner;
   readonly #compressBytesMin: number;
 
@@ -89,7 +89,7 @@ export class Writes {
     log: Log,
     live: LiveRecords,
     pending: PendingChanges,
-    group: GroupCommit<Note>,
+    group: GroupCommit,
     owner: WritesOwner,
     compressBytesMin: number,
   ) {
@@ -124,22 +124,17 @@ export class Writes {
     const known = this.#log.bucketNumber(bucket);
     // Before anything is written: a deadline may be none.
     for (const { value, deadline } of entries) this.#admitted(known, value, deadline);
-    const last = entries.length - 1;
-    if (last === -1) return;
+    if (entries.length === 0) return;
     const number = known ?? this.#createBucket(bucket);
-    await new Promise<Written>((resolve, reject) => {
-      for (let index = 0; index <= last; index++) {
-        const entry = entries[index]!;
-        const hash = this.#live.hash(number, entry.key);
-        this.#expireDue(number, entry.key, hash);
-        const expiresAt = this.#admitted(number, entry.value, entry.deadline);
-        const record = this.#setRecord(number, entry.key, entry.value, expiresAt, entry);
-        const offset = this.#group.append(record);
-        // Groups are told in order, and what fails takes all that comes behind it along: the last answers for all.
-        if (index === last) this.#note(record, offset, hash, resolve, reject);
-        else this.#note(record, offset, hash);
-      }
-    });
+    for (const entry of entries) {
+      const hash = this.#live.hash(number, entry.key);
+      this.#expireDue(number, entry.key, hash);
+      const expiresAt = this.#admitted(number, entry.value, entry.deadline);
+      const record = this.#setRecord(number, entry.key, entry.value, expiresAt, entry);
+      this.#list(record, this.#group.append(record), hash);
+    }
+    // Groups are committed in order, and one that fails takes all behind it along: the last answers for all.
+    await this.#group.committing;
   }
 
   /** See `Engine.delete`. */
@@ -307,10 +302,7 @@ export class Writes {
 
   /** An answer that writes nothing. What it was judged by may still wait to be committed: so does the answer. */
   #answer<Answer>(answer: () => Answer): Promise<Answer> {
-    if (!this.#group.busy) return Promise.resolve(answer());
-    return new Promise((resolve, reject) => {
-      this.#group.enqueue(new Note(undefined, 0, 0, 0, resolve, reject, answer));
-    });
+    return this.#group.committing?.then(answer) ?? Promise.resolve(answer());
   }
 
   /**
@@ -368,35 +360,28 @@ export class Writes {
   }
 
   #write(record: RecordFields, hash: number): Promise<Written> {
-    return new Promise((resolve, reject) => {
-      const offset = this.#group.append(record);
-      this.#note(record, offset, hash, resolve, reject);
-    });
+    try {
+      this.#list(record, this.#group.append(record), hash);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.#written(record.revision);
   }
 
-  #writeBatch(changes: readonly Change[]): Promise<Written> {
-    return new Promise((resolve, reject) => {
-      const offsets = this.#group.appendBatch(changes.map(({ record }) => record));
-      const last = changes.length - 1;
-      for (const [index, { record, hash }] of changes.entries()) {
-        // The notes of a group are told in one go: the last one answers for all.
-        if (index === last) this.#note(record, offsets[index]!, hash, resolve, reject);
-        else this.#note(record, offsets[index]!, hash);
-      }
-    });
+  async #writeBatch(changes: readonly Change[]): Promise<Written> {
+    const offsets = this.#group.appendBatch(changes.map(({ record }) => record));
+    for (const [index, { record, hash }] of changes.entries()) this.#list(record, offsets[index]!, hash);
+    return await this.#written(changes[changes.length - 1]!.record.revision);
   }
 
-  /** Leaves a note of the record that was just appended. */
-  #note(
-    record: RecordFields,
-    offset: number,
-    hash: number,
-    resolve?: (written: Written) => void,
-    reject?: (error: FirkinError) => void,
-  ): void {
-    const note = new Note(this.#log.active, offset, hash, record.revision, resolve, reject);
-    this.#pending.add(note, record.expiresAt);
-    this.#group.enqueue(note);
+  /** Lists the record that was just appended among the changes that wait. */
+  #list(record: RecordFields, offset: number, hash: number): void {
+    this.#pending.add(this.#log.active!, offset, hash, record.expiresAt);
+  }
+
+  /** Answers for all that was appended up to now. A set leaves no more behind than what this makes. */
+  #written(revision: number): Promise<Written> {
+    return this.#group.committing!.then(() => ({ ok: true, revision }));
   }
 }
 

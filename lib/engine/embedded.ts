@@ -27,7 +27,7 @@ import { type KeyHash, LiveRecords } from "../bitcask/live.ts";
 import type { Log, LogOptions, LogOwner } from "../bitcask/log.ts";
 import { openLog } from "../bitcask/open.ts";
 import { rangeOf } from "../bitcask/order.ts";
-import { type Note, PendingChanges } from "../bitcask/pending.ts";
+import { PendingChanges } from "../bitcask/pending.ts";
 import { bucketAt, copyKeyAt, entryAt, expiresAtAt, KIND, readValueAt } from "../bitcask/record.ts";
 import type { Segment } from "../bitcask/segment.ts";
 import { Snapshots } from "../bitcask/snapshot.ts";
@@ -104,7 +104,7 @@ export class EmbeddedEngine implements Engine {
   readonly #log: Log;
   readonly #live: LiveRecords;
   readonly #pending: PendingChanges;
-  readonly #group: GroupCommit<Note>;
+  readonly #group: GroupCommit;
   readonly #writes: Writes;
   readonly #expiry: Expiry;
   /** How late keys were told to be over. */
@@ -147,13 +147,14 @@ export class EmbeddedEngine implements Engine {
       isLive: (address) => this.#mayLive(address),
       expire: (address) => this.#expire(address),
     });
-    this.#group = new GroupCommit<Note>(
+    const apply = (segment: Segment, offset: number, hash: number): void => this.#apply(segment, offset, hash);
+    this.#group = new GroupCommit(
       log,
       this.#clock,
       {
         now: () => Math.floor(this.#time.now()),
-        committed: (notes) => this.#committed(notes),
-        failed: (notes, error) => this.#failed(notes, error),
+        committed: (changes) => this.#pending.commit(changes, apply),
+        failed: (changes) => this.#pending.drop(changes),
         report: options.report,
       },
       options.sync,
@@ -373,25 +374,11 @@ export class EmbeddedEngine implements Engine {
 
   // --- commit ---
 
-  #committed(notes: readonly Note[]): void {
-    for (const note of notes) {
-      const { segment, offset } = note;
-      if (segment !== undefined) {
-        this.#pending.settle(note);
-        this.#snapshots.noteDead(this.#live.apply(segment, offset, note.hash), segment, offset);
-        this.#schedule(segment, offset);
-        this.#feed.publish(segment, offset);
-      }
-      note.done();
-    }
-  }
-
-  #failed(notes: readonly Note[], error: FirkinError): void {
-    this.#pending.clear();
-    for (const note of notes) {
-      note.settled = true;
-      note.fail(error);
-    }
+  /** The record at `offset`, a change of the key with this hash, is committed. */
+  #apply(segment: Segment, offset: number, hash: number): void {
+    this.#snapshots.noteDead(this.#live.apply(segment, offset, hash), segment, offset);
+    this.#schedule(segment, offset);
+    this.#feed.publish(segment, offset);
   }
 
   // --- expiry ---

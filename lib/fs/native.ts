@@ -1,11 +1,12 @@
 /**
- * What a runtime does faster than our own code, from `node:zlib` (Node, Bun and Deno have the same one): handed over to
- * `lib/base`, which does without it in a browser and means the same bytes.
+ * What a runtime does faster than our own code, most of it from `node:zlib` (Node, Bun and Deno have the same one):
+ * handed over to `lib/base`, which does without it in a browser and means the same bytes.
  *
  * @module
  */
 import process from "node:process";
 import { crc32, deflateRawSync, inflateRawSync } from "node:zlib";
+import { copyBySlice } from "../base/bytes.ts";
 import { useNativeCrc32 } from "../base/checksum.ts";
 import { type NativeDeflate, useNativeDeflate } from "../base/compress.ts";
 
@@ -31,6 +32,7 @@ export const nativeDeflate: NativeDeflate = {
 export function useNative(): void {
   useNativeCrc32(crc32, CRC32_BYTES_MIN);
   useNativeDeflate(nativeDeflate);
+  if ("bun" in process.versions) copyBySlice();
 }
 
 /** Not a `Buffer`: its `slice` is no copy. */

@@ -123,6 +123,31 @@ describe("An open by hints", () => {
     });
   }
 
+  test("finds a hint of a segment that was long at the close, unless the disk was too full for its seal", async () => {
+    for (
+      const [keys, isFull, sealed] of [[2_000, false, false], [40_000, false, true], [40_000, true, false]] as const
+    ) {
+      const cask = await Cask.open({ segmentBytesMax: 2 ** 24 });
+      for (let index = 0; index < keys; index += 1_000) {
+        await Promise.all(Array.from({ length: 1_000 }, (_, place) => cask.set(`k${index + place}`, FILL)));
+      }
+      cask.disk.before = ({ action }) => {
+        if (isFull && action === "write") throw new FirkinError("FULL", "Cannot write: the test says so");
+      };
+      await cask.close();
+      cask.disk.before = () => undefined;
+      expect(cask.disk.list().includes("0000000001.hint")).toBe(sealed);
+      await cask.open();
+      expect((await cask.engine.stats())["keys"]).toBe(keys);
+      expect([cask.get("k0"), cask.get(`k${keys - 1}`)]).toEqual([FILL, FILL]);
+      // What is written now goes on behind what was.
+      const { revision } = await cask.set("k0", "new") as { revision: number };
+      expect(revision).toBe(keys + 1);
+      await cask.reopen();
+      expect(cask.get("k0")).toBe("new");
+    }
+  });
+
   test("reads nothing of a sealed segment but header and seal", async () => {
     const cask = await Cask.open({ segmentBytesMax: 4_096 });
     for (let index = 0; index < 200; index++) await cask.set(`k${index}`, FILL);
@@ -372,7 +397,7 @@ describe("Hints of a store that is open", () => {
     await cask.engine.close();
     expect(hints(cask.disk)).toEqual(["0000000001.hint"]);
     await cask.open();
-    expect(hints(cask.disk)).toEqual(["0000000001.hint", "0000000002.hint"]);
+    expect(hints(cask.disk)).toEqual(["0000000001.hint", "0000000002.hint", "0000000003.hint"]);
   });
 
   test("are made in turns of a few thousand records", async () => {

@@ -241,7 +241,9 @@ class Bare {
   readonly target = new Disk();
   readonly clock = new ManualClock();
   #log!: Log;
-  group!: GroupCommit<number>;
+  group!: GroupCommit;
+  /** Where the changes that wait are. */
+  readonly #appended: number[] = [];
   live!: LiveRecords;
   snapshots!: Snapshots;
 
@@ -266,13 +268,13 @@ class Bare {
     bare.#log = log;
     const segmentOf = (address: number): Segment => log.segmentOf(address);
     const now = (): number => clock.wall();
-    bare.group = new GroupCommit<number>(
+    bare.group = new GroupCommit(
       log,
       clock,
       {
         now,
-        committed: (addresses) => {
-          for (const address of addresses) {
+        committed: (changes) => {
+          for (const address of bare.#appended.splice(0, changes)) {
             const segment = segmentOf(address);
             const offset = address % ADDRESS_UNIT;
             const at = segment.seek(offset);
@@ -319,7 +321,7 @@ class Bare {
       content: CONTENT.text,
       flags,
     });
-    this.group.enqueue(this.#log.active!.slot * ADDRESS_UNIT + offset);
+    this.#appended.push(this.#log.active!.slot * ADDRESS_UNIT + offset);
   }
 
   snapshot(): Promise<SnapshotResult> {

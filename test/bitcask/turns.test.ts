@@ -40,7 +40,7 @@ describe("Turns", () => {
   test("are over after two milliseconds, or much work, and count from the pause on", async () => {
     const clock = new CountingClock();
     let pauses = 0;
-    const turns = new Turns(clock, () => pauses++);
+    const turns = new Turns(clock, undefined, () => pauses++);
     let work = 0;
     while (!turns.isOver(100)) work += 100;
     expect(work).toBeGreaterThan(10_000);
@@ -53,6 +53,21 @@ describe("Turns", () => {
     expect(turns.isOver(1_000)).toBe(true);
     expect(pauses).toBe(1);
     turns.end();
+  });
+
+  test("are as long as they are told to be", () => {
+    const clock = new CountingClock();
+    const turns = new Turns(clock, { milliseconds: 8, work: 640 });
+    let work = 0;
+    while (!turns.isOver(5)) work += 5;
+    expect(work).toBe(635);
+    const others = new Turns(clock, { milliseconds: 8, work: 640 });
+    clock.ms += 7;
+    expect(others.isOver(10)).toBe(false);
+    clock.ms += 1;
+    expect([others.isOver(9), others.isOver(1)]).toEqual([false, true]);
+    turns.end();
+    others.end();
   });
 
   test("pause until a timer fires that was set before the slice was over", async () => {
