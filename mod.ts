@@ -42,11 +42,12 @@ export {
   type SetOptions,
   type WriteResult,
 } from "./lib/store/bucket.ts";
-export type { ChangeType, ControlEvent, SnapshotResult } from "./lib/engine/engine.ts";
+export type { BucketInfo, ChangeType, ControlEvent, SnapshotResult } from "./lib/engine/engine.ts";
+export type { BucketSettings } from "./lib/engine/settings.ts";
 export type { CallOptions } from "./lib/store/abort.ts";
 export { Atomic, type AtomicResult, type AtomicSetOptions } from "./lib/store/atomic.ts";
 export { connect, type ConnectOptions } from "./lib/store/connect.ts";
 export { type AutomaticCompaction, open, type OpenOptions } from "./lib/store/open.ts";
 export { repair, restore, type UpkeepOptions, verify } from "./lib/store/upkeep.ts";
-export { Store, type StoreStats, type StoreSubscribeOptions } from "./lib/store/store.ts";
+export { type ConfigureOptions, Store, type StoreStats, type StoreSubscribeOptions } from "./lib/store/store.ts";
 export { type Change, type SubscribeOptions, Subscription, type SubscriptionEvent } from "./lib/store/subscription.ts";

@@ -8,6 +8,7 @@
  * @module
  */
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { connect as connectSocket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
@@ -86,6 +87,9 @@ const CASKS = ["firkin", "kilderkin", "barrel", "hogshead", "pin", "rundlet", "t
 
 /** What is there before the shop opens. */
 async function stock(store) {
+  await store.configure("sessions", { ttl: "30m", description: "who is in the shop" });
+  await store.configure("orders", { description: "since November", valueBytesMax: 4_096 });
+  await store.configure("products", { description: "what is for sale" });
   const products = store.bucket("products");
   await products.setMany(CASKS.map((name, index) => [name, {
     name,
@@ -137,7 +141,7 @@ const grant = async (name, buckets, rights, days) =>
     ...(days && { expiresAt: Date.now() + days * 86_400_000 }),
   })).token;
 const store = await open({ path: join(folder, "data"), sync: "interval", segmentBytesMax: 4 * 1024 * 1024 });
-const server = await serve({ store, port: 0, auth: tokens });
+const server = await serve({ store, port: 0, auth: tokens, redis: { port: 0 } });
 const stop = new AbortController();
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -158,6 +162,13 @@ try {
     clients[4].bucket("orders").subscribe(),
   ];
   for (const subscription of subscriptions) void subscription.forEach(() => {});
+  const stream = await fetch(`http://127.0.0.1:${server.port}/v1/buckets/orders/events`, {
+    headers: { authorization: `Bearer ${mail}`, "user-agent": "stock-keeper/2.1" },
+  });
+  void stream.body.pipeTo(new WritableStream()).catch(() => {});
+  const redis = connectSocket(Number(new URL(server.redisUrl).port));
+  redis.write(`AUTH ${operator}\r\nCLIENT SETNAME worker\r\nSUBSCRIBE __keyevent@0__:expired news\r\n`);
+  redis.resume();
   const trading = Promise.all([trade(clients[0], stop.signal), trade(clients[1], stop.signal)]);
   await pause(SECONDS * 1_000);
 
@@ -187,6 +198,9 @@ try {
   };
   await shoot("overview", "light", wide, "#/overview", minute);
   await shoot("keys", "light", wide, "#/keys/products", opened("hogshead"));
+  await shoot("bucket", "light", wide, "#/keys/sessions", async (page) => {
+    await page.getByRole("button", { name: "Settings", exact: true }).click();
+  });
   await shoot("keys-expiring", "dark", wide, "#/keys/sessions");
   await shoot("events", "light", wide, "#/events");
   await shoot("clients", "light", wide, "#/clients");
@@ -195,6 +209,7 @@ try {
   await shoot("phone-keys", "dark", phone, "#/keys/sessions");
   stop.abort();
   await trading;
+  redis.destroy();
   for (const client of clients) await client.close();
 } finally {
   stop.abort();

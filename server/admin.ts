@@ -8,14 +8,14 @@
  *
  * @module
  */
-import { decodeText, toHex } from "../lib/base/bytes.ts";
+import { decodeText } from "../lib/base/bytes.ts";
 import type { Clock } from "../lib/base/clock.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import type { Engine } from "../lib/engine/engine.ts";
+import { type BucketSettings, SETTING_NAMES } from "../lib/engine/settings.ts";
 import { type Duration, milliseconds } from "../lib/store/bucket.ts";
-import { CLOSE } from "../lib/wire/protocol.ts";
 import type { Principal, Scope } from "./auth.ts";
-import type { ChannelInfo } from "./channels.ts";
+import type { Clients, ListedClient } from "./clients.ts";
 import type { Commands } from "./commands.ts";
 import type { Gate } from "./gate.ts";
 import { type History, HISTORY_COLUMNS } from "./history.ts";
@@ -24,15 +24,12 @@ import { Refused } from "./problems.ts";
 import { JSON_TYPE, membersOfBody, unescapeBytes } from "./representations.ts";
 import { answer, json } from "./rest.ts";
 import type { Call, Route } from "./routes.ts";
-import type { Session, SessionInfo } from "./session.ts";
 import type { ServerSnapshots } from "./snapshots.ts";
 import type { Tokens } from "./tokens.ts";
 
 /** As many connections are told of, and as many subscriptions of each: a server may have ten thousand. */
 const CLIENTS_MAX = 500;
 const SUBSCRIPTIONS_MAX = 20;
-/** As many keys of a bucket are counted for who asks for counts: it reads them. */
-const COUNT_MAX = 10_000;
 
 /** What is administered. */
 export interface Administration {
@@ -41,8 +38,7 @@ export interface Administration {
   readonly gate: Gate;
   readonly history: History;
   readonly snapshots: ServerSnapshots;
-  /** Those that are open, by number. */
-  readonly sessions: ReadonlyMap<number, Session>;
+  readonly clients: Clients;
   /** Nobody needs one when absent. */
   readonly tokens: Tokens | undefined;
   readonly clock: Clock;
@@ -76,12 +72,23 @@ function ownRoutes({ commands, gate, history, clock }: Administration): readonly
     method: "GET",
     path: "/v1/buckets",
     id: "buckets",
-    summary: "The buckets that one may see, and how much is in them as far as that is counted",
-    query: { count: { type: "string", enum: ["0", "1"], description: `1: count up to ${COUNT_MAX} keys of each` } },
-    answers: { 200: { description: "Buckets by name", types: [JSON_TYPE] } },
-    async run({ principal, query }) {
-      const buckets = await commands.buckets(principal, query.flag("count") ? COUNT_MAX : 0);
-      return json(JSON.stringify({ buckets }));
+    summary: "The buckets that one may see, and how much is in those that one may read",
+    answers: { 200: { description: "Buckets by name: keys, and bytes of their records", types: [JSON_TYPE] } },
+    async run({ principal }) {
+      return json(JSON.stringify({ buckets: await commands.buckets(principal) }));
+    },
+  }, {
+    method: "PUT",
+    path: "/v1/admin/buckets/{bucket}",
+    id: "configureBucket",
+    summary: "Give a bucket settings in the place of those that it had; make it when there is none",
+    body: { types: [JSON_TYPE], schema: ref("BucketSettings") },
+    answers: { 204: { description: "They are on stable storage" } },
+    async run({ request, principal, bucket }) {
+      const { ttl, ...others } = await membersOfBody(request, SETTING_NAMES);
+      const own = ttl === undefined ? others : { ...others, ttl: milliseconds(ttl as Duration) };
+      await commands.configure(principal, bucket, own as BucketSettings);
+      return answer(204, null);
     },
   }, {
     method: "GET",
@@ -100,15 +107,15 @@ function ownRoutes({ commands, gate, history, clock }: Administration): readonly
 
 // --- clients ---
 
-function clientRoutes({ commands, sessions, engine }: Administration): readonly Route[] {
+function clientRoutes({ commands, clients, engine }: Administration): readonly Route[] {
   return [{
     method: "GET",
     path: "/v1/admin/clients",
     id: "clients",
-    summary: "Who is connected by WebSocket, and what each has subscribed to",
+    summary: "Who is connected, by WebSocket, as an event stream or a Redis client, and what each has subscribed to",
     answers: {
       200: {
-        description: `Up to ${CLIENTS_MAX} connections, those first for which most waits, then oldest first`,
+        description: `Up to ${CLIENTS_MAX} connections, those first for which most waits`,
         types: [JSON_TYPE],
       },
     },
@@ -116,9 +123,8 @@ function clientRoutes({ commands, sessions, engine }: Administration): readonly 
       return json(JSON.stringify(
         await commands.administer(principal, async () => {
           const { revision } = await engine.stats();
-          const clients = [...sessions].map(([id, session]) => ({ id, ...session.describe() }));
-          clients.sort((left, right) => right.bufferedBytes - left.bufferedBytes || left.id - right.id);
-          return { revision, total: clients.length, clients: clients.slice(0, CLIENTS_MAX).map(clientOf) };
+          const all = clients.list();
+          return { revision, total: all.length, clients: all.slice(0, CLIENTS_MAX).map(clientOf) };
         }),
       ));
     },
@@ -129,33 +135,18 @@ function clientRoutes({ commands, sessions, engine }: Administration): readonly 
     summary: "Close a connection. Its client may connect again: who is not to must have its token revoked",
     answers: { 204: { description: "It is closed, or was before" } },
     async run({ principal, name }) {
-      await commands.administer(
-        principal,
-        () => void sessions.get(Number(name))?.end(CLOSE.goingAway, "closed by hand"),
-      );
+      await commands.administer(principal, () => clients.close(name));
       return answer(204, null);
     },
   }];
 }
 
-function clientOf({ channels, ...info }: SessionInfo & { readonly id: number }): object {
-  const subscriptions = channels.slice(0, SUBSCRIPTIONS_MAX).map(subscriptionOf);
-  return { ...info, subscriptions, subscriptionsTotal: channels.length };
-}
-
-function subscriptionOf({ bucket, key, prefix, types, revision, waits }: ChannelInfo): object {
+function clientOf({ subscriptions, ...info }: ListedClient): object {
   return {
-    bucket,
-    ...(key !== undefined && { key: keyText(key) }),
-    ...(prefix !== undefined && { prefix: keyText(prefix) }),
-    types,
-    revision,
-    waits,
+    ...info,
+    subscriptions: subscriptions.slice(0, SUBSCRIPTIONS_MAX),
+    subscriptionsTotal: subscriptions.length,
   };
-}
-
-function keyText(key: Uint8Array): string {
-  return decodeText(key) ?? `0x${toHex(key)}`;
 }
 
 // --- snapshots ---

@@ -30,9 +30,11 @@ export interface Principal {
   /** For logs; no secret. */
   readonly name: string;
   /** From when on (epoch milliseconds) it may nothing more; never when absent. */
-  readonly expiresAt?: number;
+  readonly expiresAt?: number | undefined;
   /** What it was given, to be told; `allows` is what counts. */
-  readonly scopes?: readonly Scope[];
+  readonly scopes?: readonly Scope[] | undefined;
+  /** Where what it asks belongs to a trace: the tracer's own context (`tracing.ts`). */
+  readonly trace?: unknown;
   /**
    * True when it has the right in this bucket; in every bucket and the store as a whole when `bucket` is undefined.
    * Asked on each call and each operation of a batch, also about names that no bucket can have. Must not throw.

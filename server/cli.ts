@@ -17,6 +17,7 @@ import process from "node:process";
 import { Command, CommanderError } from "commander";
 import { messageOf } from "../lib/base/errors.ts";
 import { addBenchCommand } from "./cli/bench.ts";
+import { addBucketCommands } from "./cli/buckets.ts";
 import { addCompletionCommand } from "./cli/completion.ts";
 import { addKeyCommands } from "./cli/keys.ts";
 import { describeError, EXIT, forPrograms, note, type OutputFlags, printTable } from "./cli/output.ts";
@@ -62,6 +63,7 @@ function program(exit: (code: number) => void): Command {
   addServeCommand(firkin);
   addKeyCommands(firkin, exit);
   addTransferCommands(firkin, exit);
+  addBucketCommands(firkin, exit);
   addWholeCommands(firkin, exit);
   addBenchCommand(firkin, exit);
   addUpkeepCommands(firkin, exit);

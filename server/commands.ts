@@ -24,6 +24,7 @@ import { CONTENT_NAMES } from "../lib/base/codec.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import {
   type AtomicResult,
+  type BucketInfo,
   checkBatch,
   checkEntries,
   checkKey,
@@ -47,21 +48,17 @@ import {
   type ValueReader,
   type WriteResult,
 } from "../lib/engine/engine.ts";
+import type { BucketSettings } from "../lib/engine/settings.ts";
 import { KEYS_MAX } from "../lib/wire/protocol.ts";
 import type { Principal, Right } from "./auth.ts";
 import { type Metrics, type OperationName, OPERATIONS } from "./metrics.ts";
+import type { CommandSpan, Tracing } from "./tracing.ts";
 
 /** What comes back, at once or later. */
 export type Answer<Result> = Result | Promise<Result>;
 
-/** What is told of a bucket: its name and, when they were counted, its keys and the bytes of keys and values. */
-export interface BucketInfo {
-  readonly name: string;
-  readonly keys?: number;
-  readonly bytes?: number;
-  /** There are more keys than were counted. */
-  readonly more?: boolean;
-}
+/** What is told of a bucket: its name and, to who may read it, the rest. */
+export type ShownBucket = Pick<BucketInfo, "name"> & Partial<BucketInfo>;
 
 /** What commands need to work on. */
 export interface CommandsOptions {
@@ -70,6 +67,8 @@ export interface CommandsOptions {
   readonly limits: EngineLimits;
   readonly clock: Clock;
   readonly metrics: Metrics;
+  /** Makes spans; none are made when absent. */
+  readonly tracing?: Tracing | undefined;
   /** Told of a failure that is the server's own fault. */
   readonly onFailure: (error: unknown) => void;
 }
@@ -99,14 +98,15 @@ const RIGHTS: Readonly<Record<OperationName, readonly Right[]>> = {
 /** Rights that show that a bucket is there. */
 const VISIBLE: readonly Right[] = ["read", "write", "subscribe"];
 
-/** One operation: its place in the counts, and its rights. */
+/** One operation: its name, its place in the counts, and its rights. */
 interface Command {
+  readonly name: OperationName;
   readonly place: number;
   readonly rights: readonly Right[];
 }
 
 const COMMANDS = Object.fromEntries(
-  OPERATIONS.map((name, place): [OperationName, Command] => [name, { place, rights: RIGHTS[name] }]),
+  OPERATIONS.map((name, place): [OperationName, Command] => [name, { name, place, rights: RIGHTS[name] }]),
 ) as Readonly<Record<OperationName, Command>>;
 
 /** The operations of one server on its engine. */
@@ -115,6 +115,7 @@ export class Commands {
   readonly #engine: Engine;
   readonly #limits: EngineLimits;
   readonly #metrics: Metrics;
+  readonly #tracing: Tracing | undefined;
   /** The last name that was found to be a bucket's: a client says the same over and over. */
   #bucket: string | undefined;
 
@@ -124,6 +125,7 @@ export class Commands {
     this.#engine = options.engine;
     this.#limits = options.limits;
     this.#metrics = options.metrics;
+    this.#tracing = options.tracing;
   }
 
   /** Names the store in its cursors. */
@@ -136,18 +138,20 @@ export class Commands {
   /** The entry of a key; a single-read key is taken, which needs the right to write too. */
   get(principal: Principal, bucket: string, key: Uint8Array): Answer<Entry | undefined> {
     const beganAt = this.#metrics.beganAt();
+    const span = this.#tracing?.begin("get", principal, bucket);
     let entry: Entry | undefined;
     try {
       this.#admit(COMMANDS.get, principal, bucket);
       checkKey(key, this.#limits);
       entry = this.#engine.getSync?.(bucket, key);
       if (this.#engine.getSync === undefined || entry?.once === true) {
-        return this.#watch(COMMANDS.get, beganAt, this.#getLater(principal, bucket, key));
+        return this.#watch(COMMANDS.get, beganAt, span, this.#getLater(principal, bucket, key));
       }
     } catch (error) {
-      throw this.#failed(COMMANDS.get, error);
+      throw this.#failed(COMMANDS.get, span, error);
     }
     this.#metrics.answeredAtOnce(COMMANDS.get.place, beganAt);
+    span?.end();
     return entry;
   }
 
@@ -163,18 +167,20 @@ export class Commands {
     write: ValueReader<boolean>,
   ): boolean | Promise<Entry | undefined> {
     const beganAt = this.#metrics.beganAt();
+    const span = this.#tracing?.begin("get", principal, bucket);
     let written: boolean | undefined;
     try {
       this.#admit(COMMANDS.get, principal, bucket);
       checkKey(key, this.#limits);
       written = this.#engine.readSync === undefined ? false : this.#engine.readSync(bucket, key, write);
       if (written === false) {
-        return this.#watch(COMMANDS.get, beganAt, this.#getLater(principal, bucket, key));
+        return this.#watch(COMMANDS.get, beganAt, span, this.#getLater(principal, bucket, key));
       }
     } catch (error) {
-      throw this.#failed(COMMANDS.get, error);
+      throw this.#failed(COMMANDS.get, span, error);
     }
     this.#metrics.answeredAtOnce(COMMANDS.get.place, beganAt);
+    span?.end();
     return written === true;
   }
 
@@ -365,33 +371,45 @@ export class Commands {
 
   // --- the store as a whole ---
 
-  /**
-   * The buckets in which a principal has any right, by name. What may be read is counted, with `countMax`, but no
-   * further than to so many keys in each: nobody keeps these counts.
-   */
-  buckets(principal: Principal, countMax: number): Answer<BucketInfo[]> {
-    return this.#run(COMMANDS.buckets, principal, undefined, async () => {
-      const infos: BucketInfo[] = [];
-      for (const name of this.#engine.buckets?.().toSorted() ?? []) {
-        if (!VISIBLE.some((right) => principal.allows(right, name))) continue;
-        infos.push(countMax > 0 && principal.allows("read", name) ? await this.#countKeys(name, countMax) : { name });
-      }
-      return infos;
+  /** The buckets in which a principal has any right, by name, with how much is in those that it may read. */
+  buckets(principal: Principal): Answer<ShownBucket[]> {
+    return this.#run(COMMANDS.buckets, principal, undefined, () => {
+      return (this.#engine.buckets?.() ?? [])
+        .filter(({ name }) => VISIBLE.some((right) => principal.allows(right, name)))
+        .map((size) => principal.allows("read", size.name) ? size : { name: size.name })
+        .sort((left, right) => left.name < right.name ? -1 : 1);
     });
   }
 
-  async #countKeys(name: string, countMax: number): Promise<BucketInfo> {
-    let [keys, bytes, more] = [0, 0, true];
-    let after: Uint8Array | undefined;
-    while (more && keys < countMax) {
-      const limit = Math.min(countMax - keys, PAGE_ENTRIES_MAX);
-      const page = await this.#engine.list(name, { limit, ...(after && { after }) });
-      for (const { key, value } of page.entries) bytes += key.length + value.length;
-      keys += page.entries.length;
-      after = page.entries.at(-1)?.key;
-      more = page.more && after !== undefined;
+  /** Gives a bucket settings, and makes it when there is none. */
+  configure(principal: Principal, bucket: string, settings: BucketSettings): Answer<void> {
+    return this.#run(COMMANDS.administer, principal, undefined, () => {
+      this.#checkBucket(bucket);
+      if (this.#engine.configure === undefined) {
+        throw new FirkinError("NOT_SUPPORTED", "Cannot configure a bucket: this store has none of its own");
+      }
+      return this.#engine.configure(bucket, settings);
+    });
+  }
+
+  /** How many keys a bucket has: none when there is no such bucket. */
+  count(principal: Principal, bucket: string): Answer<number> {
+    return this.#run(COMMANDS.buckets, principal, bucket, () => {
+      this.#authorise(principal, "read", bucket);
+      const sizes = this.#engine.buckets?.(bucket);
+      return sizes === undefined ? this.#countKeys(bucket) : sizes[0]?.keys ?? 0;
+    });
+  }
+
+  /** Where nobody keeps the count. */
+  async #countKeys(bucket: string): Promise<number> {
+    let page = await this.#engine.list(bucket, { limit: PAGE_ENTRIES_MAX });
+    let count = page.entries.length;
+    while (page.more && page.entries.length > 0) {
+      page = await this.#engine.list(bucket, { limit: PAGE_ENTRIES_MAX, after: page.entries.at(-1)!.key });
+      count += page.entries.length;
     }
-    return { name, keys, bytes, more };
+    return count;
   }
 
   /** Runs what concerns the server itself, and not its store. */
@@ -427,18 +445,20 @@ export class Commands {
   ): Answer<Result> {
     const metrics = this.#metrics;
     const beganAt = metrics.beganAt();
+    const span = this.#tracing?.begin(command.name, principal, bucket);
     let result: Answer<Result>;
     try {
       this.#admit(command, principal, bucket);
       result = handler();
     } catch (error) {
-      throw this.#failed(command, error);
+      throw this.#failed(command, span, error);
     }
     if (!(result instanceof Promise)) {
       metrics.answeredAtOnce(command.place, beganAt);
+      span?.end();
       return result;
     }
-    return this.#watch(command, beganAt, result);
+    return this.#watch(command, beganAt, span, result);
   }
 
   #admit(command: Command, principal: Principal, bucket: string | undefined): void {
@@ -450,18 +470,25 @@ export class Commands {
     if (bucket !== undefined) this.#checkBucket(bucket);
   }
 
-  #watch<Result>(command: Command, beganAt: number, result: Promise<Result>): Promise<Result> {
+  #watch<Result>(
+    command: Command,
+    beganAt: number,
+    span: CommandSpan | undefined,
+    result: Promise<Result>,
+  ): Promise<Result> {
     return result.then((value) => {
       this.#metrics.answered(command.place, beganAt);
+      span?.end();
       return value;
     }, (error: unknown) => {
-      throw this.#failed(command, error);
+      throw this.#failed(command, span, error);
     });
   }
 
-  #failed(command: Command, error: unknown): FirkinError {
+  #failed(command: Command, span: CommandSpan | undefined, error: unknown): FirkinError {
     const failure = failureOf(error, this.#options.onFailure);
     this.#metrics.failed(command.place, failure.code);
+    span?.fail(failure.code);
     return failure;
   }
 

@@ -16,7 +16,9 @@ import { FirkinError } from "../lib/base/errors.ts";
 import type { EngineEvent, EngineSubscription, SubscribeQuery } from "../lib/engine/engine.ts";
 import { REPLY_FLUSH_BYTES } from "../lib/wire/protocol.ts";
 import { hasExpired, type Principal } from "./auth.ts";
+import { type ClientInfo, type ClientSource, shownKey } from "./clients.ts";
 import { type Commands, failureOf } from "./commands.ts";
+import type { Gate } from "./gate.ts";
 import type { Metrics } from "./metrics.ts";
 import { REST_HEADERS } from "./problems.ts";
 import { changeJson } from "./representations.ts";
@@ -31,14 +33,26 @@ export interface StreamHost {
   readonly commands: Commands;
   readonly clock: Clock;
   readonly metrics: Metrics;
+  readonly gate: Pick<Gate, "addressOf">;
   readonly limits: { readonly streamsMax: number; readonly outboundMs: number };
   readonly onFailure: (error: unknown) => void;
 }
 
+/** Who asks for a stream. */
+export interface StreamReader {
+  readonly principal: Principal;
+  readonly headers: Headers;
+  /** The peer's address. */
+  readonly remoteAddress: string;
+}
+
 /** The streams of one server. */
-export class EventStreams {
+export class EventStreams implements ClientSource {
+  readonly kind = "events";
   readonly #host: StreamHost;
-  readonly #open: Set<EventStream> = new Set();
+  /** By a number that no other has had. */
+  readonly #open: Map<number, EventStream> = new Map();
+  #lastNumber = 0;
   #ending = false;
 
   /** No streams yet. */
@@ -52,14 +66,15 @@ export class EventStreams {
    *
    * @throws {FirkinError} BUSY — there are too many; or as {@link Commands.subscribe}
    */
-  async open(principal: Principal, query: SubscribeQuery): Promise<Response> {
+  async open(reader: StreamReader, query: SubscribeQuery): Promise<Response> {
     const { streamsMax } = this.#host.limits;
     if (this.#ending) throw new FirkinError("UNAVAILABLE", "Cannot open a stream: the server is shutting down");
     if (this.#open.size >= streamsMax) {
       throw new FirkinError("BUSY", `Cannot open a stream: there are ${streamsMax}, the most`);
     }
-    const stream = new EventStream(this.#host, principal, query, () => this.#open.delete(stream));
-    this.#open.add(stream);
+    const number = ++this.#lastNumber;
+    const stream = new EventStream(this.#host, reader, query, () => this.#open.delete(number));
+    this.#open.set(number, stream);
     try {
       await stream.ready();
     } catch (error) {
@@ -73,13 +88,23 @@ export class EventStreams {
 
   /** Ends the streams of principals that have expired. */
   check(): void {
-    for (const stream of this.#open) stream.check();
+    for (const stream of this.#open.values()) stream.check();
+  }
+
+  /** See {@link ClientSource}. */
+  *clients(): Generator<readonly [number, ClientInfo]> {
+    for (const [number, stream] of this.#open) yield [number, stream.describe()];
+  }
+
+  /** See {@link ClientSource}. Its reader comes back by itself, as browsers do. */
+  closeClient(number: number): void {
+    this.#open.get(number)?.dismiss();
   }
 
   /** Ends every stream behind what it has been given, with its cursor; opens no more. Resolves when all are over. */
   async end(): Promise<void> {
     this.#ending = true;
-    await Promise.all([...this.#open].map((stream) => stream.end()));
+    await Promise.all([...this.#open.values()].map((stream) => stream.end()));
   }
 }
 
@@ -88,6 +113,9 @@ class EventStream {
   readonly body: ReadableStream<Uint8Array>;
   readonly #host: StreamHost;
   readonly #principal: Principal;
+  readonly #address: string;
+  readonly #agent: string;
+  readonly #openedAt: number;
   readonly #query: SubscribeQuery;
   readonly #onClosed: () => void;
   #source: EngineSubscription;
@@ -107,12 +135,18 @@ class EventStream {
   #heartbeat: Timer | undefined;
   #stall: Timer | undefined;
   #text: string;
+  #bytesOut = 0;
+  /** Of those, what its reader has not taken. */
+  #untakenBytes = 0;
   readonly #gone: Promise<void>;
   #leave: () => void = () => {};
 
-  constructor(host: StreamHost, principal: Principal, query: SubscribeQuery, onClosed: () => void) {
+  constructor(host: StreamHost, reader: StreamReader, query: SubscribeQuery, onClosed: () => void) {
     this.#host = host;
-    this.#principal = principal;
+    this.#principal = reader.principal;
+    this.#address = host.gate.addressOf(reader.headers, reader.remoteAddress);
+    this.#agent = reader.headers.get("user-agent") ?? "";
+    this.#openedAt = host.clock.monotonic();
     this.#query = query;
     this.#onClosed = onClosed;
     this.#synced = query.from !== undefined || query.snapshot !== true;
@@ -136,6 +170,29 @@ class EventStream {
     if (this.#synced && this.#query.from === undefined) this.#text += control("progress", this.#cursor);
   }
 
+  /** What an operator is told of it. */
+  describe(): ClientInfo {
+    const { bucket, key, prefix, types } = this.#query;
+    const subscription = {
+      ...(bucket !== undefined && { bucket }),
+      ...(key !== undefined && { key: shownKey(key) }),
+      ...(prefix !== undefined && { prefix: shownKey(prefix) }),
+      ...(types !== undefined && { types }),
+      revision: this.#synced ? Number(this.#cursor.split(".")[1]) : 0,
+      waits: this.#untakenBytes > 0,
+    };
+    return {
+      name: this.#principal.name,
+      address: this.#address,
+      agent: this.#agent,
+      ageMs: Math.round(this.#host.clock.monotonic() - this.#openedAt),
+      bytesIn: 0,
+      bytesOut: this.#bytesOut,
+      bufferedBytes: this.#untakenBytes + this.#text.length,
+      subscriptions: [subscription],
+    };
+  }
+
   /** Lets what is written be the last; resolves when the stream is over. */
   end(): Promise<void> {
     this.#ending = true;
@@ -143,9 +200,14 @@ class EventStream {
     return this.#gone;
   }
 
-  /** Ends the stream when its principal has expired: with a word, unless the reader is not there to hear it. */
+  /** Ends the stream when its principal has expired. */
   check(): void {
-    if (!this.#isExpired) return;
+    if (this.#isExpired) this.dismiss();
+  }
+
+  /** Ends the stream now: with a word, unless the reader is not there to hear it. */
+  dismiss(): void {
+    this.#ending = true;
     if (this.#wake === undefined) this.#cut();
     else this.#wake();
   }
@@ -173,6 +235,7 @@ class EventStream {
   /** The reader asks for more: gives it what there is, once there is something. */
   async #pull(): Promise<void> {
     this.#stall?.cancel();
+    this.#untakenBytes = 0;
     try {
       while (this.#text === "" && !this.#closed) await this.#write();
     } catch (error) {
@@ -183,6 +246,8 @@ class EventStream {
     const chunk = new TextEncoder().encode(this.#text);
     this.#text = "";
     this.#host.metrics.bytesOut += chunk.length;
+    this.#bytesOut += chunk.length;
+    this.#untakenBytes = chunk.length;
     this.#controller?.enqueue(chunk);
     if (this.#over) {
       this.#controller?.close();

@@ -117,7 +117,7 @@ export class Gate {
     if (principal !== undefined && "status" in principal) return principal;
     return this.#visitors.refusalOf(place, principal !== undefined) ??
       new Seat(this.#visitors, place, principal, this.#identifyToken, {
-        address: this.#options.proxies.clientOf(headers, remoteAddress),
+        address: this.addressOf(headers, remoteAddress),
         agent: (headers.get("user-agent") ?? "").slice(0, AGENT_LENGTH_MAX),
       });
   }
@@ -175,9 +175,13 @@ export class Gate {
     throw new FirkinError("UNAUTHORIZED", `Cannot let you in: ${UNAUTHORIZED.body}`);
   };
 
+  /** Where a request comes from: what a trusted proxy says, or the peer's address. */
+  addressOf(headers: Headers, remoteAddress: string): string {
+    return this.#options.proxies.clientOf(headers, remoteAddress);
+  }
+
   #placeOf(headers: Headers, remoteAddress: string): Place {
-    if (this.#options.tokens === undefined) return undefined;
-    return placeOf(this.#options.proxies.clientOf(headers, remoteAddress));
+    return this.#options.tokens === undefined ? undefined : placeOf(this.addressOf(headers, remoteAddress));
   }
 
   #failed(place: Place): void {

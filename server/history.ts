@@ -38,9 +38,11 @@ export const HISTORY_COLUMNS = [
   "rssBytes", // of the process
   "cpu", // of the process: 1 is one core
   "expiries",
-  "latenessMs", // mean
+  "latenessP50Ms", // of the expiries of that second
+  "latenessP99Ms",
   "syncs",
-  "syncMs", // mean
+  "syncP50Ms", // of the syncs of that second
+  "syncP99Ms",
   "compactedBytes", // written by compaction
   "bytesIn",
   "bytesOut",
@@ -77,7 +79,10 @@ export interface HistoryOptions {
 interface Reading {
   readonly monotonic: number;
   readonly stats: EngineStats;
+  /** Of operations, expiries and syncs. */
   readonly latency: Histogram;
+  readonly lateness: Histogram;
+  readonly sync: Histogram;
   readonly counts: Readonly<Record<string, number>>;
 }
 
@@ -132,8 +137,16 @@ export class History {
     const { engine, metrics, clock, onFailure } = this.#options;
     try {
       const stats = await engine.stats();
-      const latency = new Histogram().add(COUNTED.map((name) => metrics.latency(name)));
-      this.#before = { monotonic: clock.monotonic(), stats, latency, counts: countsOf(metrics, stats) };
+      const { expiry, sync } = engine.durations?.() ?? {};
+      const copy = (histogram: Histogram | undefined): Histogram => new Histogram().add(histogram ? [histogram] : []);
+      this.#before = {
+        monotonic: clock.monotonic(),
+        stats,
+        latency: new Histogram().add(COUNTED.map((name) => metrics.latency(name))),
+        lateness: copy(expiry),
+        sync: copy(sync),
+        counts: countsOf(metrics, stats),
+      };
     } catch (error) {
       // The store of a server that closes may be closed before it.
       if (!this.#ended) onFailure(error);
@@ -158,9 +171,7 @@ function countsOf(metrics: Metrics, stats: EngineStats): Record<string, number> 
     bytesIn: metrics.bytesIn,
     bytesOut: metrics.bytesOut,
     expiries: stats["expiry.count"] ?? 0,
-    latenessMs: stats["expiry.milliseconds"] ?? 0,
     syncs: stats["sync.count"] ?? 0,
-    syncMs: stats["sync.milliseconds"] ?? 0,
     compactedBytes: stats["compaction.writtenBytes"] ?? 0,
     cpuMs: (cpu.user + cpu.system) / 1_000,
   };
@@ -174,9 +185,10 @@ function rowOf(
   const seconds = (now.monotonic - before.monotonic) / 1_000;
   const grown = (name: string): number => now.counts[name]! - before.counts[name]!;
   const rate = (name: string): number => grown(name) / seconds;
-  const mean = (sum: string, count: string): number => grown(count) === 0 ? 0 : grown(sum) / grown(count);
   const there = (name: string): number => now.stats[name] ?? 0;
   const latency = now.latency.since(before.latency);
+  const lateness = now.lateness.since(before.lateness);
+  const sync = now.sync.since(before.sync);
   return {
     at: Math.round(clock.wall()),
     operations: rate("reads") + rate("writes"),
@@ -196,9 +208,11 @@ function rowOf(
     rssBytes: process.memoryUsage().rss,
     cpu: grown("cpuMs") / (seconds * 1_000),
     expiries: rate("expiries"),
-    latenessMs: mean("latenessMs", "expiries"),
+    latenessP50Ms: lateness.quantile(0.5) / 1_000,
+    latenessP99Ms: lateness.quantile(0.99) / 1_000,
     syncs: rate("syncs"),
-    syncMs: mean("syncMs", "syncs"),
+    syncP50Ms: sync.quantile(0.5) / 1_000,
+    syncP99Ms: sync.quantile(0.99) / 1_000,
     compactedBytes: rate("compactedBytes"),
     bytesIn: rate("bytesIn"),
     bytesOut: rate("bytesOut"),

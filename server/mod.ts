@@ -17,6 +17,7 @@ import type { Engine } from "../lib/engine/engine.ts";
 import type { Store, StoreStats } from "../lib/store/store.ts";
 import { CLOSE, OPERATION_BYTES_MAX, SUBPROTOCOL } from "../lib/wire/protocol.ts";
 import type { AdmitOptions, Guest, Refusal } from "./auth.ts";
+import { type ClientInfo, Clients, type ClientSource, shownKey } from "./clients.ts";
 import { Commands } from "./commands.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Gate } from "./gate.ts";
@@ -27,6 +28,7 @@ import { listenRedis, type RedisListener } from "./redis/listener.ts";
 import { Session, type SessionHost } from "./session.ts";
 import { ServerSnapshots } from "./snapshots.ts";
 import type { Tokens } from "./tokens.ts";
+import { openTracing } from "./tracing.ts";
 import type {
   Accepted,
   Connection,
@@ -144,7 +146,8 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const transport = await pickTransport(options.transport, onEvent);
   const metrics = new Metrics(clock);
   const onFailure = (error: unknown): void => onEvent({ type: "failure", error });
-  const commands = new Commands({ engine, limits, clock, metrics, onFailure });
+  const tracing = await openTracing(engine.syncPolicy, (message) => onEvent({ type: "fallback", message }));
+  const commands = new Commands({ engine, limits, clock, metrics, tracing, onFailure });
   const host = { commands, limits, clock, metrics, onFailure };
   const name = nameIn(hostname);
   const allowedOrigins = options.allowedOrigins ?? [];
@@ -160,13 +163,13 @@ export async function serve(options: ServeOptions): Promise<Server> {
     clock,
     metrics,
   });
-  const sessions = new Map<number, Session>();
+  const clients = new Clients();
   const history = new History({ engine, metrics, clock, onFailure });
   const snapshots = new ServerSnapshots({ engine, folder: options.snapshotFolder, clock });
-  const administration = { engine, sessions, history, snapshots, gate, commands, tokens: auth, clock };
-  const web = new Web({ ...host, engine, gate, allowedOrigins, rest: options.rest ?? true, administration });
+  const administration = { engine, clients, history, snapshots, gate, commands, tokens: auth, clock };
+  const web = new Web({ ...host, engine, gate, tracing, allowedOrigins, rest: options.rest ?? true, administration });
   const seats = { writers: [], readers: [], unsent: [], deliveries: new Deliveries(), outbound: { bytes: 0 } };
-  const front = new Front({ ...host, ...seats }, { gate, web, tokens: auth, sessions });
+  const front = new Front({ ...host, ...seats }, { gate, web, clients, tokens: auth });
   const listener = await transport.listen({
     hostname,
     port,
@@ -228,35 +231,60 @@ function checkExposure(hostname: string, options: ServeOptions, onEvent: (event:
 interface FrontParts {
   readonly gate: Gate;
   readonly web: Web;
+  readonly clients: Clients;
   readonly tokens: Tokens | undefined;
-  /** Those that are open, by a number that no other has had. */
-  readonly sessions: Map<number, Session>;
 }
 
 /** What the transport calls: lets in whom the gate lets in, and seats each connection. */
-class Front implements TransportHandlers {
+class Front implements TransportHandlers, ClientSource {
+  readonly kind = "websocket";
   readonly #host: SessionHost;
   readonly #gate: Gate;
   readonly #web: Web;
+  readonly #clients: Clients;
   readonly #tokens: Tokens | undefined;
-  readonly #sessions: Map<number, Session>;
+  /** Those that are open, by a number that no other has had. */
+  readonly #sessions: Map<number, Session> = new Map();
   #redis: RedisListener | undefined;
   #lastId = 0;
   #sweepTimer: Timer | undefined;
   #unwatch: () => void = () => {};
   #ending = false;
 
-  constructor(host: SessionHost, { gate, web, tokens, sessions }: FrontParts) {
+  constructor(host: SessionHost, { gate, web, clients, tokens }: FrontParts) {
     this.#host = host;
     this.#gate = gate;
     this.#web = web;
+    this.#clients = clients;
     this.#tokens = tokens;
-    this.#sessions = sessions;
+    clients.add(this);
   }
 
   /** Looks after the connections of Redis clients, too. */
   seat(redis: RedisListener): void {
     this.#redis = redis;
+    this.#clients.add(redis);
+  }
+
+  /** See {@link ClientSource}. */
+  *clients(): Generator<readonly [number, ClientInfo]> {
+    for (const [number, session] of this.#sessions) {
+      const { channels, ...info } = session.describe();
+      const subscriptions = channels.map(({ bucket, key, prefix, types, revision, waits }) => ({
+        ...(bucket !== undefined && { bucket }),
+        ...(key !== undefined && { key: shownKey(key) }),
+        ...(prefix !== undefined && { prefix: shownKey(prefix) }),
+        ...(types !== undefined && { types }),
+        revision,
+        waits,
+      }));
+      yield [number, { ...info, subscriptions }];
+    }
+  }
+
+  /** See {@link ClientSource}. */
+  closeClient(number: number): void {
+    void this.#sessions.get(number)?.end(CLOSE.goingAway, "closed by hand");
   }
 
   /** Begins to close what has come to its end. */

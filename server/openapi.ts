@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { DESCRIPTION_LENGTH_MAX } from "../lib/engine/settings.ts";
 import { KEYS_MAX } from "../lib/wire/protocol.ts";
 import { PROBLEM_TYPE } from "./problems.ts";
 import type { AnswerRow, Route, Schema } from "./routes.ts";
@@ -28,6 +29,7 @@ export type SchemaName =
   | "Operation"
   | "Names"
   | "Ticket"
+  | "BucketSettings"
   | "TokenOptions"
   | "Problem";
 
@@ -103,6 +105,12 @@ export const SCHEMAS: Readonly<Record<SchemaName, Schema>> = {
     ],
   },
   Names: { type: "array", items: text },
+  BucketSettings: object({
+    "ttl?": { ...ttl, description: "How long a key lives that is set without a deadline" },
+    "valueBytesMax?": { type: "integer", minimum: 1, description: "The largest value that is taken" },
+    "compression?": { type: "boolean", description: "False: values are stored as they come" },
+    "description?": { ...text, maxLength: DESCRIPTION_LENGTH_MAX },
+  }),
   TokenOptions: object({
     name: text,
     scopes: { type: "array", items: object({ buckets: text, rights: { type: "array", items: text } }) },

@@ -2,16 +2,17 @@
  * The server's figures in Prometheus' text format (version 0.0.4), for `/metrics`.
  *
  * Names are `firkin_…`: `_total` counts since the start, `_seconds` and `_bytes` are what they say, anything else is
- * how many there are now. Labels are an operation, a status, a method: from closed sets, never a bucket, key or
- * address, so that the number of series is bounded whatever clients do. A figure of the engine that has no row here is
- * left out. The process itself is told of as Prometheus' own exporters do.
+ * how many there are now. Labels are an operation, a status, a method: from closed sets, never a key or an address, so
+ * that the number of series is bounded whatever clients do; of buckets the largest are told of, no more than a hundred.
+ * A figure of the engine that has no row here is left out. The process itself is told of as Prometheus' own exporters
+ * do.
  *
  * @module
  */
 import process from "node:process";
 import { type ErrorCode, ERRORS } from "../lib/base/errors.ts";
 import type { Histogram } from "../lib/base/histogram.ts";
-import type { EngineStats } from "../lib/engine/engine.ts";
+import type { BucketInfo, Engine, EngineStats } from "../lib/engine/engine.ts";
 import { type Metrics, OPERATIONS } from "./metrics.ts";
 
 /** The media type of the format. */
@@ -44,31 +45,40 @@ const ENGINE_ROWS: readonly (readonly [figure: string, name: string, type: "coun
   ["compaction.reclaimedBytes", "firkin_compaction_reclaimed_bytes_total", "counter", "Bytes that it has given back"],
 ];
 
-/** Durations that the engine tells as figures with these names before them. */
-const ENGINE_SUMMARIES = [
+/** Durations of the engine. */
+const ENGINE_HISTOGRAMS = [
   ["sync", "firkin_sync_duration_seconds", "How long syncs of the log took"],
   ["expiry", "firkin_expiry_lateness_seconds", "How long after its deadline a key was ended"],
 ] as const;
 
-/** All figures, of the server and of its engine, as one text. */
-export function metricsText(metrics: Metrics, engine: EngineStats): string {
+/** So many buckets are told of, those with the most bytes. */
+const BUCKETS_MAX = 100;
+
+/** All figures, of the server and of its engine, which are `stats` and what it has at hand, as one text. */
+export function metricsText(metrics: Metrics, stats: EngineStats, engine: Engine): string {
   const page = new Page();
   operations(page, metrics);
   connections(page, metrics);
   for (const [figure, name, type, help] of ENGINE_ROWS) {
-    if (engine[figure] !== undefined) page.single(name, type, help, engine[figure]);
+    if (stats[figure] !== undefined) page.single(name, type, help, stats[figure]);
   }
-  for (const [figure, name, help] of ENGINE_SUMMARIES) {
-    page.head(name, "summary", help);
-    for (const [share, unit] of [[0.5, "p50Us"], [0.99, "p99Us"]] as const) {
-      const microseconds = engine[`${figure}.${unit}`];
-      if (microseconds !== undefined) page.line(name, { quantile: String(share) }, microseconds / 1e6);
-    }
-    page.line(`${name}_sum`, {}, (engine[`${figure}.milliseconds`] ?? 0) / 1e3);
-    page.line(`${name}_count`, {}, engine[`${figure}.count`] ?? 0);
+  buckets(page, engine.buckets?.() ?? []);
+  const durations = engine.durations?.();
+  for (const [duration, name, help] of durations === undefined ? [] : ENGINE_HISTOGRAMS) {
+    page.head(name, "histogram", help);
+    page.histogram(name, {}, durations![duration]);
   }
   processFigures(page);
   return page.text;
+}
+
+/** A store may have thousands, whose names clients give: the largest are told of, and `firkin_keys` counts all. */
+function buckets(page: Page, all: readonly BucketInfo[]): void {
+  const largest = all.toSorted((left, right) => right.bytes - left.bytes).slice(0, BUCKETS_MAX);
+  page.head("firkin_bucket_keys", "gauge", `Live keys of the ${BUCKETS_MAX} largest buckets`);
+  for (const { name, keys } of largest) page.line("firkin_bucket_keys", { bucket: name }, keys);
+  page.head("firkin_bucket_bytes", "gauge", "Bytes of their records in the log");
+  for (const { name, bytes } of largest) page.line("firkin_bucket_bytes", { bucket: name }, bytes);
 }
 
 /** What every exporter of Prometheus tells of its process, by the names that it has there. */

@@ -347,10 +347,10 @@ function streamRoutes(streams: EventStreams): readonly Route[] {
     },
     headers: { "Last-Event-ID": "As from, and before it: browsers send it when they connect again" },
     answers: { 200: { description: "A stream without end", types: ["text/event-stream"] } },
-    async run({ request, principal, bucket, query: given }) {
+    async run({ request, remoteAddress, principal, bucket, query: given }) {
       const [key, prefix, types] = [given.bytes("key"), given.bytes("prefix"), given.text("types")];
       const from = (request.headers.get("last-event-id") ?? "") || given.text("from");
-      const response = await streams.open(principal, {
+      const response = await streams.open({ principal, headers: request.headers, remoteAddress }, {
         ...(bucket !== "" && { bucket }),
         ...(key !== undefined && { key }),
         ...(prefix !== undefined && { prefix }),

@@ -26,7 +26,7 @@ interface Flags extends TargetFlags {
 }
 
 interface CreateFlags extends Flags {
-  readonly allow: Scope[];
+  readonly allow?: Scope[];
   readonly expires?: string;
 }
 
@@ -55,7 +55,9 @@ export function addTokenCommands(firkin: Command, exit: (code: number) => void):
     );
 
   const create = add("create", "create a token and print it, once").argument("<name>", "what it is for")
-    .requiredOption(
+    // Not a required option: that is asked for before the settings file is read.
+    // Not a required option: that is asked for before the settings file is read.
+    .option(
       "--allow <buckets:rights>",
       "what it may, such as 'team-*:read,subscribe' or '*:read,write,subscribe,admin'; may be repeated",
       parseScope,
@@ -67,6 +69,7 @@ export function addTokenCommands(firkin: Command, exit: (code: number) => void):
     "firkin token create web --url wss://firkin.example --token-file operator.token --allow 'sessions:read'",
   ).action(async (name: string, flags: CreateFlags, command: Command) => {
     const { allow, expires } = flags;
+    if (allow === undefined) throw new TypeError("Cannot create a token: --allow says what it may, such as 'b:read'");
     const wanted = { name, scopes: allow, ...(expires !== undefined && { ttl: expires }) };
     const created = await keeperOf(flags, command, "make").create(wanted);
     process.stdout.write(`${created.token}\n`);

@@ -31,6 +31,7 @@ import { METRICS_TYPE, metricsText } from "./prometheus.ts";
 import { JSON_TYPE } from "./representations.ts";
 import { json, restRoutes } from "./rest.ts";
 import { type Call, Query, type Route, Router } from "./routes.ts";
+import type { Tracing } from "./tracing.ts";
 import { unstorageRoutes } from "./unstorage.ts";
 
 /** A browser asks again about a request it may send after so long. */
@@ -48,6 +49,7 @@ export interface WebHost extends StreamHost {
   readonly allowedOrigins: readonly string[];
   /** What concerns the server itself. */
   readonly administration: Administration;
+  readonly tracing: Tracing | undefined;
   /** REST is on. */
   readonly rest: boolean;
 }
@@ -66,6 +68,7 @@ export class Web {
     this.#host = host;
     const { commands, clock, gate } = host;
     this.#streams = new EventStreams(host);
+    host.administration.clients.add(this.#streams);
     const tickets: Route = {
       method: "POST",
       path: "/v1/tickets",
@@ -143,7 +146,8 @@ export class Web {
     }
     if (this.#ending) throw new FirkinError("UNAVAILABLE", "Cannot answer: the server is shutting down");
     if (method === "OPTIONS") return this.#options(request, pathname);
-    const principal = this.#principalOf(request, remoteAddress);
+    const known = this.#principalOf(request, remoteAddress);
+    const principal = this.#host.tracing?.within(known, headers) ?? known;
     const { route, ...place } = this.#router.find(method, pathname);
     const query = new Query(search.slice(1), Object.keys(route.query ?? {}));
     return await route.run({ request, remoteAddress, principal, ...place, query });
@@ -192,9 +196,9 @@ export class Web {
   }
 
   async #metrics(principal: Principal): Promise<Response> {
-    const { commands, metrics } = this.#host;
-    const stats = await commands.stats(principal);
-    return new Response(metricsText(metrics, stats), { headers: { ...REST_HEADERS, "content-type": METRICS_TYPE } });
+    const { commands, metrics, engine } = this.#host;
+    const text = metricsText(metrics, await commands.stats(principal), engine);
+    return new Response(text, { headers: { ...REST_HEADERS, "content-type": METRICS_TYPE } });
   }
 }
 

@@ -3,14 +3,15 @@
  *
  * A sound manifest is believed. One that fails its check, or is missing, is made out from what is there: the store's id
  * from the headers of the segments, their order from their first revisions, numbers from the names of files. What
- * can be read of the bad one is used where it makes sense: names of buckets, the sync policy, what was given last. All
- * segments of the store are taken in, since nobody knows which of them were left over from a crash.
+ * can be read of the bad one is used where it makes sense: names and settings of buckets, the sync policy, what was
+ * given last. All segments of the store are taken in, since nobody knows which of them were left over from a crash.
  *
  * @module
  */
 import { fromHex, toHex } from "../base/bytes.ts";
 import { FirkinError } from "../base/errors.ts";
 import { isBucketName } from "../engine/engine.ts";
+import { type BucketSettings, checkSettings } from "../engine/settings.ts";
 import type { FileSystem } from "../fs/fs.ts";
 import { hintName } from "./hint.ts";
 import { leftoversOf, type Manifest, MANIFEST_NAME, readBadManifest, readManifest } from "./manifest.ts";
@@ -110,6 +111,7 @@ function makeOut(fileSystem: FileSystem, names: readonly string[], bad: Bad): Ma
     segments: inOrder(fileSystem, files, fromHex(store)!),
     nextSegment: Math.max(wholeUpTo(bad.nextSegment, SEGMENT_ID_MAX), ...ids.map((id) => id + 1), 1),
     buckets: bucketsOf(bad),
+    settings: settingsOf(bad),
     floor: wholeUpTo(bad.floor, REVISION_MAX),
     revision: wholeUpTo(bad.revision, REVISION_MAX),
     // A wrong one would let keys expire: the records tell the time, too.
@@ -155,6 +157,20 @@ function bucketsOf(bad: Bad): string[] {
     const usable = typeof name === "string" && isBucketName(name) && names.indexOf(name) === index;
     return usable ? name : bucketCalled(index + 1);
   });
+}
+
+/** The settings that can be read, and that a bucket may have. */
+function settingsOf({ settings }: Bad): Record<string, BucketSettings> {
+  const sound: Record<string, BucketSettings> = {};
+  if (typeof settings !== "object" || settings === null) return sound;
+  for (const [name, some] of Object.entries(settings as Record<string, unknown>)) {
+    try {
+      sound[name] = checkSettings({ ...some as object }, Infinity);
+    } catch {
+      // They are lost: the bucket has none.
+    }
+  }
+  return sound;
 }
 
 /** What a bucket is called when its name is lost. */

@@ -30,6 +30,7 @@ import {
 import { soundPart } from "./recovery.ts";
 import { SEAL_BYTES, type Segment } from "./segment.ts";
 import { Replay } from "./replay.ts";
+import { BucketSizes } from "./sizes.ts";
 import { CHUNK_MAX, recordsIn } from "./sort.ts";
 import { Turns } from "./turns.ts";
 
@@ -59,6 +60,7 @@ export class LiveRecords implements LogOwner {
   /** Every segment that may hold keys; undefined for one whose order is its hint. */
   readonly #orders = new Map<Segment, SegmentOrder | undefined>();
   #storing = false;
+  #sizes = new BucketSizes();
   /** What {@link LiveRecords.locate} has found, until anything else is sought. */
   found: Segment | undefined;
   foundAt = 0;
@@ -84,6 +86,11 @@ export class LiveRecords implements LogOwner {
   /** Number of keys. */
   get count(): number {
     return this.#keydir.count;
+  }
+
+  /** How many keys each bucket has, and the bytes of their records. */
+  get sizes(): BucketSizes {
+    return this.#sizes;
   }
 
   /** Bytes of the keydir. */
@@ -134,23 +141,25 @@ export class LiveRecords implements LogOwner {
   apply(segment: Segment, offset: number, hash: number): number {
     const at = segment.seek(offset);
     const { window } = segment;
+    const bucket = bucketAt(window, at);
+    const bytes = recordBytesAt(window, at);
     this.#storing = true;
     let before = -1;
     if (kindAt(window, at) === KIND.set) {
       const address = segment.slot * ADDRESS_UNIT + offset;
       // Of a new key nothing but the hash is needed.
       if (!this.#keydir.add(hash, address)) {
-        before = this.#keydir.set(hash, bucketAt(window, at), keyAt(window, at), address);
+        before = this.#keydir.set(hash, bucket, keyAt(window, at), address);
       }
+      this.#sizes.add(bucket, 1, bytes);
       this.#addToOrder(segment, offset);
     } else {
-      before = this.#keydir.delete(hash, bucketAt(window, at), keyAt(window, at));
-      const bytes = recordBytesAt(window, at);
+      before = this.#keydir.delete(hash, bucket, keyAt(window, at));
       segment.countTombstone(bytes, timeAt(window, at));
       this.#owner.noteDead(bytes, false);
     }
     this.#storing = false;
-    if (before !== -1) this.#bury(before);
+    if (before !== -1) this.#bury(before, bucket);
     return before;
   }
 
@@ -223,6 +232,7 @@ export class LiveRecords implements LogOwner {
     }
     for (const { segment } of hinted) this.#owner.noteDead(segment.deadBytes + segment.tombstoneBytes, false);
     await replay.finish(this.#keydir);
+    this.#sizes = replay.sizes;
     return true;
   }
 
@@ -357,7 +367,8 @@ export class LiveRecords implements LogOwner {
     }
   }
 
-  #bury(address: number): void {
+  /** The record at this address, of a key of the bucket, lives no more. */
+  #bury(address: number, bucket: number): void {
     const segment = this.#log.segmentOf(address);
     let bytes: number;
     let hadDeadline: boolean;
@@ -369,9 +380,11 @@ export class LiveRecords implements LogOwner {
       // What came after it is committed, whatever has become of it. Its length is unknown: one byte says that it is
       // there.
       segment.deadBytes++;
+      this.#sizes.add(bucket, -1, 0);
       return;
     }
     segment.deadBytes += bytes;
+    this.#sizes.add(bucket, -1, -bytes);
     this.#owner.noteDead(bytes, hadDeadline);
   }
 

@@ -13,6 +13,7 @@
 import { fromHex } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { assert, FirkinError } from "../base/errors.ts";
+import type { BucketSettings } from "../engine/settings.ts";
 import type { File, FileSystem, Lock } from "../fs/fs.ts";
 import { FilePool } from "../fs/pool.ts";
 import { BlockCache } from "./cache.ts";
@@ -139,6 +140,8 @@ const HINTS_PART = 1 / 8;
 /** Buckets a store may have: their names stand in the manifest, which is rewritten whole. */
 export const BUCKETS_MAX = 4_096;
 
+const NO_SETTINGS: BucketSettings = {};
+
 /** Addresses are exact integers: slots beyond this would not be. 64 TiB of segments of the default size. */
 const SLOTS_MAX = 2 ** 21;
 
@@ -149,6 +152,8 @@ export interface ManifestChanges {
   readonly floor?: number;
   readonly epoch?: string;
   readonly sync?: SyncPolicy;
+  /** Settings in the place of those that a bucket had. */
+  readonly settings?: readonly [bucket: string, settings: BucketSettings];
 }
 
 /** The segments of a folder. */
@@ -178,6 +183,8 @@ export class Log {
   readonly #slots: (Segment | undefined)[] = [];
   readonly #bucketNumbers = new Map<string, number>();
   readonly #bucketNames: string[] = [];
+  /** By number less one. */
+  readonly #settings: BucketSettings[] = [];
   readonly #lock: Lock;
   #lost: FirkinError | undefined;
   #manifest: Manifest;
@@ -200,7 +207,7 @@ export class Log {
     this.#nextSegment = manifest.nextSegment;
     this.revision = manifest.revision;
     this.timeMax = manifest.time;
-    for (const name of manifest.buckets) this.#name(name);
+    for (const name of manifest.buckets) this.#name(name, settingsIn(manifest, name));
     this.#owner = options.attach(this);
   }
 
@@ -359,6 +366,7 @@ export class Log {
         segments: segments.map((segment) => segment.id),
         nextSegment: this.#nextSegment,
         buckets: [...this.#bucketNames],
+        ...changes.settings && { settings: { ...this.#manifest.settings, [changes.settings[0]]: changes.settings[1] } },
         floor: Math.max(this.#manifest.floor, changes.floor ?? 0),
         revision: this.revision,
         time: this.timeMax,
@@ -402,6 +410,23 @@ export class Log {
     return this.#name(name);
   }
 
+  /** What holds for all keys of a bucket. */
+  settingsOf(number: number): BucketSettings {
+    return this.#settings[number - 1]!;
+  }
+
+  /** Gives a bucket settings in the place of those that it had, on disk first; makes it when there is none. */
+  async configure(name: string, settings: BucketSettings): Promise<void> {
+    const number = this.bucketNumber(name) ?? this.createBucket(name);
+    await this.switchManifest({ settings: [name, settings] });
+    this.#settings[number - 1] = settings;
+  }
+
+  /** The settings of those buckets that have any, as a manifest has them. */
+  get settings(): Manifest["settings"] {
+    return this.#manifest.settings;
+  }
+
   /** True when the manifest on disk lacks a bucket. */
   get hasNewBucket(): boolean {
     return this.#manifest.buckets.length < this.#bucketNames.length;
@@ -417,8 +442,9 @@ export class Log {
     return this.#bucketNames;
   }
 
-  #name(name: string): number {
+  #name(name: string, settings: BucketSettings = NO_SETTINGS): number {
     const number = this.#bucketNames.push(name);
+    this.#settings.push(settings);
     this.#bucketNumbers.set(name, number);
     return number;
   }
@@ -436,6 +462,11 @@ export class Log {
       this.#lock.release();
     }
   }
+}
+
+/** A bucket may be called as what every object has. */
+function settingsIn({ settings }: Manifest, name: string): BucketSettings | undefined {
+  return settings !== undefined && Object.hasOwn(settings, name) ? settings[name] : undefined;
 }
 
 function replaceRun(all: readonly Segment[], inputs: readonly Segment[], outputs: readonly Segment[]): Segment[] {

@@ -1,5 +1,5 @@
 /**
- * The manifest: which segments are the log, in order of revision, and the names of the buckets.
+ * The manifest: which segments are the log, in order of revision, and the names and settings of the buckets.
  *
  * It is one small file, switched whole: written beside the old one, synced, renamed over it, and the folder
  * synced. A crash leaves the old or the new, never a mixture. Files of the folder that it does not name are left
@@ -13,6 +13,7 @@
 import { crc32 } from "../base/checksum.ts";
 import { fromHex } from "../base/bytes.ts";
 import { FirkinError } from "../base/errors.ts";
+import type { BucketSettings } from "../engine/settings.ts";
 import type { FileSystem } from "../fs/fs.ts";
 
 /** The file's name, and the name it has while it is written. */
@@ -35,6 +36,8 @@ export interface Manifest {
   readonly nextSegment: number;
   /** Names of the buckets; the first one's number is 1. */
   readonly buckets: readonly string[];
+  /** By the name of the bucket, for those that have any. */
+  readonly settings?: Readonly<Record<string, BucketSettings>>;
   /** The highest revision of a tombstone that compaction has dropped: a cursor before it must start again. */
   readonly floor: number;
   /** The last revision and time given when this was written: compaction may leave no record that tells. */

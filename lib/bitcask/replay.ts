@@ -19,6 +19,7 @@ import { compareBytes } from "../base/bytes.ts";
 import {
   compareEntryWith,
   ENTRY_BYTES_MIN,
+  entryBucketAt,
   entryDeadlineAt,
   entryEndAt,
   entryHashAt,
@@ -32,6 +33,7 @@ import { ADDRESS_UNIT, type Keydir } from "./keydir.ts";
 import type { Hinted } from "./log.ts";
 import { EMPTY, KIND } from "./record.ts";
 import type { Segment } from "./segment.ts";
+import { BucketSizes } from "./sizes.ts";
 import type { Turns } from "./turns.ts";
 
 /**
@@ -69,6 +71,8 @@ export interface ReplayOwner {
 
 /** One reading of all hints. */
 export class Replay {
+  /** Of what has been read. */
+  readonly sizes: BucketSizes = new BucketSizes();
   readonly #sources: readonly Source[];
   readonly #owner: ReplayOwner;
   readonly #turns: Turns;
@@ -147,6 +151,8 @@ export class Replay {
     const { slot } = segment;
     let count = 0;
     let { at } = source;
+    // Entries are in order of their buckets, so one is added to again and again.
+    let [bucket, keys, recordBytes] = [0, 0, 0];
     while (at < end && (limit === undefined || compareEntryWith(bytes, at, limit) < 0)) {
       const hash = entryHashAt(bytes, at);
       const isSet = entryKindAt(bytes, at) === KIND.set;
@@ -155,12 +161,20 @@ export class Replay {
       } else if (isSet) {
         const offset = entryOffsetAt(bytes, at);
         this.#live.add(hash, slot, offset);
+        if (bucket !== entryBucketAt(bytes, at)) {
+          this.sizes.add(bucket, keys, recordBytes);
+          bucket = entryBucketAt(bytes, at);
+          [keys, recordBytes] = [0, 0];
+        }
+        keys++;
+        recordBytes += entryRecordBytesAt(bytes, at);
         const deadline = entryDeadlineAt(bytes, at);
         if (deadline !== undefined) this.#deadlines.push(deadline, slot * ADDRESS_UNIT + offset);
       }
       at = entryEndAt(bytes, at);
       count++;
     }
+    this.sizes.add(bucket, keys, recordBytes);
     source.leave(at);
     return count;
   }

@@ -130,6 +130,7 @@ class Run {
   readonly #revision: number;
   readonly #time: number;
   readonly #buckets: readonly string[];
+  readonly #settings: Manifest["settings"];
   readonly #segments: readonly Segment[];
   readonly #storeId: Uint8Array<ArrayBuffer>;
   readonly #writer: SegmentWriter;
@@ -156,6 +157,7 @@ class Run {
     this.#revision = owner.committed();
     this.#time = Math.floor(owner.now());
     this.#buckets = [...log.bucketNames];
+    this.#settings = log.settings;
     // Not one that only waits to be committed: it may be taken back, and has nothing for us.
     this.#segments = log.segments.filter(({ listed, written }) => listed && written > SEGMENT_HEADER_BYTES);
     this.#storeId = clock.random(new Uint8Array(16));
@@ -197,6 +199,7 @@ class Run {
       segments,
       nextSegment: this.#writer.nextSegment,
       buckets: this.#buckets,
+      ...this.#settings && { settings: this.#settings },
       floor: this.#revision,
       revision: this.#revision,
       time: this.#time,

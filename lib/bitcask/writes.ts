@@ -107,7 +107,7 @@ export class Writes {
   set(bucket: string, key: Uint8Array, value: Uint8Array, options: SetOptions): Promise<WriteResult> {
     const known = this.#log.bucketNumber(bucket);
     if (known === undefined && !holds(options.ifRevision, undefined)) return this.#refuse(undefined);
-    const expiresAt = this.#expiresAt(options.deadline);
+    const expiresAt = this.#admitted(known, value, options.deadline);
     const number = known ?? this.#createBucket(bucket);
     const hash = this.#live.hash(number, key);
     if (options.ifRevision === undefined) {
@@ -121,14 +121,16 @@ export class Writes {
 
   /** See `Engine.setMany`. */
   async setMany(bucket: string, entries: readonly SetEntry[]): Promise<void> {
+    const known = this.#log.bucketNumber(bucket);
     // Before anything is written: a deadline may be none.
-    for (const { deadline } of entries) this.#expiresAt(deadline);
+    for (const { value, deadline } of entries) this.#admitted(known, value, deadline);
     if (entries.length === 0) return;
-    const number = this.#log.bucketNumber(bucket) ?? this.#createBucket(bucket);
+    const number = known ?? this.#createBucket(bucket);
     for (const entry of entries) {
       const hash = this.#live.hash(number, entry.key);
       this.#expireDue(number, entry.key, hash);
-      const record = this.#setRecord(number, entry.key, entry.value, this.#expiresAt(entry.deadline), entry);
+      const expiresAt = this.#admitted(number, entry.value, entry.deadline);
+      const record = this.#setRecord(number, entry.key, entry.value, expiresAt, entry);
       this.#list(record, this.#group.append(record), hash);
     }
     // Groups are committed in order, and one that fails takes all behind it along: the last answers for all.
@@ -179,7 +181,9 @@ export class Writes {
       throw new FirkinError("INVALID", "Cannot increment a single-read key: its sum would show its value");
     }
     const content = current === undefined ? CONTENT.cbor : contentAt(current.segment.window, current.at);
-    const expiresAt = current === undefined ? undefined : expiresAtAt(current.segment.window, current.at);
+    const expiresAt = current === undefined
+      ? this.#admitted(bucket, EMPTY, undefined)
+      : expiresAtAt(current.segment.window, current.at);
     const before = current === undefined ? undefined : valueAt(current.segment.window, current.at);
     const { sum, bytes } = addToValue(before, content, by);
     return { sum, record: this.#setRecord(bucket, key, bytes, expiresAt, { content }) };
@@ -233,8 +237,9 @@ export class Writes {
       const { number, hash, current } = this.#locate(bucket, key, now);
       return current && { record: tombstone(KIND.delete, number, key), hash };
     }
-    const expiresAt = this.#expiresAt(operation.deadline, now);
-    const number = this.#log.bucketNumber(bucket) ?? this.#createBucket(bucket);
+    const known = this.#log.bucketNumber(bucket);
+    const expiresAt = this.#admitted(known, operation.value, operation.deadline, now);
+    const number = known ?? this.#createBucket(bucket);
     const hash = this.#live.hash(number, key);
     this.#expireDue(number, key, hash, now);
     return { record: this.#setRecord(number, key, operation.value, expiresAt, operation), hash };
@@ -300,6 +305,25 @@ export class Writes {
     return this.#group.committing?.then(answer) ?? Promise.resolve(answer());
   }
 
+  /**
+   * When a value ends that is set in a bucket, by its settings when nothing else is said.
+   * @throws {FirkinError} TOO_LARGE — the bucket takes no such value; INVALID — the deadline is none
+   */
+  #admitted(
+    bucket: number | undefined,
+    value: Uint8Array,
+    deadline: Deadline | undefined,
+    now?: number,
+  ): number | undefined {
+    if (bucket === undefined) return this.#expiresAt(deadline, now);
+    const { ttl, valueBytesMax = Infinity } = this.#log.settingsOf(bucket);
+    if (value.length > valueBytesMax) {
+      const where = `bucket "${this.#log.bucketName(bucket)}"`;
+      throw new FirkinError("TOO_LARGE", `Cannot set ${value.length} bytes: ${where} takes ${valueBytesMax} at most`);
+    }
+    return this.#expiresAt(deadline ?? (ttl === undefined ? undefined : { ttl }), now);
+  }
+
   #expiresAt(deadline: Deadline | undefined, now?: number): number | undefined {
     if (deadline === undefined) return undefined;
     const expiresAt = "ttl" in deadline ? Math.ceil((now ?? this.#owner.now()) + deadline.ttl) : deadline.expiresAt;
@@ -319,7 +343,8 @@ export class Writes {
     expiresAt: number | undefined,
     { content, once }: { readonly content: Content; readonly once?: boolean },
   ): RecordFields {
-    const packed = value.length >= this.#compressBytesMin ? compress(value) : undefined;
+    const isLong = value.length >= this.#compressBytesMin && this.#log.settingsOf(bucket).compression !== false;
+    const packed = isLong ? compress(value) : undefined;
     return {
       kind: KIND.set,
       bucket,

@@ -28,7 +28,7 @@ import type { Log, LogOptions, LogOwner } from "../bitcask/log.ts";
 import { openLog } from "../bitcask/open.ts";
 import { rangeOf } from "../bitcask/order.ts";
 import { PendingChanges } from "../bitcask/pending.ts";
-import { bucketAt, copyKeyAt, entryAt, expiresAtAt, readValueAt } from "../bitcask/record.ts";
+import { bucketAt, copyKeyAt, entryAt, expiresAtAt, KIND, readValueAt } from "../bitcask/record.ts";
 import type { Segment } from "../bitcask/segment.ts";
 import { Snapshots } from "../bitcask/snapshot.ts";
 import { StoreTime } from "../bitcask/time.ts";
@@ -36,6 +36,7 @@ import { Writes } from "../bitcask/writes.ts";
 import type { FileSystem } from "../fs/fs.ts";
 import {
   type AtomicResult,
+  type BucketInfo,
   type ChangeEvent,
   checkBatch,
   checkEntries,
@@ -45,6 +46,7 @@ import {
   type DeleteOptions,
   type Engine,
   type EngineCapabilities,
+  type EngineDurations,
   type EngineLimits,
   type EngineStats,
   type EngineSubscription,
@@ -61,6 +63,7 @@ import {
   type ValueReader,
   type WriteResult,
 } from "./engine.ts";
+import { type BucketSettings, checkSettings } from "./settings.ts";
 
 /** Options of {@link openEmbedded}, all given; `open` has the defaults. */
 export interface EmbeddedOptions extends EngineLimits, CompactionOptions, Omit<LogOptions, "attach"> {
@@ -112,6 +115,8 @@ export class EmbeddedEngine implements Engine {
   readonly #snapshots: Snapshots;
   /** The last time at which an expiry is to be written that could not be. */
   #lateUntil = 0;
+  /** Settings of buckets that are on their way to stable storage. */
+  #configured: Promise<void> = Promise.resolve();
   #closed = false;
   #closing: Promise<void> | undefined;
 
@@ -188,6 +193,11 @@ export class EmbeddedEngine implements Engine {
   /** See {@link Engine.epoch}. */
   get epoch(): string {
     return this.#log.epoch;
+  }
+
+  /** See {@link Engine.syncPolicy}. */
+  get syncPolicy(): NonNullable<Engine["syncPolicy"]> {
+    return this.#options.sync;
   }
 
   /** Who the log tells of its segments. */
@@ -437,9 +447,27 @@ export class EmbeddedEngine implements Engine {
   }
 
   /** See {@link Engine.buckets}. */
-  buckets(): readonly string[] {
+  buckets(name?: string): readonly BucketInfo[] {
     this.#checkOpen();
-    return this.#log.bucketNames;
+    const { sizes } = this.#live;
+    const named = name === undefined ? this.#log.bucketNames : [name];
+    return named.flatMap((one) => {
+      const number = this.#log.bucketNumber(one);
+      if (number === undefined) return [];
+      const settings = this.#log.settingsOf(number);
+      return { name: one, keys: sizes.keysOf(number), bytes: sizes.bytesOf(number), settings };
+    });
+  }
+
+  /** See {@link Engine.configure}. */
+  async configure(bucket: string, settings: BucketSettings): Promise<void> {
+    this.#checkWrite();
+    const checked = checkSettings({ ...settings }, this.limits.valueBytesMax);
+    this.#group.admit(KIND.set);
+    const configured = this.#configured.then(() => this.#log.configure(bucket, checked));
+    // A failure is its caller's; and a close waits, so that nothing is written when the folder is given back.
+    this.#configured = configured.catch(() => {});
+    await configured;
   }
 
   /** See {@link Engine.stats}. */
@@ -468,6 +496,11 @@ export class EmbeddedEngine implements Engine {
       ...summaryOf("expiry", this.#lateness),
       ...this.#compaction.stats(),
     };
+  }
+
+  /** See {@link Engine.durations}. */
+  durations(): EngineDurations {
+    return { sync: this.#group.syncs, expiry: this.#lateness };
   }
 
   /** See {@link Engine.sync}. */
@@ -501,6 +534,7 @@ export class EmbeddedEngine implements Engine {
     this.#expiry.close();
     this.#time.close();
     await this.#compaction.close();
+    await this.#configured;
     try {
       await this.#group.close();
     } finally {

@@ -11,6 +11,8 @@
  */
 import type { Content } from "../base/codec.ts";
 import { FirkinError } from "../base/errors.ts";
+import type { Histogram } from "../base/histogram.ts";
+import type { BucketSettings } from "./settings.ts";
 
 /** A page of a listing carries at most this many entries, and about this many bytes. */
 export const PAGE_ENTRIES_MAX = 1_000;
@@ -223,6 +225,26 @@ export interface EngineSubscription {
 /** Figures about an engine, by name; all numbers. */
 export type EngineStats = Readonly<Record<string, number>>;
 
+/** How long things took; each goes on counting. */
+export interface EngineDurations {
+  /** Syncs of the log. */
+  readonly sync: Histogram;
+  /** From a key's deadline to when its end was written. */
+  readonly expiry: Histogram;
+}
+
+/** A bucket, how much is in it, and what holds for its keys. */
+export interface BucketInfo {
+  /** The bucket's name. */
+  readonly name: string;
+  /** Its keys: what counts is the log, so a key whose deadline has come counts until its end is written. */
+  readonly keys: number;
+  /** Bytes of their records: headers, keys, and values as they are stored. */
+  readonly bytes: number;
+  /** Its settings. */
+  readonly settings: BucketSettings;
+}
+
 /** What a snapshot holds. */
 export interface SnapshotResult {
   /** It is the store as of this revision. */
@@ -241,6 +263,8 @@ export interface Engine {
   readonly limits: EngineLimits;
   /** Names the store in its cursors: one of another epoch is another store's, or this one's from before a repair. */
   readonly epoch: string;
+  /** Where it is known: when an acknowledged write is on stable storage. */
+  readonly syncPolicy?: "always" | "interval" | "os";
   /** Only when `capabilities.sync`. Takes nothing: of a single-read key it gives the entry without its value. */
   getSync?(bucket: string, key: Uint8Array): Entry | undefined;
   /**
@@ -288,9 +312,16 @@ export interface Engine {
   atomic(operations: readonly Operation[]): Promise<AtomicResult>;
   list(bucket: string, query: ListQuery): Promise<ListPage>;
   subscribe(query: SubscribeQuery): EngineSubscription;
-  /** Where they are at hand: the names of all buckets, in the order in which they were first written to. */
-  buckets?(): readonly string[];
+  /** Where they are at hand: all buckets, in the order in which they were made; or the one of this name. */
+  buckets?(name?: string): readonly BucketInfo[];
+  /**
+   * Where `buckets` is: gives a bucket settings in the place of those that it had, and makes it when there is none.
+   * Resolves when they are on stable storage. @throws {TypeError | RangeError} settings that no bucket may have
+   */
+  configure?(bucket: string, settings: BucketSettings): Promise<void>;
   stats(): Promise<EngineStats>;
+  /** Where they are at hand: how long things have taken since the open. */
+  durations?(): EngineDurations;
   /** Resolves when everything acknowledged before the call is on stable storage, whatever the policy. */
   sync(): Promise<void>;
   /** Gives back the space of dead records; resolves when done. */

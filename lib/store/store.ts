@@ -4,15 +4,22 @@
  * @module
  */
 import { FirkinError } from "../base/errors.ts";
-import { type Engine, isBucketName, type SnapshotResult } from "../engine/engine.ts";
+import { type BucketInfo, type Engine, isBucketName, type SnapshotResult } from "../engine/engine.ts";
+import type { BucketSettings } from "../engine/settings.ts";
 import { Atomic } from "./atomic.ts";
-import { Bucket, type BucketOptions } from "./bucket.ts";
+import { Bucket, type BucketOptions, type Duration, milliseconds } from "./bucket.ts";
 import { type SubscribeOptions, subscribeQuery, Subscription } from "./subscription.ts";
 
 /** Options of {@link Store.subscribe}: all buckets, or the keys of one. */
 export interface StoreSubscribeOptions extends Omit<SubscribeOptions, "prefix"> {
   /** Only this bucket. */
   readonly bucket?: string;
+}
+
+/** What {@link Store.configure} takes. */
+export interface ConfigureOptions extends Omit<BucketSettings, "ttl"> {
+  /** How long a key lives that is set without a deadline; `persist` takes the deadline away. */
+  readonly ttl?: Duration;
 }
 
 /** Figures about a store, by name; all numbers. */
@@ -48,6 +55,43 @@ export class Store implements AsyncDisposable {
    */
   bucket<Value = unknown>(name: string, options?: BucketOptions): Bucket<Value> {
     return new Bucket<Value>(this.engine, checkBucketName(name), options);
+  }
+
+  /**
+   * All buckets: how many keys each has, the bytes of their records, and its settings. Of a store in this process; a
+   * server tells by `GET /v1/buckets`. @throws {FirkinError} NOT_SUPPORTED — the store is on a server
+   *
+   * @example Count the keys of a bucket
+   * ```ts
+   * import { open } from "firkin";
+   *
+   * const store = await open(":memory:");
+   * await store.configure("sessions", { ttl: "30m" });
+   * await store.bucket("sessions").set("ada", { page: "/" });
+   * console.log(store.buckets().map(({ name, keys }) => `${name}: ${keys}`)); // ["sessions: 1"]
+   * await store.close();
+   * ```
+   */
+  buckets(): readonly BucketInfo[] {
+    const { engine } = this;
+    if (engine.buckets === undefined) throw notHere("tell buckets");
+    return engine.buckets();
+  }
+
+  /**
+   * Gives a bucket settings, in the place of those that it had, for whoever writes to it; makes it when there is none.
+   * They are on stable storage when this resolves, and change no key that is there. Of a store in this process; a
+   * server takes `PUT /v1/admin/buckets/{bucket}`.
+   *
+   * @throws {TypeError} no such setting; {RangeError} a bad name, or a setting out of range
+   * @throws {FirkinError} NOT_SUPPORTED — the store is on a server; FULL, IO
+   */
+  async configure(bucket: string, settings: ConfigureOptions): Promise<void> {
+    const { engine } = this;
+    if (engine.configure === undefined) throw notHere("configure a bucket");
+    const { ttl, ...others } = settings;
+    const own = ttl === undefined ? others : { ...others, ttl: Math.ceil(milliseconds(ttl)) };
+    await engine.configure(checkBucketName(bucket), own);
   }
 
   /** Begins a batch: writes that happen all or not at all. */
@@ -111,6 +155,10 @@ export class Store implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+function notHere(action: string): FirkinError {
+  return new FirkinError("NOT_SUPPORTED", `Cannot ${action} over a connection: ask the server by HTTP`);
 }
 
 /** `name` itself. @throws {TypeError} not a string; {RangeError} not a bucket name */

@@ -24,6 +24,8 @@ const HINTS: Partial<Record<ErrorCode, string>> = {
   FULL: "make room: deletes and compaction still work",
 };
 
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
 /** The flag of commands that print results. */
 export interface OutputFlags {
   /** Undefined: JSON unless a person is reading. */
@@ -104,4 +106,11 @@ export function printTable(titles: readonly string[], rows: readonly (readonly s
 /** `1,234,567`. */
 export function grouped(value: number): string {
   return Math.round(value).toLocaleString("en-US");
+}
+
+/** `12.3 MiB`. */
+export function bytes(value: number): string {
+  let unit = 0;
+  for (; value >= 1_024 && unit < UNITS.length - 1; unit++) value /= 1_024;
+  return `${unit === 0 ? value : value.toFixed(1)} ${UNITS[unit]}`;
 }

@@ -16,21 +16,22 @@ const PATIENCE_MS = 30_000;
 /** Asks the server; what it answers, from JSON. @throws {FirkinError} what the server says, or UNAVAILABLE */
 export async function askServer<Answer>(
   flags: TargetFlags,
-  method: "GET" | "POST" | "DELETE",
+  method: "GET" | "PUT" | "POST" | "DELETE",
   path: string,
   body?: object,
 ): Promise<Answer> {
   const url = new URL(path, flags.url.replace(/^ws/, "http"));
   const token = tokenOf(flags);
+  const hasBody = method === "POST" || method === "PUT";
   const { status, answer } = await send(url, {
     method,
     timeout: PATIENCE_MS,
     ...(flags.ca !== undefined && { ca: readFileSync(flags.ca, "utf8") }),
     headers: {
       ...(token !== undefined && { authorization: `Bearer ${token}` }),
-      ...(method === "POST" && { "content-type": "application/json" }),
+      ...(hasBody && { "content-type": "application/json" }),
     },
-  }, method === "POST" ? JSON.stringify(body ?? {}) : undefined);
+  }, hasBody ? JSON.stringify(body ?? {}) : undefined);
   const parsed = parse(answer);
   if (status >= 200 && status < 300) return parsed as Answer;
   const { code, detail } = (parsed ?? {}) as { readonly code?: string; readonly detail?: string };

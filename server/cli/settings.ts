@@ -93,10 +93,11 @@ export class SettingsFile {
     const names = (command: Command): string[] => command.options.map(({ long }) => long?.slice(2) ?? "");
     const anywhere = new Set(commands.flatMap(names));
     for (const [name, value] of Object.entries(this.#root)) {
-      const command = commands.find((one) => one.name() === name);
-      if (command !== undefined && isTable(value)) {
+      // `token create` and `bucket create` have one table.
+      const called = commands.filter((one) => one.name() === name);
+      if (called.length > 0 && isTable(value)) {
         for (const inner of Object.keys(value)) {
-          if (!names(command).includes(inner)) throw this.#unknown(`${name}.${inner}`);
+          if (!called.some((one) => names(one).includes(inner))) throw this.#unknown(`${name}.${inner}`);
         }
       } else if (!anywhere.has(name)) throw this.#unknown(name);
     }

@@ -5,11 +5,10 @@
  */
 import process from "node:process";
 import type { Command } from "commander";
-import type { StoreStats } from "../../lib/store/store.ts";
-import { EXIT, forPrograms, grouped, type OutputFlags, styled } from "./output.ts";
+import type { Store, StoreStats } from "../../lib/store/store.ts";
+import { bucketsOf } from "./buckets.ts";
+import { bytes, EXIT, forPrograms, grouped, type OutputFlags, styled } from "./output.ts";
 import { examples, type TargetFlags, withStore, withTarget } from "./targets.ts";
-
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 /** Adds the commands to the program; each action sets the exit code. */
 export function addWholeCommands(firkin: Command, exit: (code: number) => void): void {
@@ -19,7 +18,7 @@ export function addWholeCommands(firkin: Command, exit: (code: number) => void):
     .action(async (flags: TargetFlags & OutputFlags) => {
       exit(
         await withStore(flags, async (store) => {
-          const figures = await store.stats();
+          const figures = { ...await store.stats(), ...await sizesOf(flags, store) };
           process.stdout.write(forPrograms(flags) ? `${JSON.stringify(figures)}\n` : listOf(figures));
           return EXIT.done;
         }),
@@ -42,6 +41,16 @@ export function addWholeCommands(firkin: Command, exit: (code: number) => void):
   );
 }
 
+/** Keys and bytes of each bucket. */
+async function sizesOf(flags: TargetFlags, store: Store): Promise<StoreStats> {
+  const buckets = await bucketsOf(flags, store);
+  return Object.fromEntries(buckets.flatMap(({ name, keys, bytes }) => {
+    return keys === undefined || bytes === undefined
+      ? []
+      : [[`bucket.${name}.keys`, keys], [`bucket.${name}.bytes`, bytes]];
+  }));
+}
+
 /** One line each. */
 function listOf(figures: StoreStats): string {
   const width = Math.max(...Object.keys(figures).map((name) => name.length));
@@ -49,10 +58,4 @@ function listOf(figures: StoreStats): string {
     const shown = /bytes/i.test(name) ? bytes(value) : Number.isInteger(value) ? grouped(value) : value.toFixed(2);
     return `${name.padEnd(width)}  ${styled("bold", shown)}\n`;
   }).join("");
-}
-
-function bytes(value: number): string {
-  let unit = 0;
-  for (; value >= 1_024 && unit < UNITS.length - 1; unit++) value /= 1_024;
-  return `${unit === 0 ? value : value.toFixed(1)} ${UNITS[unit]}`;
 }

@@ -12,16 +12,20 @@ import { bytes, count, counted, problem, span } from "./words.ts";
 const EVERY_MS = 1_000;
 
 interface Subscribed {
+  /** Of Redis clients. */
+  readonly channel?: string;
   readonly bucket?: string;
   readonly key?: string;
   readonly prefix?: string;
   readonly types?: readonly string[];
-  readonly revision: number;
+  /** Absent where no log is read. */
+  readonly revision?: number;
   readonly waits: boolean;
 }
 
 interface ClientInfo {
-  readonly id: number;
+  readonly id: string;
+  readonly kind: "websocket" | "events" | "redis";
   readonly name: string;
   readonly address: string;
   readonly agent: string;
@@ -40,6 +44,9 @@ interface Answer {
   readonly revision: number;
 }
 
+/** What each protocol is called. */
+const KINDS = { websocket: "WebSocket", events: "Event stream", redis: "Redis" } as const;
+
 /** The view. */
 export class ClientsView {
   readonly node: HTMLElement;
@@ -56,6 +63,7 @@ export class ClientsView {
       "Clients",
       [
         { title: "Name", text: ({ name }) => name, class: "strong" },
+        { title: "By", text: ({ kind }) => KINDS[kind] },
         {
           title: "From",
           text: ({ address, agent }) => [address, programOf(agent)].filter(Boolean).join(" · "),
@@ -79,7 +87,7 @@ export class ClientsView {
           class: "number",
         },
       ],
-      ({ id }) => String(id),
+      ({ id }) => id,
       (client) => [button("Close", () => void this.#close(client), { class: "danger small" })],
     );
     this.node = element(
@@ -116,6 +124,7 @@ export class ClientsView {
   }
 
   #behind({ revision, waits }: Subscribed): string {
+    if (revision === undefined) return "";
     if (revision === 0) return "snapshot";
     const behind = Math.max(this.#revision - revision, 0);
     return `${behind === 0 ? "–" : count(behind)}${waits ? ", waits" : ""}`;
@@ -139,7 +148,8 @@ function topicsOf({ subscriptions, subscriptionsTotal }: ClientInfo): string {
   return [...subscriptions.map(topicOf), ...(left > 0 ? [`${count(left)} more`] : [])].join("\n") || "none";
 }
 
-function topicOf({ bucket, key, prefix, types }: Subscribed): string {
+function topicOf({ channel, bucket, key, prefix, types }: Subscribed): string {
+  if (channel !== undefined) return channel;
   const keys = key ?? (prefix === undefined ? "" : `${prefix}*`);
   const place = bucket === undefined ? "everything" : keys === "" ? bucket : `${bucket}/${keys}`;
   return types === undefined ? place : `${place} (${types.join(", ")})`;

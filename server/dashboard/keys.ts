@@ -3,15 +3,18 @@
  *
  * @module
  */
+import type { BucketSettings } from "../../lib/engine/settings.ts";
+import { askSettings } from "./bucket_form.ts";
 import { button, element, field, say } from "./dom.ts";
 import { Editor } from "./editor.ts";
 import { type KeyRow, KEYS_MAX, Listing } from "./listing.ts";
 import { Rows, type ShownRow } from "./rows.ts";
 import type { Server } from "./server.ts";
-import { bytes, count, counted, problem, remaining } from "./words.ts";
+import { bytes, count, counted, duration, problem, remaining } from "./words.ts";
 
-/** Counts are made anew each time: the server reads keys for them. */
-const BUCKETS_EVERY_MS = 15_000;
+/** In the list of buckets that a phone has; no bucket's name. */
+const NEW_BUCKET = "+";
+const BUCKETS_EVERY_MS = 5_000;
 const COUNTDOWN_MS = 200;
 const FRESH_MS = 1_200;
 
@@ -19,7 +22,7 @@ interface BucketInfo {
   readonly name: string;
   readonly keys?: number;
   readonly bytes?: number;
-  readonly more?: boolean;
+  readonly settings?: BucketSettings;
 }
 
 /** The view. */
@@ -39,6 +42,8 @@ export class KeysView {
   readonly #shown = element("span", { class: "muted", id: "keys-shown", role: "status" });
   readonly #empty = element("p", { class: "empty" });
   readonly #create = button("New key", () => this.#editor.create(this.#bucket ?? ""), { class: "primary" });
+  readonly #settings = button("Settings", () => void this.#configure(this.#bucket), { class: "quiet" });
+  readonly #createBucket = button("New bucket", () => void this.#configure(), { class: "small" });
   #infos: BucketInfo[] = [];
   #bucket: string | undefined;
   #listing: Listing | undefined;
@@ -62,7 +67,11 @@ export class KeysView {
       clearTimeout(this.#typing);
       this.#typing = setTimeout(() => this.#list(), 150);
     });
-    this.#select.addEventListener("change", () => this.choose(this.#select.value));
+    this.#select.addEventListener("change", () => {
+      if (this.#select.value !== NEW_BUCKET) return this.choose(this.#select.value);
+      this.#select.value = this.#bucket ?? "";
+      void this.#configure();
+    });
     const bar = element(
       "div",
       { class: "bar" },
@@ -70,13 +79,20 @@ export class KeysView {
       field("prefix", this.#prefix, "prefix"),
       this.#shown,
       element("span", { class: "grow" }),
+      this.#settings,
       this.#create,
     );
     const list = element("section", { class: "panel list", "aria-label": "Keys" }, bar, this.#rows.node, this.#empty);
     const buckets = element(
       "section",
       { class: "panel buckets", "aria-label": "Buckets" },
-      element("div", { class: "bar" }, element("h2", { text: "Buckets" })),
+      element(
+        "div",
+        { class: "bar" },
+        element("h2", { text: "Buckets" }),
+        element("span", { class: "grow" }),
+        this.#createBucket,
+      ),
       this.#buckets,
     );
     this.node = element("div", { class: "keys" }, buckets, list, this.#editor.node);
@@ -88,6 +104,7 @@ export class KeysView {
   /** The view is in sight: at a bucket, when one is named. */
   enter(bucket: string | undefined): void {
     this.#create.hidden = !this.#server.mayAnywhere("write");
+    this.#createBucket.hidden = this.#settings.hidden = !this.#server.may("admin");
     this.#timers = [
       setInterval(() => {
         if (!document.hidden) void this.#askBuckets();
@@ -144,12 +161,14 @@ export class KeysView {
     const alive = rows.reduce((sum, row) => sum + (row.gone === undefined ? 1 : 0), 0);
     const info = this.#infos.find(({ name }) => name === this.#bucket);
     const all = this.#prefix.value === "" && info?.keys !== undefined && !complete
-      ? ` of ${count(info.keys)}${info.more ? " or more" : ""}`
+      ? ` of ${count(info.keys)}`
       : complete
       ? ""
       : " or more";
     const still = live ? "" : "; not live: the right to subscribe is missing";
-    say(this.#shown, `${counted(alive, "key")}${alive >= KEYS_MAX ? ", the most: type a prefix" : all}${still}`);
+    const ttl = info?.settings?.ttl === undefined ? "" : `, ttl ${duration(info.settings.ttl)}`;
+    const most = alive >= KEYS_MAX ? ", the most: type a prefix" : all;
+    say(this.#shown, `${counted(alive, "key")}${most}${ttl}${still}`);
     this.#empty.hidden = rows.length > 0 || !complete;
     say(
       this.#empty,
@@ -169,7 +188,7 @@ export class KeysView {
 
   async #askBuckets(): Promise<void> {
     try {
-      const { buckets } = await this.#server.ask<{ buckets: BucketInfo[] }>("/v1/buckets?count=1");
+      const { buckets } = await this.#server.ask<{ buckets: BucketInfo[] }>("/v1/buckets");
       this.#infos = buckets;
       this.#drawBuckets();
       this.#say();
@@ -181,19 +200,31 @@ export class KeysView {
   #drawBuckets(): void {
     const names = this.#infos.map(({ name }) => name);
     if (this.#bucket !== undefined && !names.includes(this.#bucket)) names.unshift(this.#bucket);
-    const before = [...this.#select.options].map(({ value }) => value).join();
-    if (before !== names.join()) {
-      this.#select.replaceChildren(...names.map((name) => element("option", { value: name, text: name })));
+    const values = this.#server.may("admin") ? [...names, NEW_BUCKET] : names;
+    if ([...this.#select.options].map(({ value }) => value).join() !== values.join()) {
+      this.#select.replaceChildren(...values.map((value) => {
+        return element("option", { value, text: value === NEW_BUCKET ? "New bucket…" : value });
+      }));
       this.#buckets.replaceChildren(...names.map((name) => this.#makeBucket(name)));
     }
     this.#select.value = this.#bucket ?? "";
     for (const node of this.#buckets.children) {
       const name = node.getAttribute("data-bucket");
-      const { keys, bytes: size = 0, more } = this.#infos.find((info) => info.name === name) ?? {};
+      const { keys, bytes: size = 0, settings } = this.#infos.find((info) => info.name === name) ?? {};
       node.querySelector("button")!.setAttribute("aria-current", String(name === this.#bucket));
-      say(node.querySelector("b")!, keys === undefined ? "" : `${count(keys)}${more ? "+" : ""}`);
-      say(node.querySelector("small")!, keys === undefined ? "" : `${bytes(size)}${more ? "+" : ""}`);
+      say(node.querySelector("b")!, keys === undefined ? "" : count(keys));
+      say(node.querySelector("small")!, keys === undefined ? "" : bytes(size));
+      say(node.querySelector("em")!, settings?.description ?? "");
     }
+  }
+
+  /** Asks for settings of the bucket, or of a new one, and shows it. */
+  async #configure(bucket?: string): Promise<void> {
+    const { settings } = this.#infos.find(({ name }) => name === bucket) ?? {};
+    const name = await askSettings(this.#server, bucket, settings);
+    if (name === undefined) return;
+    await this.#askBuckets();
+    if (name !== this.#bucket) this.choose(name);
   }
 
   #makeBucket(name: string): HTMLElement {
@@ -202,6 +233,7 @@ export class KeysView {
       { type: "button", on: { click: () => this.choose(name) } },
       element("span", { class: "mono", text: name }),
       element("b"),
+      element("em"),
       element("small"),
     );
     return element("div", { role: "listitem", "data-bucket": name }, open);

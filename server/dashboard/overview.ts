@@ -114,12 +114,20 @@ export function overview(server: Server): {
   return { node, take, draw, retheme: () => charts.forEach(({ chart }) => chart.retheme()) };
 }
 
+/** The colours of lines: what matters most, second, and third. */
+const [first, second, third] = ["--amber", "--blue", "--grey"] as const;
+
+function chart(columns: string[], ...options: ConstructorParameters<typeof Chart>): ChartRow {
+  return { columns, chart: new Chart(...options) };
+}
+
+/** The charts in their order, two in a row. */
 function makeCharts(): ChartRow[] {
-  const chart = (columns: string[], ...options: ConstructorParameters<typeof Chart>): ChartRow => ({
-    columns,
-    chart: new Chart(...options),
-  });
-  const [first, second, third] = ["--amber", "--blue", "--grey"];
+  return [...makeCallCharts(), ...makeResourceCharts()];
+}
+
+/** What is asked and told, and how long it takes. */
+function makeCallCharts(): ChartRow[] {
   return [
     chart(["reads", "writes"], {
       title: "Operations per second",
@@ -139,12 +147,20 @@ function makeCharts(): ChartRow[] {
       format: short,
       least: 10,
     }),
-    chart(["latenessMs", "syncMs"], {
-      title: "Lateness of expiries, time of a sync",
-      lines: [{ label: "late", colour: first, filled: true }, { label: "sync", colour: second }],
-      format: (value) => microseconds(value * 1_000),
-      least: 5,
-    }),
+    ...([["lateness", "Lateness of expiries"], ["sync", "Time of a sync"]] as const).map(([name, title]) =>
+      chart([`${name}P50Ms`, `${name}P99Ms`], {
+        title,
+        lines: [{ label: "median", colour: second }, { label: "p99", colour: first, filled: true }],
+        format: (value) => microseconds(value * 1_000),
+        least: 5,
+      })
+    ),
+  ];
+}
+
+/** What that needs. */
+function makeResourceCharts(): ChartRow[] {
+  return [
     chart(["logBytes", "deadBytes"], {
       title: "Disk",
       lines: [{ label: "log", colour: second, filled: true }, { label: "dead", colour: first, filled: true }],
@@ -179,6 +195,12 @@ function makeCharts(): ChartRow[] {
       format: (value) => `${bytes(value)}/s`,
       binary: true,
       least: 1_024,
+    }),
+    chart(["cpu"], {
+      title: "Processor",
+      lines: [{ label: "of a core", colour: second, filled: true }],
+      format: (value) => `${(value * 100).toFixed(0)} %`,
+      least: 0.1,
     }),
   ];
 }

@@ -58,6 +58,13 @@ export function span(milliseconds: number): string {
   return `${whole.format(Math.floor(hours / 24))}d ${pad(hours % 24)}h`;
 }
 
+/** `30m`, `1500ms`: a span as the server reads it, in the largest unit that it is whole in. */
+export function duration(milliseconds: number): string {
+  const units = [["d", 86_400_000], ["h", 3_600_000], ["m", 60_000], ["s", 1_000]] as const;
+  const [unit, size] = units.find(([, size]) => milliseconds % size === 0) ?? ["ms", 1];
+  return `${milliseconds / size}${unit}`;
+}
+
 /** `14:03:07.042`. */
 export function timeOfDay(epochMs: number): string {
   const date = new Date(epochMs);

@@ -11,6 +11,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
 import { toHex } from "../../lib/base/bytes.ts";
 import type { Clock } from "../../lib/base/clock.ts";
+import type { ClientInfo, ClientSource } from "../clients.ts";
 import type { Commands } from "../commands.ts";
 import type { Gate } from "../gate.ts";
 import type { ServerLimits } from "../limits.ts";
@@ -43,12 +44,13 @@ export interface RedisListenerOptions {
 }
 
 /** A port that Redis clients connect to. Made by {@link listenRedis}. */
-export class RedisListener {
+export class RedisListener implements ClientSource {
+  readonly kind = "redis";
   readonly port: number;
   readonly #server: Server;
   readonly #host: RedisHost;
   readonly #gate: Gate;
-  readonly #sessions: Set<RedisSession> = new Set();
+  readonly #sessions: Map<RedisSession, SocketWire> = new Map();
   #lastId = 0;
 
   /** For {@link listenRedis}. */
@@ -83,11 +85,12 @@ export class RedisListener {
     if ("status" in guest) return refuse(socket, guest.body);
     const isWelcome = guest.enter();
     const id = ++this.#lastId;
-    const session = new RedisSession(id, new SocketWire(socket), this.#host, guest, () => {
+    const wire = new SocketWire(socket);
+    const session = new RedisSession(id, wire, this.#host, guest, () => {
       this.#sessions.delete(session);
       guest.leave();
     });
-    this.#sessions.add(session);
+    this.#sessions.set(session, wire);
     this.#host.clients.set(id, session);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
@@ -103,13 +106,33 @@ export class RedisListener {
 
   /** Closes what has come to its end. */
   check(): void {
-    for (const session of this.#sessions) session.check();
+    for (const session of this.#sessions.keys()) session.check();
+  }
+
+  /** See {@link ClientSource}. */
+  *clients(): Generator<readonly [number, ClientInfo]> {
+    for (const [session, wire] of this.#sessions) {
+      const { id, principal, connectedAt, name, library, libraryVersion } = session;
+      yield [id, {
+        name: principal.name,
+        address: wire.address,
+        agent: [name, [library, libraryVersion].filter(Boolean).join("/")].filter(Boolean).join(" "),
+        ageMs: Math.round(this.#host.clock.wall() - connectedAt),
+        ...wire.traffic(),
+        subscriptions: session.topics.describe(),
+      }];
+    }
+  }
+
+  /** See {@link ClientSource}. */
+  closeClient(number: number): void {
+    for (const session of this.#sessions.keys()) if (session.id === number) session.kill();
   }
 
   /** Takes no more connections and commands; resolves when those that run have been answered. */
   async end(): Promise<void> {
     this.#server.close();
-    await Promise.all([...this.#sessions].map((session) => session.finish()));
+    await Promise.all([...this.#sessions.keys()].map((session) => session.finish()));
   }
 
   /** Cuts off whoever is still there; resolves when the port is free. */
@@ -118,7 +141,7 @@ export class RedisListener {
       if (this.#server.listening) this.#server.close(() => resolve());
       else resolve();
     });
-    for (const session of this.#sessions) session.kill();
+    for (const session of this.#sessions.keys()) session.kill();
     await closed;
   }
 }
@@ -146,6 +169,12 @@ class SocketWire implements Wire {
 
   bufferedBytes(): number {
     return this.#socket.writableLength;
+  }
+
+  /** Bytes so far, and those that wait. */
+  traffic(): Pick<ClientInfo, "bytesIn" | "bytesOut" | "bufferedBytes"> {
+    const { bytesRead, bytesWritten, writableLength } = this.#socket;
+    return { bytesIn: bytesRead, bytesOut: Math.max(bytesWritten - writableLength, 0), bufferedBytes: writableLength };
   }
 
   pause(): void {

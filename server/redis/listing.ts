@@ -62,10 +62,8 @@ export async function keys(client: Client, args: readonly Uint8Array[]): Promise
 }
 
 /** DBSIZE */
-export async function dbsize(client: Client): Promise<Reply> {
-  let count = 0;
-  for await (const entries of pagesOf(client, client.bucket)) count += entries.length;
-  return count;
+export function dbsize({ host, principal, bucket }: Client): Answer<Reply> {
+  return host.commands.count(principal, bucket);
 }
 
 /** What stands behind the cursor of SCAN. */

@@ -92,7 +92,7 @@ export class RedisSession implements Client {
   readonly #guest: Guest;
   readonly #onClosed: () => void;
   readonly #reader: RespReader;
-  readonly #topics: Topics;
+  readonly topics: Topics;
   readonly #transaction: Transaction;
   #tracking: Tracking | undefined;
   #isKnown: boolean;
@@ -126,7 +126,7 @@ export class RedisSession implements Client {
     this.#reader = new RespReader(host.limits.messageBytesMax);
     this.#reader.trusted = this.#isKnown;
     this.#output = new Output(wire, host, () => this.kill());
-    this.#topics = new Topics(this, (reply) => this.#told(reply));
+    this.topics = new Topics(this, (reply) => this.#told(reply));
     this.#transaction = new Transaction(this, this.#newView);
     this.#expectHello();
     host.metrics.connections++;
@@ -154,7 +154,7 @@ export class RedisSession implements Client {
     if (this.#isClosed) return;
     this.#isClosed = true;
     for (const timer of [this.#helloTimer, this.#restTimer]) timer?.cancel();
-    this.#topics.close();
+    this.topics.close();
     this.#stopTracking();
     this.#transaction.reset();
     this.#output.close();
@@ -193,11 +193,11 @@ export class RedisSession implements Client {
   }
 
   get channels(): number {
-    return this.#topics.channels;
+    return this.topics.channels;
   }
 
   get patterns(): number {
-    return this.#topics.patterns;
+    return this.topics.patterns;
   }
 
   get queued(): number {
@@ -209,14 +209,14 @@ export class RedisSession implements Client {
     this.#isKnown = true;
     this.#reader.trusted = true;
     this.#expectHello();
-    this.#topics.check();
+    this.topics.check();
     // It trusts what it has kept, of which it may hear nothing more.
     const bucket = this.trackedBucket;
     if (bucket !== undefined && !this.principal.allows("subscribe", bucket)) this.kill();
   }
 
   reset(): void {
-    this.#topics.close();
+    this.topics.close();
     this.#stopTracking();
     this.#transaction.reset();
     this.principal = this.#guest.principal ?? NOBODY;
@@ -237,11 +237,11 @@ export class RedisSession implements Client {
   }
 
   subscribe(name: Uint8Array, isPattern: boolean): Answer<Reply> {
-    return this.#topics.subscribe(name, isPattern);
+    return this.topics.subscribe(name, isPattern);
   }
 
   unsubscribe(names: readonly Uint8Array[], isPattern: boolean): readonly Reply[] {
-    return this.#topics.unsubscribe(names, isPattern);
+    return this.topics.unsubscribe(names, isPattern);
   }
 
   track(args: readonly Uint8Array[]): Answer<Reply> {
@@ -468,7 +468,7 @@ export class RedisSession implements Client {
 
   #problemOfState(row: Row, name: string): ErrorReply | undefined {
     if (!this.#isKnown && !row.flags.includes("no_auth")) return new ErrorReply("NOAUTH Authentication required.");
-    if (this.version === 2 && this.#topics.count > 0 && !WHILE_LISTENING.has(name)) {
+    if (this.version === 2 && this.topics.count > 0 && !WHILE_LISTENING.has(name)) {
       return new ErrorReply(
         `ERR Can't execute '${name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in ` +
           "this context",

@@ -9,6 +9,7 @@
  */
 import { FirkinError } from "../../lib/base/errors.ts";
 import type { ChangeEvent, EngineSubscription } from "../../lib/engine/engine.ts";
+import { type ClientSubscription, shownKey } from "../clients.ts";
 import type { Answer } from "../commands.ts";
 import { failureOf } from "../commands.ts";
 import type { Client } from "./call.ts";
@@ -47,6 +48,15 @@ export class Topics implements Listener {
   /** Patterns that are listened to. */
   get patterns(): number {
     return this.#patterns.size;
+  }
+
+  /** What an operator is told of them. */
+  describe(): ClientSubscription[] {
+    return [...this.#channels.values(), ...this.#patterns.values()].map(({ name, source }) => ({
+      channel: shownKey(name),
+      ...(source !== undefined && { revision: Number(source.cursor.split(".")[1]) }),
+      waits: false,
+    }));
   }
 
   /** Both. */

@@ -309,6 +309,40 @@ describe("the dashboard", () => {
     expect(complaints).toEqual([]);
   });
 
+  testOn("bun", browser)("makes a bucket, counts its keys exactly, and changes its settings", async () => {
+    await store.bucket("other").setMany(Array.from({ length: 1_234 }, (_, index) => [`k${index}`, index]));
+    await visit("keys");
+    await waitForText("[data-bucket=other] b", /^1,234$/);
+    await click("New bucket");
+    const form = page.getByRole("dialog", { name: "New bucket" });
+    await form.getByLabel("name").fill("sessions");
+    await form.getByLabel("keys live for").fill("30m");
+    await form.getByLabel("description").fill("who is signed in");
+    await form.getByRole("button", { name: "Create" }).click();
+    await waitForText("[data-bucket=sessions] em", /^who is signed in$/);
+    await waitForText("#keys-shown", /^0 keys, ttl 30m$/);
+    await store.bucket("sessions").set("ada", "x".repeat(99));
+    await keyRow("ada").filter({ hasText: "29m" }).waitFor();
+    await page.getByRole("button", { name: "Settings", exact: true }).click();
+    const settings = page.getByRole("dialog", { name: "Settings of sessions" });
+    expect(await settings.getByLabel("keys live for").inputValue()).toBe("30m");
+    await settings.getByLabel("keys live for").fill("");
+    await settings.getByLabel("largest value").fill("1e99");
+    await settings.getByRole("button", { name: "Save" }).click();
+    await waitForText(".settings .note", /^Cannot set valueBytesMax/);
+    await settings.getByLabel("largest value").fill("10");
+    await settings.getByLabel("compress").uncheck();
+    await settings.getByRole("button", { name: "Save" }).click();
+    await settings.waitFor({ state: "detached" });
+    await waitForText("#keys-shown", /^1 key$/);
+    expect(store.buckets().find(({ name }) => name === "sessions")).toMatchObject({
+      keys: 1,
+      settings: { valueBytesMax: 10, compression: false, description: "who is signed in" },
+    });
+    // A request that is refused is an error on the console.
+    expect(complaints.filter((text) => !text.includes("400"))).toEqual([]);
+  });
+
   testOn("bun", browser)("says who is connected to what, and closes one", async () => {
     const other = await connect(server.url);
     const subscription = other.bucket("sessions").subscribe({ prefix: "ada" });
@@ -378,7 +412,9 @@ describe("the dashboard", () => {
     await page.getByLabel("JSON", { exact: true }).check({ force: true });
     expect(await page.getByLabel("Value as JSON").getAttribute("readonly")).not.toBe(null);
     const names = await page.getByRole("button").allTextContents();
-    for (const name of ["New key", "Delete", "Save", "Set"]) expect(names).not.toContain(name);
+    for (const name of ["New bucket", "Settings", "New key", "Delete", "Save", "Set"]) {
+      expect(names).not.toContain(name);
+    }
     expect(complaints.filter((text) => !text.includes("401"))).toEqual([]);
   });
 

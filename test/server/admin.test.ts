@@ -5,9 +5,11 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
+import { connect as connectSocket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ManualClock } from "../../lib/base/clock.ts";
+import { HEADER_BYTES } from "../../lib/bitcask/record.ts";
 import { connect } from "../../lib/store/connect.ts";
 import { open } from "../../lib/store/open.ts";
 import type { Store } from "../../lib/store/store.ts";
@@ -18,6 +20,7 @@ import { settled } from "../wire/loopback.ts";
 import { engineOf } from "./peer.ts";
 
 const ADMIN_PATHS = [
+  ["PUT", "/v1/admin/buckets/b"],
   ["GET", "/v1/admin/history"],
   ["GET", "/v1/admin/clients"],
   ["DELETE", "/v1/admin/clients/1"],
@@ -77,13 +80,28 @@ describe("administration", () => {
     const scopes: Scope[] = [{ buckets: "team-*", rights: ["read"] }];
     const team = await grant("team", scopes);
     expect(await ask("GET", "/v1/me", team)).toMatchObject([200, { name: "team", scopes, asksTokens: true }]);
-    expect(await ask("GET", "/v1/buckets", team)).toEqual([200, { buckets: [{ name: "team-a" }] }]);
-    expect(await ask("GET", "/v1/buckets?count=1")).toEqual([200, {
-      buckets: [
-        { name: "other", keys: 1, bytes: 4, more: false },
-        { name: "team-a", keys: 1, bytes: 4, more: false },
-      ],
+    expect(await ask("GET", "/v1/buckets", team)).toMatchObject([200, { buckets: [{ name: "team-a", keys: 1 }] }]);
+    const bytes = HEADER_BYTES + 4;
+    expect(await ask("GET", "/v1/buckets")).toEqual([200, {
+      buckets: [{ name: "other", keys: 1, bytes, settings: {} }, { name: "team-a", keys: 1, bytes, settings: {} }],
     }]);
+  });
+
+  test("configures a bucket for who may administer it, and makes it when there is none", async () => {
+    const put = (bucket: string, body: object, token?: string): Promise<[number, unknown]> =>
+      ask("PUT", `/v1/admin/buckets/${bucket}`, token, body);
+    const writer = await grant("writer", [{ buckets: "*", rights: ["read", "write", "subscribe"] }]);
+    expect((await put("sessions", { ttl: "30m", description: "new" }))[0]).toBe(204);
+    expect((await put("sessions", {}, writer))[0]).toBe(403);
+    expect(await ask("GET", "/v1/buckets", writer)).toEqual([200, {
+      buckets: [{ name: "sessions", keys: 0, bytes: 0, settings: { ttl: 1_800_000, description: "new" } }],
+    }]);
+    for (const bad of [{ ttl: "soon" }, { ttl: 0 }, { valueBytesMax: -1 }, { codec: "json" }]) {
+      expect(await put("sessions", bad)).toMatchObject([400, { code: "INVALID" }]);
+    }
+    expect(await put("-", {})).toMatchObject([400, { code: "INVALID" }]);
+    expect((await put("sessions", {}))[0]).toBe(204);
+    expect(store.engine.buckets!("sessions")).toMatchObject([{ settings: {} }]);
   });
 
   test("tells connections and their subscriptions, and closes one", async () => {
@@ -97,11 +115,13 @@ describe("administration", () => {
     await Promise.all(others.map(({ ready }) => ready));
     const [, { clients, revision }] = await ask("GET", "/v1/admin/clients") as [
       number,
-      { clients: { id: number }[]; revision: number },
+      { clients: { id: string }[]; revision: number },
     ];
     expect(revision).toBe(1);
     expect(clients).toMatchObject([{ subscriptionsTotal: 25, subscriptions: { length: 20 } }]);
     expect(clients).toMatchObject([{
+      id: "w1",
+      kind: "websocket",
       name: "reader",
       address: "127.0.0.1",
       bufferedBytes: 0,
@@ -109,7 +129,7 @@ describe("administration", () => {
     }]);
     const ended = new Promise<void>((resolve) => {
       const look = async (): Promise<void> => {
-        const [, now] = await ask("GET", "/v1/admin/clients") as [number, { clients: { id: number }[] }];
+        const [, now] = await ask("GET", "/v1/admin/clients") as [number, { clients: { id: string }[] }];
         if (now.clients.some(({ id }) => id !== clients[0]!.id)) resolve();
         else await look();
       };
@@ -119,6 +139,59 @@ describe("administration", () => {
     await ended; // the client is back, as another connection
     expect((await ask("DELETE", "/v1/admin/clients/none"))[0]).toBe(204);
     await client.close();
+  });
+
+  test("tells event streams and Redis clients, how far they are, and closes them", async () => {
+    const watcher = await grant("watcher", [{ buckets: "*", rights: ["read", "write", "subscribe"] }]);
+    const other = await serve({ store, port: 0, auth: tokens, redis: { port: 0 } });
+    const base = other.url.replace("ws:", "http:");
+    const headers = { authorization: `Bearer ${watcher}`, "user-agent": "reader/1" };
+    const stream = (await fetch(`${base}/v1/buckets/b/events?prefix=a&types=set`, { headers })).body!.getReader();
+    await stream.read();
+    const socket = connectSocket(Number(new URL(other.redisUrl!).port));
+    const heard = new Promise<void>((resolve) => {
+      let said = "";
+      socket.on("data", (piece) => {
+        said += String(piece);
+        if (said.includes("__keyspace@0__:a")) resolve();
+      });
+    });
+    socket.write(`AUTH ${watcher}\r\nCLIENT SETNAME worker\r\nSUBSCRIBE news __keyspace@0__:a\r\n`);
+    await heard;
+    const bearer = { authorization: `Bearer ${secret}` };
+    const listed = async (): Promise<Record<string, unknown>[]> =>
+      ((await (await fetch(`${base}/v1/admin/clients`, { headers: bearer })).json()) as {
+        clients: Record<string, unknown>[];
+      }).clients;
+    const clients = await listed();
+    expect(clients).toMatchObject([{
+      id: "e1",
+      kind: "events",
+      name: "watcher",
+      agent: "reader/1",
+      address: "127.0.0.1",
+      subscriptions: [{ bucket: "b", prefix: "a", types: ["set"], revision: 0 }],
+    }, {
+      id: "r1",
+      kind: "redis",
+      name: "watcher",
+      agent: "worker",
+      subscriptions: [{ channel: "news", waits: false }, { channel: "__keyspace@0__:a", revision: 0 }],
+    }]);
+    expect(clients[0]!["bytesOut"]).toBeGreaterThan(0);
+    const close = (id: string): Promise<Response> =>
+      fetch(`${base}/v1/admin/clients/${id}`, { method: "DELETE", headers: bearer });
+    const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+    await close("r1");
+    await closed;
+    await close("e1");
+    let last = "";
+    for (let piece = await stream.read(); !piece.done; piece = await stream.read()) {
+      last += new TextDecoder().decode(piece.value);
+    }
+    expect(last).toContain("event: ended");
+    expect(await listed()).toEqual([]);
+    await other.close();
   });
 
   test("creates tokens with no more rights than their creator has", async () => {

@@ -10,6 +10,7 @@ import { connect as connectSocket, type Socket } from "node:net";
 import { WebSocket } from "ws";
 import { connect, open } from "../../mod.ts";
 import { OP, SUBPROTOCOL } from "../../lib/wire/protocol.ts";
+import { testOn } from "../suites/tools.ts";
 import { type Ended, type Served, type StartOptions, Workplace } from "./command.ts";
 import { EventReader } from "./http_client.ts";
 import { framesOf, type Item, message } from "./peer.ts";
@@ -47,7 +48,7 @@ describe("firkin", () => {
     expect(code).toBe(0);
     const names =
       "serve get set delete take increment list subscribe import export stats compact bench verify repair snapshot " +
-      "restore token config completion";
+      "restore bucket token config completion";
     for (const name of names.split(" ")) expect(stdout).toContain(`\n  ${name} `);
   });
 
@@ -75,6 +76,44 @@ describe("firkin", () => {
     if (served === undefined) return;
     served.command.kill("SIGTERM");
     expect((await served.command.ended).code).toBe(0);
+  });
+
+  testOn("bun")(
+    "firkin bucket makes, lists and configures buckets of a server, and stats count their keys",
+    async () => {
+      const { url } = await place.serve();
+      const run = (...args: string[]): Promise<Ended> => place.run([...args, "--url", url]);
+      expect(await run("bucket", "create", "b", "--ttl", "30m", "--description", "some")).toEqual(printed());
+      expect(await run("set", "b", "k", "1")).toEqual(printed());
+      const [again, none, listed, counted] = await Promise.all([
+        run("bucket", "create", "b"),
+        run("bucket", "settings", "c", "--ttl", "1s"),
+        run("bucket", "list"),
+        run("stats"),
+      ]);
+      expect(again).toEqual(failed(1, "firkin: there is a bucket b: firkin bucket settings changes it"));
+      expect(none).toEqual(failed(1, "firkin: no bucket c: firkin bucket create makes one"));
+      const settings = { ttl: 1_800_000, description: "some" };
+      expect(linesOf(listed)).toEqual([{ name: "b", keys: 1, bytes: expect.any(Number), settings }]);
+      const [stats] = linesOf(counted);
+      expect([stats!["bucket.b.keys"], stats!["bucket.b.bytes"]]).toEqual([1, linesOf(listed)[0]!["bytes"]]);
+      const changes = ["--ttl", "none", "--value-max", "3", "--compression", "off"];
+      expect(await run("bucket", "settings", "b", ...changes)).toEqual(printed());
+      const [shown, refused] = await Promise.all([run("bucket", "settings", "b"), run("set", "b", "k", "four")]);
+      expect(linesOf(shown)).toMatchObject([{
+        settings: { valueBytesMax: 3, compression: false, description: "some" },
+      }]);
+      expect(refused.stderr[0]).toContain("TOO_LARGE");
+    },
+  );
+
+  testOn("bun")("firkin bucket works on a folder, which it makes", async () => {
+    const run = (...args: string[]): Promise<Ended> => place.run(["bucket", ...args, "--data-dir", "data"]);
+    expect(await run("create", "b", "--ttl", "1500ms")).toEqual(printed());
+    expect(await run("settings", "b", "--description", "some")).toEqual(printed());
+    const settings = { ttl: 1_500, description: "some" };
+    expect(linesOf(await run("list"))).toEqual([{ name: "b", keys: 0, bytes: 0, settings }]);
+    expect((await run("list", "--no-json")).stdout.split("\n")[1]).toMatch(/^b +0 +0 B +1500ms +none +on +some$/);
   });
 
   test("firkin makes no store where there is none, but for set", async () => {

@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { ManualClock } from "../../lib/base/clock.ts";
 import { CONTENT } from "../../lib/base/codec.ts";
 import type { ErrorCode } from "../../lib/base/errors.ts";
+import { HEADER_BYTES } from "../../lib/bitcask/record.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
 import type { Engine, Entry, Operation } from "../../lib/engine/engine.ts";
 import { EVERYONE, type Principal, type Right } from "../../server/auth.ts";
@@ -46,7 +47,7 @@ const CALLS: Readonly<
   }],
   subscribe: [["subscribe"], (commands, principal) => commands.subscribe(principal, { bucket: "b" }).close()],
   // To whoever has a right in a bucket: see below.
-  buckets: [[], (commands, principal) => commands.buckets(principal, 1)],
+  buckets: [[], (commands, principal) => commands.buckets(principal)],
   stats: [["admin"], (commands, principal) => commands.stats(principal)],
   sync: [["admin"], (commands, principal) => commands.sync(principal)],
   compact: [["admin"], (commands, principal) => commands.compact(principal)],
@@ -131,15 +132,17 @@ describe("Commands", () => {
     test("Commands.buckets() names buckets with any right in them, and counts those that may be read", async () => {
       await engine.set("a", KEY, VALUE, SET);
       await engine.set("b", bytesOf("other"), VALUE, SET);
-      const bytes = KEY.length + VALUE.length;
-      expect(await commands.buckets(EVERYONE, 1)).toEqual([
-        { name: "a", keys: 1, bytes, more: false },
-        { name: "b", keys: 1, bytes, more: true },
+      const bytes = HEADER_BYTES + KEY.length + VALUE.length;
+      expect(await commands.buckets(EVERYONE)).toMatchObject([
+        { name: "a", keys: 1, bytes },
+        { name: "b", keys: 2 },
       ]);
-      expect(await commands.buckets(having(["read"]), 9)).toMatchObject([{ name: "b", keys: 2, more: false }]);
-      expect(await commands.buckets(having(["write"]), 9)).toEqual([{ name: "b" }]);
-      expect(await commands.buckets(having(["subscribe"], true), 0)).toEqual([{ name: "a" }, { name: "b" }]);
-      expect(await commands.buckets(having(["admin"], true), 9)).toEqual([]);
+      expect(await commands.buckets(having(["read"]))).toMatchObject([{ name: "b", keys: 2 }]);
+      expect(await commands.buckets(having(["write"]))).toEqual([{ name: "b" }]);
+      expect(await commands.buckets(having(["admin"], true))).toEqual([]);
+      expect(await commands.count(having(["read"]), "b")).toBe(2);
+      expect(await commands.count(having(["read"], true), "none")).toBe(0);
+      expect(await errorCode(() => commands.count(having(["write"]), "b"))).toBe("FORBIDDEN");
     });
 
     test.each(["at once", "later"])(

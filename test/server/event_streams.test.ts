@@ -261,11 +261,14 @@ describe("event streams", () => {
 
   test("EventStreams.check() ends the streams of who has expired, whether they are read or not", async () => {
     const metrics = new Metrics(systemClock);
-    const shared = { limits: SERVER_LIMITS, clock: systemClock, metrics, onFailure: () => {} };
+    const gate = { addressOf: (_: Headers, address: string): string => address };
+    const shared = { limits: SERVER_LIMITS, clock: systemClock, metrics, gate, onFailure: () => {} };
     const streams = new EventStreams({ ...shared, commands: new Commands({ ...shared, engine }) });
     const principal = { ...EVERYONE, expiresAt: Infinity };
     const [read, unread, other] = await Promise.all(
-      [principal, principal, EVERYONE].map((one) => streams.open(one, { values: true })),
+      [principal, principal, EVERYONE].map((one) => {
+        return streams.open({ principal: one, headers: new Headers(), remoteAddress: "::1" }, { values: true });
+      }),
     );
     const reader = read!.body!.getReader() as ReadableStreamDefaultReader<Uint8Array>;
     await reader.read();

@@ -6,6 +6,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { makeCertificate, OPENSSL } from "../suites/certificate.ts";
+import { testOn } from "../suites/tools.ts";
 import { type Ended, Workplace } from "./command.ts";
 
 const SERVE = ["--listen", "127.0.0.1:0", "--data-dir", ":memory:", "--auth", "tokens.json"];
@@ -70,6 +71,20 @@ describe("firkin token", () => {
     expect((await place.run(["verify", `backups/${taken.name}`])).code).toBe(0);
     const refused = await place.run(["snapshot", "--url", url, "--token", made.stdout.trim()]);
     expect([refused.code, refused.stderr[0]]).toEqual([3, expect.stringMatching(/\(UNAUTHORIZED\)$/)]);
+  });
+
+  testOn("bun")("firkin token create takes what a token may from the settings file, and a flag before it", async () => {
+    writeFileSync(place.path("firkin.toml"), '[create]\nallow = ["b:read", "log:write"]\nauth = "tokens.json"\n');
+    const run = (...args: string[]): Promise<Ended> =>
+      place.run(["--config", "firkin.toml", "token", "create", ...args]);
+    expect((await run("filed")).code).toBe(0);
+    expect((await run("said", "--allow", "c:read")).code).toBe(0);
+    const { stdout } = await place.run(["token", "list", "--auth", "tokens.json", "--json"]);
+    const scopes = stdout.trim().split("\n").map((line) => (JSON.parse(line) as { scopes: unknown }).scopes);
+    expect(scopes).toEqual([
+      [{ buckets: "b", rights: ["read"] }, { buckets: "log", rights: ["write"] }],
+      [{ buckets: "c", rights: ["read"] }],
+    ]);
   });
 
   test("firkin token refuses wrong usage with 2 and one line", async () => {

@@ -157,7 +157,7 @@ describe("Web", () => {
       reader.close();
     }
 
-    test("tells of operations, streams, expiries and syncs, and of no bucket or key", async () => {
+    test("tells of operations, streams, expiries and syncs, of buckets, and of no key", async () => {
       await work();
       const text = await metrics();
       const value = (line: string): number =>
@@ -172,7 +172,22 @@ describe("Web", () => {
       expect(value("firkin_events_total")).toBe(3);
       expect(value('firkin_http_requests_total{method="PUT",status="204"}')).toBe(1);
       expect(value("firkin_keys")).toBe(1);
+      expect(value('firkin_bucket_keys{bucket="b"}')).toBe(1);
+      expect(value('firkin_bucket_bytes{bucket="b"}')).toBeGreaterThan(1);
+      expect(value('firkin_expiry_lateness_seconds_bucket{le="+Inf"}')).toBe(1);
       expect(text).not.toContain("secret");
+    });
+
+    test("tells of a hundred buckets, those with the most in them", async () => {
+      for (let index = 0; index < 110; index++) {
+        await store.bucket(`b${index}`).setMany([["k", "v".repeat(index)]]);
+      }
+      const told = [...(await metrics()).matchAll(/^firkin_bucket_keys\{bucket="b(\d+)"\} 1$/gm)].map(([, name]) =>
+        name
+      );
+      expect(told.length).toBe(100);
+      expect(told).toContain("109");
+      expect(told).not.toContain("9");
     });
 
     test("buckets of a histogram only grow, up to its count", async () => {
