@@ -7,6 +7,7 @@
 import { describe, expect, test } from "bun:test";
 import { CONTENT, decodeValue, encodeValue } from "../../lib/base/codec.ts";
 import type { ChangeEvent, Entry, ListQuery } from "../../lib/engine/engine.ts";
+import { testAborts } from "./engine_aborts.ts";
 import { testBatches } from "./engine_batches.ts";
 import { testMany } from "./engine_many.ts";
 import { brief, bytesOf, type OpenEngine, revisionOf, Subject, take, textOf } from "./engine_subject.ts";
@@ -24,6 +25,7 @@ export function runEngineSuite(name: string, open: OpenEngine): void {
     testTakes(open);
     testBatches(open);
     testMany(open);
+    testAborts(open);
     testSubscriptions(open);
     testLife(open);
   });
