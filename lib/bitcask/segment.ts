@@ -261,7 +261,7 @@ export class Segment {
     this.notePlace(offset, revision);
   }
 
-  /** Notes that a change begins at `offset`. Some are kept, so that a later one is found without reading from the start. */
+  /** Notes that a change begins at `offset`. Some are kept: what comes later is then found without reading all before. */
   notePlace(offset: number, revision: number): void {
     const piece = offset >>> PLACE_SHIFT;
     if (this.#placeOffsets[piece] !== undefined) return;
@@ -269,7 +269,7 @@ export class Segment {
     this.#placeRevisions[piece] = revision;
   }
 
-  /** Where to begin to read for what is later than `revision`: a record begins there, and none that is stands before. */
+  /** Where to begin to read for what is later than `revision`: at a record, with none of that before it. */
   placeBefore(revision: number): number {
     for (let piece = this.#placeOffsets.length - 1; piece >= 0; piece--) {
       if (this.#placeRevisions[piece]! <= revision) return this.#placeOffsets[piece]!;

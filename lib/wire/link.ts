@@ -1,8 +1,8 @@
 /**
  * A client's end of the wire: one WebSocket that comes back, and the requests that travel on it.
  *
- * 1. Everything asked in one tick travels in one message; one that has grown to a third of all that is on the way leaves
- *    early, so that both ends work at once. Replies come in any order and find their request by its id.
+ * 1. Everything asked in one tick travels in one message; one that has grown to a third of all that is on the way
+ *    leaves early, so that both ends work at once. Replies come in any order and find their request by its id.
  * 2. No more is on the way than the server said it takes: `requestsMax` requests and `messageBytesMax` bytes. What is
  *    over waits here, in order, and so does what is asked while there is no connection.
  * 3. A request that was on the way when the connection was lost is rejected and never sent again: whether the server

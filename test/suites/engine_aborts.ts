@@ -63,7 +63,7 @@ export function testAborts(open: OpenEngine): void {
       return bucket;
     }
 
-    test("Every call rejects with the reason of its signal at once, listens no more, and the store goes on", async () => {
+    test("Every call rejects with the reason of its signal, listens no more, and the store goes on", async () => {
       const bucket = await openBucket();
       const counts: (() => number)[] = [];
       for (const [name, call] of ABORTABLE) {
