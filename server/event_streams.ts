@@ -17,9 +17,11 @@ import type { EngineEvent, EngineSubscription, SubscribeQuery } from "../lib/eng
 import { REPLY_FLUSH_BYTES } from "../lib/wire/protocol.ts";
 import { hasExpired, type Principal } from "./auth.ts";
 import { type Commands, failureOf } from "./commands.ts";
+import type { ServerLimits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import { REST_HEADERS } from "./problems.ts";
 import { changeJson } from "./representations.ts";
+import type { Place } from "./visitors.ts";
 
 /** A stream that has nothing to say says that, this often. */
 const HEARTBEAT_MS = 15_000;
@@ -31,7 +33,7 @@ export interface StreamHost {
   readonly commands: Commands;
   readonly clock: Clock;
   readonly metrics: Metrics;
-  readonly limits: { readonly streamsMax: number; readonly outboundMs: number };
+  readonly limits: Pick<ServerLimits, "streamsMax" | "streamsPerAddressMax" | "outboundMs">;
   readonly onFailure: (error: unknown) => void;
 }
 
@@ -39,6 +41,8 @@ export interface StreamHost {
 export class EventStreams {
   readonly #host: StreamHost;
   readonly #open: Set<EventStream> = new Set();
+  /** How many of them each place has. */
+  readonly #places: Map<Place, number> = new Map();
   #ending = false;
 
   /** No streams yet. */
@@ -47,19 +51,24 @@ export class EventStreams {
   }
 
   /**
-   * Opens a stream. With `from` it continues there; when the log does not reach that far back it says `resync` and,
-   * with `snapshot`, begins anew.
+   * Opens a stream for somebody at `place`. With `from` it continues there; when the log does not reach that far back
+   * it says `resync` and, with `snapshot`, begins anew.
    *
-   * @throws {FirkinError} BUSY — there are too many; or as {@link Commands.subscribe}
+   * @throws {FirkinError} BUSY — there are too many, or too many of the place; or as {@link Commands.subscribe}
    */
-  async open(principal: Principal, query: SubscribeQuery): Promise<Response> {
-    const { streamsMax } = this.#host.limits;
+  async open(principal: Principal, place: Place, query: SubscribeQuery): Promise<Response> {
+    const { streamsMax, streamsPerAddressMax } = this.#host.limits;
     if (this.#ending) throw new FirkinError("UNAVAILABLE", "Cannot open a stream: the server is shutting down");
     if (this.#open.size >= streamsMax) {
       throw new FirkinError("BUSY", `Cannot open a stream: there are ${streamsMax}, the most`);
     }
-    const stream = new EventStream(this.#host, principal, query, () => this.#open.delete(stream));
+    const ofPlace = this.#places.get(place) ?? 0;
+    if (place !== undefined && ofPlace >= streamsPerAddressMax) {
+      throw new FirkinError("BUSY", `Cannot open a stream: this address has ${streamsPerAddressMax}, the most`);
+    }
+    const stream = new EventStream(this.#host, principal, query, () => this.#forget(stream, place));
     this.#open.add(stream);
+    this.#places.set(place, ofPlace + 1);
     try {
       await stream.ready();
     } catch (error) {
@@ -69,6 +78,13 @@ export class EventStreams {
     return new Response(stream.body, {
       headers: { ...REST_HEADERS, "content-type": "text/event-stream", "x-accel-buffering": "no" },
     });
+  }
+
+  #forget(stream: EventStream, place: Place): void {
+    this.#open.delete(stream);
+    const left = this.#places.get(place)! - 1;
+    if (left === 0) this.#places.delete(place);
+    else this.#places.set(place, left);
   }
 
   /** Ends the streams of principals that have expired. */

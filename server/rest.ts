@@ -27,6 +27,7 @@ import { lifeOf, type SetOptions as LifeOptions } from "../lib/store/bucket.ts";
 import { countOfPage } from "../lib/wire/protocol.ts";
 import type { Answer, Commands } from "./commands.ts";
 import type { EventStreams } from "./event_streams.ts";
+import type { Gate } from "./gate.ts";
 import { ref } from "./openapi.ts";
 import { Refused, REST_HEADERS } from "./problems.ts";
 import {
@@ -76,8 +77,8 @@ const VALUE_HEADERS = {
 const ETAG = { "ETag": "The new revision, in quotes" };
 
 /** The rows about keys, listings, batches and streams. */
-export function restRoutes(commands: Commands, streams: EventStreams): readonly Route[] {
-  return [...keyRoutes(commands), ...actionRoutes(commands), ...bucketRoutes(commands), ...streamRoutes(streams)];
+export function restRoutes(commands: Commands, streams: EventStreams, gate: Gate): readonly Route[] {
+  return [...keyRoutes(commands), ...actionRoutes(commands), ...bucketRoutes(commands), ...streamRoutes(streams, gate)];
 }
 
 // --- keys ---
@@ -332,7 +333,7 @@ function operationOf(operation: unknown): Operation {
 
 // --- streams ---
 
-function streamRoutes(streams: EventStreams): readonly Route[] {
+function streamRoutes(streams: EventStreams, gate: Gate): readonly Route[] {
   const route = (path: string, id: string, query: Record<string, Schema>): Route => ({
     method: "GET",
     path,
@@ -347,10 +348,11 @@ function streamRoutes(streams: EventStreams): readonly Route[] {
     },
     headers: { "Last-Event-ID": "As from, and before it: browsers send it when they connect again" },
     answers: { 200: { description: "A stream without end", types: ["text/event-stream"] } },
-    async run({ request, principal, bucket, query: given }) {
+    async run({ request, remoteAddress, principal, bucket, query: given }) {
+      const place = gate.placeOf(request.headers, remoteAddress);
       const [key, prefix, types] = [given.bytes("key"), given.bytes("prefix"), given.text("types")];
       const from = (request.headers.get("last-event-id") ?? "") || given.text("from");
-      const response = await streams.open(principal, {
+      const response = await streams.open(principal, place, {
         ...(bucket !== "" && { bucket }),
         ...(key !== undefined && { key }),
         ...(prefix !== undefined && { prefix }),

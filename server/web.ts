@@ -82,7 +82,7 @@ export class Web {
       answers: { 200: { description: "OpenAPI 3.1", types: [JSON_TYPE] } },
       run: () => json(JSON.stringify(openApiOf(this.#routes, gate.asksCredentials))),
     };
-    const rest = [...restRoutes(commands, this.#streams), ...unstorageRoutes(commands, clock), description];
+    const rest = [...restRoutes(commands, this.#streams, gate), ...unstorageRoutes(commands, clock), description];
     const always = [tickets, ...adminRoutes(host.administration)];
     this.#routes = host.rest ? [...rest, ...always] : always;
     this.#router = new Router(this.#routes);

@@ -265,7 +265,7 @@ describe("event streams", () => {
     const streams = new EventStreams({ ...shared, commands: new Commands({ ...shared, engine }) });
     const principal = { ...EVERYONE, expiresAt: Infinity };
     const [read, unread, other] = await Promise.all(
-      [principal, principal, EVERYONE].map((one) => streams.open(one, { values: true })),
+      [principal, principal, EVERYONE].map((one) => streams.open(one, undefined, { values: true })),
     );
     const reader = read!.body!.getReader() as ReadableStreamDefaultReader<Uint8Array>;
     await reader.read();
