@@ -120,6 +120,14 @@ export interface Server {
   /** The server's counts, as the `stats` operation tells them beside the engine's. */
   stats(): StoreStats;
   /**
+   * Takes up the certificate as its files are now, on all ports: connections that come get it, those that are open go
+   * on. Nothing has changed when it rejects.
+   *
+   * @throws {TypeError} the server speaks no TLS
+   * @throws {FirkinError} IO, INVALID — the files cannot be used; NOT_SUPPORTED — Deno, where it takes another `serve`
+   */
+  reloadTls(): Promise<void>;
+  /**
    * Takes no more requests, answers those that run, ends event streams at their cursors, closes every connection with
    * 1012. Called again, it resolves when the first call does.
    */
@@ -201,6 +209,12 @@ export async function serve(options: ServeOptions): Promise<Server> {
       `${tls === undefined ? "redis" : "rediss"}://${nameIn(redis!.hostname)}:${redisListener.port}`,
     transport: transport.name,
     stats: () => metrics.read(),
+    reloadTls: async () => {
+      if (tls === undefined) throw new TypeError("Cannot take up another certificate: the server speaks no TLS");
+      if (ended !== undefined) throw new FirkinError("CLOSED", "Cannot take up another certificate: it is closed");
+      await listener.reloadTls();
+      redisListener?.reloadTls();
+    },
     // Once: to close what is closed ends the process (uWebSockets.js).
     close: () => ended ??= end(),
   };

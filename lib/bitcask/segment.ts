@@ -261,7 +261,7 @@ export class Segment {
     this.notePlace(offset, revision);
   }
 
-  /** Notes that a change begins at `offset`. Some are kept: what comes later is then found without reading all before. */
+  /** Notes that a change begins at `offset`. Some are kept: what comes later is found without reading all before. */
   notePlace(offset: number, revision: number): void {
     const piece = offset >>> PLACE_SHIFT;
     if (this.#placeOffsets[piece] !== undefined) return;

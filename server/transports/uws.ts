@@ -84,30 +84,55 @@ export async function openUwsTransport(): Promise<Transport | undefined> {
   }
 }
 
+// deno-lint-ignore require-await -- so that a refused address rejects and does not throw
 async function listen(library: Library, options: ListenOptions, handlers: TransportHandlers): Promise<Listener> {
   const connections = new Map<Socket, UwsConnection>();
-  const app = createApp(library, options);
-  serveSockets(app, options, handlers, connections);
   const answering = new Set<Promise<void>>();
-  app.any("/*", (response, request) => {
-    const answered = serveRequest(response, request, options, handlers);
-    answering.add(answered);
-    void answered.then(() => answering.delete(answered));
-  });
-  const listening = await new Promise<us_listen_socket | false>((resolve) => {
-    (app as unknown as ExclusiveApp).listen(options.hostname, options.port, EXCLUSIVE_PORT, resolve);
-  });
-  if (listening === false) throw listenError(options, "the address is in use or not this machine's");
+  const begin = (): App => {
+    const app = createApp(library, options);
+    serveSockets(app, options, handlers, connections);
+    app.any("/*", (response, request) => {
+      const answered = serveRequest(response, request, options, handlers);
+      answering.add(answered);
+      void answered.then(() => answering.delete(answered));
+    });
+    return app;
+  };
+  const apps = [begin()];
+  let listening = bind(apps[0]!, options, options.port);
+  const port = library.us_socket_local_port(listening);
+  if (options.port === 0 && options.tls !== undefined) {
+    // A port that the system chose could not be bound again while it has connections; one that is asked for can.
+    library.us_listen_socket_close(listening);
+    listening = bind(apps[0]!, options, port);
+  }
   return {
     hostname: options.hostname,
-    port: library.us_socket_local_port(listening),
+    port,
+    // deno-lint-ignore require-await -- so that it rejects and does not throw
+    reloadTls: async () => {
+      // A certificate is an app's for good: another app takes the port over, and what is open stays where it is.
+      const app = begin();
+      library.us_listen_socket_close(listening);
+      apps.push(app);
+      listening = bind(app, options, port);
+    },
     close: async () => {
       library.us_listen_socket_close(listening);
       for (const connection of connections.values()) connection.close(GOING_AWAY, "The server is shutting down");
       await withinGrace(answering);
-      app.close(); // what `end` has sent is with the system by now; all close handlers have run
+      for (const app of apps) app.close(); // what `end` has sent is with the system by now; all close handlers have run
     },
   };
+}
+
+/** Lets an app listen. @throws {FirkinError} UNAVAILABLE */
+function bind(app: App, options: ListenOptions, port: number): us_listen_socket {
+  let listening: us_listen_socket | false = false;
+  // It calls back before it returns.
+  (app as unknown as ExclusiveApp).listen(options.hostname, port, EXCLUSIVE_PORT, (socket) => listening = socket);
+  if (listening === false) throw listenError(options, "the address is in use or not this machine's");
+  return listening;
 }
 
 function createApp(library: Library, { tls }: ListenOptions): App {
