@@ -173,8 +173,15 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const snapshots = new ServerSnapshots({ engine, folder: options.snapshotFolder, clock });
   const administration = { engine, sessions, history, snapshots, gate, commands, tokens: auth, clock };
   const web = new Web({ ...host, engine, gate, allowedOrigins, rest: options.rest ?? true, administration });
-  const seats = { writers: [], readers: [], unsent: [], deliveries: new Deliveries(), outbound: { bytes: 0 } };
-  const front = new Front({ ...host, ...seats }, { gate, web, tokens: auth, sessions });
+  const seats = {
+    sessions,
+    writers: [],
+    readers: [],
+    unsent: [],
+    deliveries: new Deliveries(),
+    outbound: { bytes: 0 },
+  };
+  const front = new Front({ ...host, ...seats }, { gate, web, tokens: auth });
   const listener = await transport.listen({
     hostname,
     port,
@@ -243,8 +250,6 @@ interface FrontParts {
   readonly gate: Gate;
   readonly web: Web;
   readonly tokens: Tokens | undefined;
-  /** Those that are open, by a number that no other has had. */
-  readonly sessions: Map<number, Session>;
 }
 
 /** What the transport calls: lets in whom the gate lets in, and seats each connection. */
@@ -253,19 +258,16 @@ class Front implements TransportHandlers {
   readonly #gate: Gate;
   readonly #web: Web;
   readonly #tokens: Tokens | undefined;
-  readonly #sessions: Map<number, Session>;
   #redis: RedisListener | undefined;
-  #lastId = 0;
   #sweepTimer: Timer | undefined;
   #unwatch: () => void = () => {};
   #ending = false;
 
-  constructor(host: SessionHost, { gate, web, tokens, sessions }: FrontParts) {
+  constructor(host: SessionHost, { gate, web, tokens }: FrontParts) {
     this.#host = host;
     this.#gate = gate;
     this.#web = web;
     this.#tokens = tokens;
-    this.#sessions = sessions;
   }
 
   /** Looks after the connections of Redis clients, too. */
@@ -291,12 +293,7 @@ class Front implements TransportHandlers {
 
   #open(connection: Connection, guest: Guest): Session {
     const admitted = guest.enter();
-    const id = ++this.#lastId;
-    const session: Session = new Session(connection, this.#host, guest, () => {
-      this.#sessions.delete(id);
-      guest.leave();
-    });
-    this.#sessions.set(id, session);
+    const session = new Session(connection, this.#host, guest);
     if (this.#ending) connection.close(CLOSE.restart, RESTART);
     else if (!admitted) connection.close(CLOSE.tooManyRequests, "too many connections");
     return session;
@@ -314,7 +311,7 @@ class Front implements TransportHandlers {
   }
 
   #check(): void {
-    for (const session of this.#sessions.values()) session.check();
+    for (const session of this.#host.sessions.values()) session.check();
     this.#web.check();
     this.#redis?.check();
   }
@@ -325,7 +322,7 @@ class Front implements TransportHandlers {
     this.#gate.end();
     this.#sweepTimer?.cancel();
     this.#unwatch();
-    const sessions = [...this.#sessions.values()].map((session) => session.end(CLOSE.restart, RESTART));
+    const sessions = [...this.#host.sessions.values()].map((session) => session.end(CLOSE.restart, RESTART));
     const answered = Promise.all([this.#web.end(), this.#redis?.end(), ...sessions]);
     await new Promise<void>((resolve) => {
       const timer = this.#host.clock.after(GRACE_MS, resolve);

@@ -52,11 +52,9 @@ type Library = typeof import("uWebSockets.js");
 type App = ReturnType<Library["App"]>;
 type Socket = WebSocket<Seat>;
 
-/** What a handshake leaves for its socket. */
+/** What a handshake leaves with its socket, which has its own copy of this: so nobody looks it up in a table. */
 interface Seat {
-  readonly remoteAddress: string;
-  /** Until it is open. */
-  accepted: Accepted | undefined;
+  readonly connection: UwsConnection;
 }
 
 /** `listen` with a host and an option, which the library has and its types lack. */
@@ -86,7 +84,7 @@ export async function openUwsTransport(): Promise<Transport | undefined> {
 
 // deno-lint-ignore require-await -- so that a refused address rejects and does not throw
 async function listen(library: Library, options: ListenOptions, handlers: TransportHandlers): Promise<Listener> {
-  const connections = new Map<Socket, UwsConnection>();
+  const connections = new Set<UwsConnection>();
   const answering = new Set<Promise<void>>();
   const begin = (): App => {
     const app = createApp(library, options);
@@ -119,7 +117,7 @@ async function listen(library: Library, options: ListenOptions, handlers: Transp
     },
     close: async () => {
       library.us_listen_socket_close(listening);
-      for (const connection of connections.values()) connection.close(GOING_AWAY, "The server is shutting down");
+      for (const connection of connections) connection.close(GOING_AWAY, "The server is shutting down");
       await withinGrace(answering);
       for (const app of apps) app.close(); // what `end` has sent is with the system by now; all close handlers have run
     },
@@ -145,7 +143,7 @@ function serveSockets(
   app: App,
   options: ListenOptions,
   handlers: TransportHandlers,
-  connections: Map<Socket, UwsConnection>,
+  connections: Set<UwsConnection>,
 ): void {
   app.ws<Seat>("/*", {
     maxPayloadLength: options.messageBytesMax,
@@ -155,19 +153,19 @@ function serveSockets(
     sendPingsAutomatically: true,
     upgrade: (response, request, context) => decide(response, request, context, handlers),
     open: (socket) => {
-      const connection = new UwsConnection(socket);
-      connections.set(socket, connection);
-      const seat = socket.getUserData();
-      const { accepted } = seat;
-      seat.accepted = undefined;
-      if (accepted !== undefined) connection.begin(accepted.open(connection));
+      const { connection } = socket.getUserData();
+      connections.add(connection);
+      connection.begin(socket);
     },
-    message: (socket, bytes, isBinary) => connections.get(socket)?.message(bytes, isBinary),
-    drain: (socket) => void setImmediate(() => connections.get(socket)?.drain()),
+    message: (socket, bytes, isBinary) => socket.getUserData().connection.message(bytes, isBinary),
+    drain: (socket) => {
+      const { connection } = socket.getUserData();
+      setImmediate(() => connection.drain());
+    },
     close: (socket, code) => {
-      const connection = connections.get(socket);
-      connections.delete(socket);
-      connection?.release(code);
+      const { connection } = socket.getUserData();
+      connections.delete(connection);
+      connection.release(code);
     },
   });
 }
@@ -188,7 +186,13 @@ function decide(
     return;
   }
   const key = request.getHeader("sec-websocket-key");
-  response.upgrade<Seat>({ remoteAddress, accepted: decision }, key, decision.protocol, "", context);
+  response.upgrade<Seat>(
+    { connection: new UwsConnection(remoteAddress, decision) },
+    key,
+    decision.protocol,
+    "",
+    context,
+  );
 }
 
 // --- connection ---
@@ -197,16 +201,20 @@ class UwsConnection implements Connection {
   readonly remoteAddress: string;
   #socket: Socket | undefined;
   #handlers: ConnectionHandlers | undefined;
+  /** Until it is open. */
+  #accepted: Accepted | undefined;
   #code = 0;
 
-  constructor(socket: Socket) {
-    this.remoteAddress = socket.getUserData().remoteAddress;
-    this.#socket = socket;
+  constructor(remoteAddress: string, accepted: Accepted) {
+    this.remoteAddress = remoteAddress;
+    this.#accepted = accepted;
   }
 
-  begin(handlers: ConnectionHandlers): void {
-    this.#handlers = handlers;
-    if (this.#socket === undefined) handlers.closed(this.#code); // closed while it was being opened
+  begin(socket: Socket): void {
+    this.#socket = socket;
+    this.#handlers = this.#accepted?.open(this);
+    this.#accepted = undefined;
+    if (this.#socket === undefined) this.#handlers?.closed(this.#code); // closed while it was being opened
   }
 
   message(bytes: ArrayBuffer, isBinary: boolean): void {
@@ -215,7 +223,7 @@ class UwsConnection implements Connection {
   }
 
   drain(): void {
-    this.#handlers?.drain();
+    if (this.#socket !== undefined) this.#handlers?.drain();
   }
 
   release(code: number): void {
