@@ -34,7 +34,7 @@ const EVENTS_PER_HOP = Math.max(200, Math.ceil(EXPIRING / 50));
 const LAST_KEY = "w-last";
 /** What the last events may take on a busy machine. */
 const PATIENCE_MS = 20_000 + EXPIRING;
-const LIMIT_MS = 60_000 + EXPIRING * 5;
+const LIMIT_MS = 60_000 + EXPIRING * 10;
 
 type Draw = (below: number) => number;
 type Event = SubscriptionEvent<string>;
