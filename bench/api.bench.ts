@@ -8,24 +8,9 @@
  * @module
  */
 import { do_not_optimize } from "mitata";
-import {
-  type Bucket,
-  open,
-  type OpenOptions,
-  type Store,
-  type SyncPolicy,
-} from "../mod.ts";
+import { type Bucket, open, type OpenOptions, type Store, type SyncPolicy } from "../mod.ts";
 import { measure, report, type Subject, temporaryFolder } from "./harness.ts";
-import {
-  createRandom,
-  ends,
-  GROUP,
-  KEYS,
-  load,
-  setAll,
-  Workload,
-  type Write,
-} from "./workload.ts";
+import { createRandom, ends, GROUP, KEYS, load, setAll, Workload, type Write } from "./workload.ts";
 
 const COUNTERS = 1_000;
 const PAGE = 100;
@@ -73,42 +58,27 @@ function measureReads(): void {
     call: (key: string) => do_not_optimize(ends(users.getSync(key))),
   }));
   // Four segments, three of them sealed: read through the cache, with their checksums.
-  measureLoaded("getSync, sealed segments in the cache", 1, {
-    sync: "os",
-    segmentBytesMax: 2 ** 22,
-  }, (loaded) => ({
+  measureLoaded("getSync, sealed segments in the cache", 1, { sync: "os", segmentBytesMax: 2 ** 22 }, (loaded) => ({
     prepare: loaded.workload.present,
     call: (key: string) => do_not_optimize(ends(loaded.users.getSync(key))),
   }));
-  measureLoaded(
-    "getSync, missing key",
-    1,
-    { sync: "os" },
-    ({ users, workload }) => ({
-      prepare: workload.missing,
-      call: (key: string) => do_not_optimize(users.getSync(key)),
-    }),
-  );
+  measureLoaded("getSync, missing key", 1, { sync: "os" }, ({ users, workload }) => ({
+    prepare: workload.missing,
+    call: (key: string) => do_not_optimize(users.getSync(key)),
+  }));
   measureLoaded("get, awaited", 1, { sync: "os" }, ({ users, workload }) => ({
     prepare: workload.present,
     call: async (key: string) => do_not_optimize(ends(await users.get(key))),
   }));
-  measureLoaded(
-    `list, page of ${PAGE}`,
-    1,
-    { sync: "os" },
-    ({ users, workload }) => ({
-      prepare: workload.present,
-      async call(start: string) {
-        let sum = 0;
-        for await (
-          const { value } of users.list({ start, limit: PAGE })
-        ) sum += ends(value);
-        do_not_optimize(sum);
-      },
-      finish: () => verifyListing(users),
-    }),
-  );
+  measureLoaded(`list, page of ${PAGE}`, 1, { sync: "os" }, ({ users, workload }) => ({
+    prepare: workload.present,
+    async call(start: string) {
+      let sum = 0;
+      for await (const { value } of users.list({ start, limit: PAGE })) sum += ends(value);
+      do_not_optimize(sum);
+    },
+    finish: () => verifyListing(users),
+  }));
 }
 
 /** All keys, once and in order. @throws {Error} they are not */
@@ -116,118 +86,72 @@ async function verifyListing(users: Bucket<Uint8Array>): Promise<void> {
   let last = "";
   let count = 0;
   for await (const { key } of users.list()) {
-    if (key <= last) {
-      throw new Error(
-        `Cannot trust the figures: ${String(key)} is listed after ${last}`,
-      );
-    }
+    if (key <= last) throw new Error(`Cannot trust the figures: ${String(key)} is listed after ${last}`);
     last = String(key);
     count++;
   }
-  if (count !== KEYS) {
-    throw new Error(
-      `Cannot trust the figures: ${count} of ${KEYS} keys are listed`,
-    );
-  }
+  if (count !== KEYS) throw new Error(`Cannot trust the figures: ${count} of ${KEYS} keys are listed`);
 }
 
 function measureWrites(sync: SyncPolicy): void {
-  measureLoaded(
-    `set, ${sync}, awaited one by one`,
-    1,
-    { sync },
-    ({ users, workload }) => ({
-      prepare: workload.overwrite,
-      call: async ({ key, value }: Write) =>
-        do_not_optimize(await users.set(key, value)),
-    }),
-  );
-  measureLoaded(
-    `set, ${sync}, group of ${GROUP}`,
-    GROUP,
-    { sync },
-    ({ users, workload }) => ({
-      prepare: workload.overwrites,
-      call: (group: Write[]) => setAll(users, group),
-    }),
-  );
+  measureLoaded(`set, ${sync}, awaited one by one`, 1, { sync }, ({ users, workload }) => ({
+    prepare: workload.overwrite,
+    call: async ({ key, value }: Write) => do_not_optimize(await users.set(key, value)),
+  }));
+  measureLoaded(`set, ${sync}, group of ${GROUP}`, GROUP, { sync }, ({ users, workload }) => ({
+    prepare: workload.overwrites,
+    call: (group: Write[]) => setAll(users, group),
+  }));
 }
 
 function measureIncrements(sync: SyncPolicy): void {
-  measureLoaded(
-    `increment, ${sync}, awaited one by one`,
-    1,
-    { sync },
-    ({ store }) => {
-      const counters = store.bucket<number>("counters");
-      const names = Array.from(
-        { length: COUNTERS },
-        (_, index) => `counter:${index}`,
-      );
-      const random = createRandom(2);
-      let calls = 0;
-      return {
-        prepare: () => (calls++, names[random(COUNTERS)]!),
-        call: async (key: string) =>
-          do_not_optimize(await counters.increment(key)),
-        async finish() {
-          let sum = 0;
-          for await (const { value } of counters.list()) sum += value;
-          if (sum !== calls) {
-            throw new Error(
-              `Cannot trust the figures: ${calls} increments make ${sum}`,
-            );
-          }
-        },
-      };
-    },
-  );
+  measureLoaded(`increment, ${sync}, awaited one by one`, 1, { sync }, ({ store }) => {
+    const counters = store.bucket<number>("counters");
+    const names = Array.from({ length: COUNTERS }, (_, index) => `counter:${index}`);
+    const random = createRandom(2);
+    let calls = 0;
+    return {
+      prepare: () => (calls++, names[random(COUNTERS)]!),
+      call: async (key: string) => do_not_optimize(await counters.increment(key)),
+      async finish() {
+        let sum = 0;
+        for await (const { value } of counters.list()) sum += value;
+        if (sum !== calls) throw new Error(`Cannot trust the figures: ${calls} increments make ${sum}`);
+      },
+    };
+  });
 }
 
 function measureSubscription(sync: SyncPolicy): void {
-  measureLoaded(
-    `set to event, ${sync}, group of ${GROUP}`,
-    GROUP,
-    { sync },
-    ({ users, workload }) => {
-      const subscription = users.subscribe();
-      const events = subscription[Symbol.asyncIterator]();
-      return {
-        prepare: workload.overwrites,
-        async call(group: Write[]) {
-          await subscription.ready;
-          const written = setAll(users, group);
-          for (let left = group.length; left > 0;) {
-            const { value: event } = await events.next();
-            if (event?.type !== "set") continue;
-            if (event.key !== group[group.length - left]!.key) {
-              throw new Error(
-                "Cannot trust the figures: events are out of order",
-              );
-            }
-            do_not_optimize(ends(event.value));
-            left--;
+  measureLoaded(`set to event, ${sync}, group of ${GROUP}`, GROUP, { sync }, ({ users, workload }) => {
+    const subscription = users.subscribe();
+    const events = subscription[Symbol.asyncIterator]();
+    return {
+      prepare: workload.overwrites,
+      async call(group: Write[]) {
+        await subscription.ready;
+        const written = setAll(users, group);
+        for (let left = group.length; left > 0;) {
+          const { value: event } = await events.next();
+          if (event?.type !== "set") continue;
+          if (event.key !== group[group.length - left]!.key) {
+            throw new Error("Cannot trust the figures: events are out of order");
           }
-          await written;
-        },
-        finish: () => subscription.close(),
-      };
-    },
-  );
+          do_not_optimize(ends(event.value));
+          left--;
+        }
+        await written;
+      },
+      finish: () => subscription.close(),
+    };
+  });
 }
 
 function measureMap(): void {
-  const start = (): {
-    readonly map: Map<string, Uint8Array>;
-    readonly workload: Workload;
-  } => {
+  const start = (): { readonly map: Map<string, Uint8Array>; readonly workload: Workload } => {
     const workload = new Workload();
-    const map = new Map(
-      [...workload.load()].flat().map(({ key, value }) => [key, value]),
-    );
-    if (map.size !== KEYS) {
-      throw new Error("Cannot trust the figures: two keys are equal");
-    }
+    const map = new Map([...workload.load()].flat().map(({ key, value }) => [key, value]));
+    if (map.size !== KEYS) throw new Error("Cannot trust the figures: two keys are equal");
     return { map, workload };
   };
   measure("Map, get", 1, () => {
@@ -240,10 +164,7 @@ function measureMap(): void {
   });
   measure("Map, get, missing key", 1, () => {
     const { map, workload } = start();
-    return {
-      prepare: workload.missing,
-      call: (key: string) => do_not_optimize(map.get(key)),
-    };
+    return { prepare: workload.missing, call: (key: string) => do_not_optimize(map.get(key)) };
   });
   measure("Map, set", 1, () => {
     const { map, workload } = start();

@@ -148,9 +148,7 @@ export class Capacity {
 function build(): string | undefined {
   const here = fileURLToPath(new URL("load.c", import.meta.url));
   // On Node this file is compiled into a folder of build/, and the C stays where it is.
-  const source = existsSync(here)
-    ? here
-    : fileURLToPath(new URL("../../../bench/load.c", import.meta.url));
+  const source = existsSync(here) ? here : fileURLToPath(new URL("../../../bench/load.c", import.meta.url));
   const program = temporaryFolder();
   return spawnSync("cc", ["-O2", "-o", program, source], { stdio: "inherit" })
       .status === 0
@@ -187,9 +185,7 @@ export function handshakeTo(
 /** A client's binary message with a payload of up to 65,535 bytes. */
 export function messageOf(payload: Uint8Array): Uint8Array {
   const { length } = payload;
-  const head = length < 126
-    ? [0x82, 0x80 | length]
-    : [0x82, 0xfe, length >> 8, length & 0xff];
+  const head = length < 126 ? [0x82, 0x80 | length] : [0x82, 0xfe, length >> 8, length & 0xff];
   const message = new Uint8Array(head.length + 4 + length);
   message.set(head);
   message.set(payload, head.length + 4);

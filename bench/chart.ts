@@ -48,14 +48,11 @@ const STYLE = `
 /** Draws panels side by side under one headline. All have the same series, in the same order, two at most. */
 export function drawChart(headline: string, panels: readonly Panel[]): string {
   const width = COLUMNS * PANEL_WIDTH;
-  const height = HEAD_HEIGHT +
-    Math.ceil(panels.length / COLUMNS) * PANEL_HEIGHT;
+  const height = HEAD_HEIGHT + Math.ceil(panels.length / COLUMNS) * PANEL_HEIGHT;
   const names = panels[0]?.series.map(({ name }) => name) ?? [];
   const legend = names.map((name, index) => {
     const x = width - MARGIN.right - (names.length - index) * 90;
-    return `<path class="line s${index}" d="M${x} 20h18"/>${
-      text(x + 24, 24, name, "start")
-    }`;
+    return `<path class="line s${index}" d="M${x} 20h18"/>${text(x + 24, 24, name, "start")}`;
   });
   const drawn = panels.map((panel, index) => {
     const x = (index % COLUMNS) * PANEL_WIDTH;
@@ -76,61 +73,30 @@ export function drawChart(headline: string, panels: readonly Panel[]): string {
 
 function drawPanel({ title, unit, series }: Panel): string {
   const points = series.flatMap((line) => line.points);
-  const xAxis = axis(
-    points.map(({ x }) => x),
-    MARGIN.left,
-    PANEL_WIDTH - MARGIN.right,
-  );
-  const yAxis = axis(
-    points.map(({ y }) => y),
-    PANEL_HEIGHT - MARGIN.bottom,
-    MARGIN.top,
-  );
+  const xAxis = axis(points.map(({ x }) => x), MARGIN.left, PANEL_WIDTH - MARGIN.right);
+  const yAxis = axis(points.map(({ y }) => y), PANEL_HEIGHT - MARGIN.bottom, MARGIN.top);
   const ends = series.map(({ points }) => points.at(-1)!);
   return [
     text(MARGIN.left, 18, `${title}, ${unit}`, "start", "title"),
     ...yAxis.decades.map((value) => {
       const y = yAxis.at(value);
-      const line = `<path class="grid" d="M${MARGIN.left} ${round(y)}H${
-        PANEL_WIDTH - MARGIN.right
-      }"/>`;
+      const line = `<path class="grid" d="M${MARGIN.left} ${round(y)}H${PANEL_WIDTH - MARGIN.right}"/>`;
       return line + text(MARGIN.left - 6, y + 4, digits(value), "end");
     }),
     ...xAxis.decades.map((value) => {
-      return text(
-        xAxis.at(value),
-        PANEL_HEIGHT - MARGIN.bottom + 16,
-        `10${superscript(Math.log10(value))}`,
-        "middle",
-      );
+      return text(xAxis.at(value), PANEL_HEIGHT - MARGIN.bottom + 16, `10${superscript(Math.log10(value))}`, "middle");
     }),
     ...series.flatMap(({ points }, index) => {
-      const places = points.map(({ x, y }) =>
-        `${round(xAxis.at(x))} ${round(yAxis.at(y))}`
-      );
-      const dots = places.map((place) =>
-        `<circle class="f${index}" r="2.5" cx="${
-          place.replace(" ", '" cy="')
-        }"/>`
-      );
-      return [
-        `<path class="line s${index}" d="M${places.join("L")}"/>`,
-        ...dots,
-      ];
+      const places = points.map(({ x, y }) => `${round(xAxis.at(x))} ${round(yAxis.at(y))}`);
+      const dots = places.map((place) => `<circle class="f${index}" r="2.5" cx="${place.replace(" ", '" cy="')}"/>`);
+      return [`<path class="line s${index}" d="M${places.join("L")}"/>`, ...dots];
     }),
     ...ends.map(({ x, y }, index) => {
       // Two ends that are close would write over one another: the upper one moves up, the other down.
       const other = ends[1 - index];
-      const near = other !== undefined &&
-        Math.abs(yAxis.at(y) - yAxis.at(other.y)) < 12;
+      const near = other !== undefined && Math.abs(yAxis.at(y) - yAxis.at(other.y)) < 12;
       const shift = near ? (y >= other.y ? -4 : 10) : 4;
-      return text(
-        xAxis.at(x) + 7,
-        yAxis.at(y) + shift,
-        digits(y),
-        "start",
-        `f${index}`,
-      );
+      return text(xAxis.at(x) + 7, yAxis.at(y) + shift, digits(y), "start", `f${index}`);
     }),
   ].join("\n");
 }
@@ -141,31 +107,16 @@ function axis(values: readonly number[], from: number, to: number): {
   at(value: number): number;
 } {
   const low = Math.floor(Math.log10(Math.min(...values)) + 1e-9);
-  const high = Math.max(
-    Math.ceil(Math.log10(Math.max(...values)) - 1e-9),
-    low + 1,
-  );
+  const high = Math.max(Math.ceil(Math.log10(Math.max(...values)) - 1e-9), low + 1);
   return {
-    decades: Array.from(
-      { length: high - low + 1 },
-      (_, index) => 10 ** (low + index),
-    ),
-    at: (value) =>
-      from + (to - from) * (Math.log10(value) - low) / (high - low),
+    decades: Array.from({ length: high - low + 1 }, (_, index) => 10 ** (low + index)),
+    at: (value) => from + (to - from) * (Math.log10(value) - low) / (high - low),
   };
 }
 
-function text(
-  x: number,
-  y: number,
-  content: string,
-  anchor: "start" | "middle" | "end",
-  style?: string,
-): string {
+function text(x: number, y: number, content: string, anchor: "start" | "middle" | "end", style?: string): string {
   const kind = style === undefined ? "" : ` class="${style}"`;
-  return `<text${kind} x="${round(x)}" y="${
-    round(y)
-  }" text-anchor="${anchor}">${escape(content)}</text>`;
+  return `<text${kind} x="${round(x)}" y="${round(y)}" text-anchor="${anchor}">${escape(content)}</text>`;
 }
 
 function round(place: number): string {
@@ -173,15 +124,9 @@ function round(place: number): string {
 }
 
 function superscript(exponent: number): string {
-  return String(Math.round(exponent)).replace(
-    /./g,
-    (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(digit)] ?? "⁻",
-  );
+  return String(Math.round(exponent)).replace(/./g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(digit)] ?? "⁻");
 }
 
 function escape(content: string): string {
-  return content.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(
-    '"',
-    "&quot;",
-  );
+  return content.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
 }

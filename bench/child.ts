@@ -33,24 +33,15 @@ export function startChild(
 ): Child {
   // On Node all files are compiled.
   const compiled = import.meta.url.endsWith(".js");
-  const file = fileURLToPath(
-    new URL(compiled ? path.replace(/\.ts$/, ".js") : path, import.meta.url),
-  );
+  const file = fileURLToPath(new URL(compiled ? path.replace(/\.ts$/, ".js") : path, import.meta.url));
   const options = {
     bun: [],
-    deno: [
-      "run",
-      "-A",
-      "--no-check",
-      ...flags.length > 0 ? [`--v8-flags=${flags.join(",")}`] : [],
-    ],
+    deno: ["run", "-A", "--no-check", ...flags.length > 0 ? [`--v8-flags=${flags.join(",")}`] : []],
     node: flags,
   }[runtime().name];
   const other = stream === "stdout" ? "inherit" : "ignore";
   const child = spawn(process.execPath, [...options, file, ...args], {
-    stdio: stream === "stdout"
-      ? ["ignore", "pipe", other]
-      : ["ignore", other, "pipe"],
+    stdio: stream === "stdout" ? ["ignore", "pipe", other] : ["ignore", other, "pipe"],
   });
   const kill = (): void => void child.kill("SIGKILL");
   process.prependListener("exit", kill);

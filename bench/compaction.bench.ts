@@ -22,13 +22,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { setImmediate } from "node:timers";
-import {
-  type Bucket,
-  open,
-  type OpenOptions,
-  type Store,
-  type StoreStats,
-} from "../mod.ts";
+import { type Bucket, open, type OpenOptions, type Store, type StoreStats } from "../mod.ts";
 import { runtime, temporaryFolder } from "./harness.ts";
 import { ends, GROUP, KEY_BYTES, load, setAll, Workload } from "./workload.ts";
 
@@ -59,21 +53,12 @@ interface Loaded {
   readonly workload: Workload;
 }
 
-async function openLoaded(
-  options: Pick<OpenOptions, "compaction">,
-): Promise<Loaded> {
-  const store = await open({
-    path: temporaryFolder(),
-    sync: "os",
-    compression: false,
-    ...options,
-  });
+async function openLoaded(options: Pick<OpenOptions, "compaction">): Promise<Loaded> {
+  const store = await open({ path: temporaryFolder(), sync: "os", compression: false, ...options });
   const users = store.bucket<Uint8Array>("users", { codec: "bytes" });
   const workload = new Workload(KEYS, VALUE_BYTES);
   await load(workload, users);
-  for (let count = 0; count < KEYS / 2; count += GROUP) {
-    await setAll(users, workload.overwrites());
-  }
+  for (let count = 0; count < KEYS / 2; count += GROUP) await setAll(users, workload.overwrites());
   return { store, users, workload };
 }
 
@@ -86,9 +71,7 @@ async function close({ store, users, workload }: Loaded): Promise<StoreStats> {
 
 // --- the rate ---
 
-async function measureRate(): Promise<
-  { readMibPerSecond: number; reclaimedMibPerSecond: number }
-> {
+async function measureRate(): Promise<{ readMibPerSecond: number; reclaimedMibPerSecond: number }> {
   const loaded = await openLoaded({ compaction: false });
   const started = performance.now();
   await loaded.store.compact();
@@ -102,10 +85,7 @@ async function measureRate(): Promise<
 
 // --- reads meanwhile ---
 
-async function read(
-  { users, workload }: Loaded,
-  goesOn: () => boolean,
-): Promise<Noticed> {
+async function read({ users, workload }: Loaded, goesOn: () => boolean): Promise<Noticed> {
   const times: number[] = [];
   const turns: number[] = [];
   while (goesOn()) {
@@ -115,9 +95,7 @@ async function read(
       const from = performance.now();
       const seen = ends(users.getSync(key));
       times.push(performance.now() - from);
-      if (seen !== workload.endsOf(index)) {
-        throw new Error(`Cannot trust the figures: ${key} has another value`);
-      }
+      if (seen !== workload.endsOf(index)) throw new Error(`Cannot trust the figures: ${key} has another value`);
     }
     const ended = performance.now();
     await new Promise<void>((resolve) => setTimeout(resolve, 0));
@@ -136,9 +114,7 @@ async function read(
 }
 
 function part(sorted: readonly number[], share: number): number {
-  return sorted[
-    Math.min(Math.floor(sorted.length * share), sorted.length - 1)
-  ] ?? 0;
+  return sorted[Math.min(Math.floor(sorted.length * share), sorted.length - 1)] ?? 0;
 }
 
 function soon(): () => boolean {
@@ -146,9 +122,7 @@ function soon(): () => boolean {
   return () => performance.now() < end;
 }
 
-async function measureReads(): Promise<
-  { idle: Noticed; busy: Noticed; p99Ratio: number }
-> {
+async function measureReads(): Promise<{ idle: Noticed; busy: Noticed; p99Ratio: number }> {
   const loaded = await openLoaded({ compaction: false });
   // The runtime compiles what the reader calls, and the cache takes its blocks.
   await read(loaded, soon());
@@ -169,9 +143,7 @@ function writtenBytes(): number | undefined {
   return Number(/^wchar: (\d+)$/m.exec(readFileSync(IO_COUNTS, "utf8"))?.[1]);
 }
 
-async function measureWrites(): Promise<
-  { writeAmplification: number; logMost: number; logAtLast: number }
-> {
+async function measureWrites(): Promise<{ writeAmplification: number; logMost: number; logAtLast: number }> {
   const loaded = await openLoaded({});
   const before = await settled(loaded.store);
   const counted = writtenBytes();
@@ -181,19 +153,13 @@ async function measureWrites(): Promise<
     await setAll(loaded.users, loaded.workload.overwrites());
     // Compaction works between turns, as it would beside a program that serves somebody.
     await new Promise<void>((resolve) => void setImmediate(resolve));
-    logBytesMost = Math.max(
-      logBytesMost,
-      (await loaded.store.stats())["log.bytes"]!,
-    );
+    logBytesMost = Math.max(logBytesMost, (await loaded.store.stats())["log.bytes"]!);
   }
   const after = await settled(loaded.store);
   const all = writtenBytes();
   const users = sets * (KEY_BYTES + VALUE_BYTES);
-  const compacted = after["compaction.writtenBytes"]! -
-    before["compaction.writtenBytes"]!;
-  const written = all === undefined || counted === undefined
-    ? users + compacted
-    : all - counted;
+  const compacted = after["compaction.writtenBytes"]! - before["compaction.writtenBytes"]!;
+  const written = all === undefined || counted === undefined ? users + compacted : all - counted;
   const stats = await close(loaded);
   const live = KEYS * (KEY_BYTES + VALUE_BYTES);
   return {
@@ -226,49 +192,19 @@ const figures = {
 if (process.argv.includes("--json")) {
   console.log(JSON.stringify(figures));
 } else {
-  const {
-    readMibPerSecond,
-    reclaimedMibPerSecond,
-    p99Ratio,
-    writeAmplification,
-    logMost,
-    logAtLast,
-  } = figures;
+  const { readMibPerSecond, reclaimedMibPerSecond, p99Ratio, writeAmplification, logMost, logAtLast } = figures;
   console.log(`${name} ${version}`);
-  console.log(
-    `  reads ${readMibPerSecond.toFixed(0)} MiB/s, gives back ${
-      reclaimedMibPerSecond.toFixed(0)
-    } MiB/s`,
-  );
-  for (
-    const [when, noticed] of [["at rest", figures.idle], [
-      "meanwhile",
-      figures.busy,
-    ]] as const
-  ) {
+  console.log(`  reads ${readMibPerSecond.toFixed(0)} MiB/s, gives back ${reclaimedMibPerSecond.toFixed(0)} MiB/s`);
+  for (const [when, noticed] of [["at rest", figures.idle], ["meanwhile", figures.busy]] as const) {
     const { reads, p50Us, p99Us, turnP50Ms, turnP99Ms, turnMaxMs } = noticed;
-    const turns = [turnP50Ms, turnP99Ms, turnMaxMs].map((milliseconds) =>
-      milliseconds.toFixed(1)
-    ).join(", ");
+    const turns = [turnP50Ms, turnP99Ms, turnMaxMs].map((milliseconds) => milliseconds.toFixed(1)).join(", ");
     const times = `p50 ${p50Us.toFixed(1)} us, p99 ${p99Us.toFixed(1)} us`;
-    console.log(
-      `  ${when}: getSync ${times} (${reads} reads); turns of others p50, p99, longest: ${turns} ms`,
-    );
+    console.log(`  ${when}: getSync ${times} (${reads} reads); turns of others p50, p99, longest: ${turns} ms`);
   }
   const verdict = p99Ratio <= P99_MOST ? "hit" : "missed";
+  console.log(`  p99 of getSync, meanwhile / at rest: ${p99Ratio.toFixed(2)} (<= ${P99_MOST}: ${verdict})`);
   console.log(
-    `  p99 of getSync, meanwhile / at rest: ${
-      p99Ratio.toFixed(2)
-    } (<= ${P99_MOST}: ${verdict})`,
+    `  overwritten ${PASSES} times: ${writeAmplification.toFixed(2)} bytes are written for each byte that is set`,
   );
-  console.log(
-    `  overwritten ${PASSES} times: ${
-      writeAmplification.toFixed(2)
-    } bytes are written for each byte that is set`,
-  );
-  console.log(
-    `  the log is at most ${logMost.toFixed(2)} and at last ${
-      logAtLast.toFixed(2)
-    } times what lives in it`,
-  );
+  console.log(`  the log is at most ${logMost.toFixed(2)} and at last ${logAtLast.toFixed(2)} times what lives in it`);
 }

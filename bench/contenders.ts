@@ -20,12 +20,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { open, type OpenOptions } from "../mod.ts";
-import {
-  KEY_BYTES,
-  type MaybePromise,
-  setAll,
-  type Write,
-} from "./workload.ts";
+import { KEY_BYTES, type MaybePromise, setAll, type Write } from "./workload.ts";
 
 /**
  * What a contender is opened for: to hold everything in memory; to hold a hundredth of the data in memory, and what
@@ -94,25 +89,14 @@ function recordBytes(valueBytes: number): number {
   return KEY_BYTES + valueBytes + 28;
 }
 
-function firkinOptions(
-  { folder, purpose, keys, valueBytes }: Setting,
-): OpenOptions {
+function firkinOptions({ folder, purpose, keys, valueBytes }: Setting): OpenOptions {
   const dataBytes = keys * recordBytes(valueBytes);
   switch (purpose) {
     case "resident":
-      return {
-        path: folder,
-        sync: "os",
-        cacheBytesMax: 4 * dataBytes + 64 * MIB,
-      };
+      return { path: folder, sync: "os", cacheBytesMax: 4 * dataBytes + 64 * MIB };
     case "lean":
       // The active segment is in memory whatever the cache: here it is a byte per key, when there are a million.
-      return {
-        path: folder,
-        sync: "os",
-        cacheBytesMax: Math.floor(dataBytes / 100),
-        segmentBytesMax: MIB,
-      };
+      return { path: folder, sync: "os", cacheBytesMax: Math.floor(dataBytes / 100), segmentBytesMax: MIB };
     case "durable":
       return { path: folder, sync: "always" };
     case "plain":
@@ -139,9 +123,7 @@ async function openFirkin(setting: Setting): Promise<Contender> {
     async settle() {
       for (let quiet = 0; quiet < 2;) {
         await new Promise((resolve) => setTimeout(resolve, 20));
-        quiet = (await store.stats())["compaction.running"] === 0
-          ? quiet + 1
-          : 0;
+        quiet = (await store.stats())["compaction.running"] === 0 ? quiet + 1 : 0;
       }
     },
     close: () => store.close(),
@@ -221,27 +203,19 @@ function openFile({ folder, purpose, valueBytes }: Setting): Contender {
       bytes.set(value, end + KEY_BYTES);
       end += length;
     }
-    if (durable && tail + end > PREALLOCATED_BYTES) {
-      throw new Error("Cannot append more than was preallocated");
-    }
-    if (writeSync(file, bytes, 0, end, tail) !== end) {
-      throw new Error("Cannot write the whole group");
-    }
+    if (durable && tail + end > PREALLOCATED_BYTES) throw new Error("Cannot append more than was preallocated");
+    if (writeSync(file, bytes, 0, end, tail) !== end) throw new Error("Cannot write the whole group");
     if (durable) fdatasyncSync(file);
     tail += end;
   };
   return {
     get(_key, index) {
-      return readSync(file, record, 0, length, index * length) === length
-        ? record.subarray(KEY_BYTES)
-        : undefined;
+      return readSync(file, record, 0, length, index * length) === length ? record.subarray(KEY_BYTES) : undefined;
     },
     setAll,
     set: (write) => setAll([write]),
     close() {
-      if (fstatSync(file).size < tail) {
-        throw new Error("Cannot trust the figures: the file is too short");
-      }
+      if (fstatSync(file).size < tail) throw new Error("Cannot trust the figures: the file is too short");
       closeSync(file);
     },
   };

@@ -69,43 +69,18 @@ export class Field {
     options: Pick<Task, "phaseMs" | "only">,
   ): Promise<readonly Figure[] | undefined> {
     const { keys, valueBytes } = this;
-    const task: Task = {
-      contender: contender.name,
-      purpose,
-      keys,
-      valueBytes,
-      ...options,
-    };
-    const flags = [
-      "--expose-gc",
-      ...keys > KEYS_OF_A_HEAP ? ["--max-old-space-size=12288"] : [],
-    ];
-    const child = startChild(
-      "phases.ts",
-      [JSON.stringify(task)],
-      "stdout",
-      flags,
-    );
+    const task: Task = { contender: contender.name, purpose, keys, valueBytes, ...options };
+    const flags = ["--expose-gc", ...keys > KEYS_OF_A_HEAP ? ["--max-old-space-size=12288"] : []];
+    const child = startChild("phases.ts", [JSON.stringify(task)], "stdout", flags);
     const figures: Figure[] = [];
-    child.lines.on(
-      "line",
-      (line) => void figures.push(JSON.parse(line) as Figure),
-    );
+    child.lines.on("line", (line) => void figures.push(JSON.parse(line) as Figure));
     const code = await child.ended;
     if (code === CANNOT_LOAD) return undefined;
-    if (code !== 0) {
-      throw new Error(
-        `Cannot measure ${contender.name}, ${purpose}: its process ended with ${code}`,
-      );
-    }
+    if (code !== 0) throw new Error(`Cannot measure ${contender.name}, ${purpose}: its process ended with ${code}`);
     for (const figure of figures) {
-      const byContender = this.#figures.get(figure.phase) ??
-        new Map<string, Figure[]>();
+      const byContender = this.#figures.get(figure.phase) ?? new Map<string, Figure[]>();
       this.#figures.set(figure.phase, byContender);
-      byContender.set(contender.name, [
-        ...byContender.get(contender.name) ?? [],
-        figure,
-      ]);
+      byContender.set(contender.name, [...byContender.get(contender.name) ?? [], figure]);
     }
     return figures;
   }
@@ -128,9 +103,7 @@ export function contestOptions(): ContestOptions {
     const value = values[name];
     return value === undefined ? undefined : Number(value);
   };
-  const only = typeof values["only"] === "string"
-    ? values["only"].split(",").map((word) => word.trim())
-    : [];
+  const only = typeof values["only"] === "string" ? values["only"].split(",").map((word) => word.trim()) : [];
   const { json, quick } = values;
   return {
     json: json === true,
@@ -142,40 +115,26 @@ export function contestOptions(): ContestOptions {
 }
 
 /** The middle one, the smallest and the largest. */
-export function spread(
-  numbers: readonly number[],
-): { median: number; min: number; max: number } {
+export function spread(numbers: readonly number[]): { median: number; min: number; max: number } {
   const sorted = [...numbers].sort((left, right) => left - right);
   const half = sorted.length >> 1;
-  const median = sorted.length % 2 === 1
-    ? sorted[half]!
-    : (sorted[half - 1]! + sorted[half]!) / 2;
+  const median = sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
   return { median, min: sorted[0]!, max: sorted.at(-1)! };
 }
 
 /** A number with as many digits as say something. */
 export function digits(number: number): string {
   const size = Math.abs(number);
-  return number.toLocaleString("en", {
-    maximumFractionDigits: size >= 100 ? 0 : size >= 10 ? 1 : 2,
-  });
+  return number.toLocaleString("en", { maximumFractionDigits: size >= 100 ? 0 : size >= 10 ? 1 : 2 });
 }
 
 /** A table in Markdown, its columns aligned, the first to the left. */
 export function table(rows: readonly (readonly string[])[]): string {
-  const widths = rows[0]!.map((_, column) =>
-    Math.max(...rows.map((row) => row[column]!.length))
-  );
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   const line = (row: readonly string[]): string => {
-    const cells = row.map((cell, column) =>
-      column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)
-    );
+    const cells = row.map((cell, column) => column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!));
     return `| ${cells.join(" | ")} |`;
   };
-  const rule = `|${
-    widths.map((width, column) =>
-      "-".repeat(width + 1) + (column === 0 ? "-" : ":")
-    ).join("|")
-  }|`;
+  const rule = `|${widths.map((width, column) => "-".repeat(width + 1) + (column === 0 ? "-" : ":")).join("|")}|`;
   return [line(rows[0]!), rule, ...rows.slice(1).map(line)].join("\n");
 }

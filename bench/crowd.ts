@@ -11,9 +11,7 @@ import { Counter, openAll, openFirkin } from "./sockets.ts";
 
 const [port, kind, idle, readers] = process.argv.slice(2);
 const open = (subscribed: boolean): Promise<Counter> => {
-  return kind === "raw"
-    ? Counter.open(Number(port), "raw")
-    : openFirkin(Number(port), subscribed);
+  return kind === "raw" ? Counter.open(Number(port), "raw") : openFirkin(Number(port), subscribed);
 };
 await openAll(Number(idle), () => open(false));
 const reading = await openAll(Number(readers), () => open(true));

@@ -14,14 +14,7 @@
  */
 import process from "node:process";
 import { FILE, FIRKIN, type Kind, MAP, type Purpose } from "./contenders.ts";
-import {
-  type ContestOptions,
-  contestOptions,
-  digits,
-  Field,
-  spread,
-  table,
-} from "./contest.ts";
+import { type ContestOptions, contestOptions, digits, Field, spread, table } from "./contest.ts";
 import { runtime } from "./harness.ts";
 import type { Figure } from "./phases.ts";
 import { CONTENDERS } from "./rivals.ts";
@@ -31,9 +24,7 @@ interface Target {
   readonly phase: string;
   /** Whose figure it is a ratio to; absent for a figure as it stands. */
   readonly rival?: string;
-  readonly most:
-    | number
-    | Readonly<Record<ReturnType<typeof runtime>["name"], number>>;
+  readonly most: number | Readonly<Record<ReturnType<typeof runtime>["name"], number>>;
 }
 
 /** Keys, bytes of a value, and what they are measured for. */
@@ -44,11 +35,7 @@ interface Setup {
 }
 
 const SETUPS: readonly Setup[] = [
-  {
-    keys: 1_000_000,
-    valueBytes: 100,
-    purposes: ["resident", "lean", "durable", "plain"],
-  },
+  { keys: 1_000_000, valueBytes: 100, purposes: ["resident", "lean", "durable", "plain"] },
   { keys: 200_000, valueBytes: 1_024, purposes: ["resident", "lean"] },
 ];
 const QUICK_KEYS = 50_000;
@@ -78,27 +65,11 @@ const PHASES: Readonly<Record<Purpose, readonly string[]>> = {
 
 /** What the project sets itself, for values of 100 bytes. */
 const TARGETS: readonly Target[] = [
-  {
-    phase: "get uniform",
-    rival: "lmdb tuned",
-    most: { node: 0.35, bun: 0.45, deno: 0.35 },
-  },
-  {
-    phase: "get uniform",
-    rival: "Map",
-    most: { node: 0.8, bun: 1.3, deno: 0.8 },
-  },
-  {
-    phase: "get missing",
-    rival: "Map",
-    most: { node: 0.5, bun: 1, deno: 0.5 },
-  },
+  { phase: "get uniform", rival: "lmdb tuned", most: { node: 0.35, bun: 0.45, deno: 0.35 } },
+  { phase: "get uniform", rival: "Map", most: { node: 0.8, bun: 1.3, deno: 0.8 } },
+  { phase: "get missing", rival: "Map", most: { node: 0.5, bun: 1, deno: 0.5 } },
   { phase: "load", rival: "lmdb tuned", most: 0.3 },
-  {
-    phase: "zipf 95/5",
-    rival: "lmdb tuned",
-    most: { node: 0.4, bun: 0.45, deno: 0.4 },
-  },
+  { phase: "zipf 95/5", rival: "lmdb tuned", most: { node: 0.4, bun: 0.45, deno: 0.4 } },
   { phase: "get, not in memory", rival: "file", most: 1.6 },
   { phase: "durable, 1,024 outstanding", rival: "file", most: 1.5 },
   { phase: "disk", most: 121 + 28 },
@@ -122,45 +93,28 @@ function unitOf(phase: string): string {
 }
 
 /** A round: firkin stands beside those that its targets name, so that little changes between the two. */
-const ORDER: readonly Kind[] = [
-  FILE,
-  MAP,
-  ...CONTENDERS.filter((kind) => kind !== MAP && kind !== FILE),
-];
+const ORDER: readonly Kind[] = [FILE, MAP, ...CONTENDERS.filter((kind) => kind !== MAP && kind !== FILE)];
 
 /** Lets everybody through, round by round; those that do not load are left out. */
-async function compete(
-  { keys, valueBytes, purposes }: Setup,
-  options: ContestOptions,
-): Promise<Field> {
+async function compete({ keys, valueBytes, purposes }: Setup, options: ContestOptions): Promise<Field> {
   const field = new Field(keys, valueBytes);
   const { only, rounds } = options;
   const wanted = purposes.filter((purpose) => {
-    return only.length === 0 ||
-      PHASES[purpose].some((phase) =>
-        only.some((word) => phase.startsWith(word))
-      );
+    return only.length === 0 || PHASES[purpose].some((phase) => only.some((word) => phase.startsWith(word)));
   });
   const absent = new Set<Kind>();
   for (let round = 1; round <= rounds; round++) {
     for (const purpose of wanted) {
       const started = performance.now();
-      for (
-        const kind of ORDER.filter(({ purposes }) => purposes.includes(purpose))
-      ) {
+      for (const kind of ORDER.filter(({ purposes }) => purposes.includes(purpose))) {
         if (absent.has(kind)) continue;
-        const figures = await field.run(kind, purpose, {
-          phaseMs: options.quick ? QUICK_PHASE_MS : PHASE_MS,
-          only,
-        });
+        const figures = await field.run(kind, purpose, { phaseMs: options.quick ? QUICK_PHASE_MS : PHASE_MS, only });
         if (figures === undefined) absent.add(kind);
         else if (options.json) printLines(field, kind, purpose, round, figures);
       }
       const seconds = ((performance.now() - started) / 1_000).toFixed(0);
       if (!options.json) {
-        console.error(
-          `round ${round} of ${rounds}, values of ${valueBytes} B, ${purpose}: ${seconds} s`,
-        );
+        console.error(`round ${round} of ${rounds}, values of ${valueBytes} B, ${purpose}: ${seconds} s`);
       }
     }
   }
@@ -168,18 +122,10 @@ async function compete(
 }
 
 function policyOf(kind: Kind, purpose: Purpose): string {
-  return purpose === "durable"
-    ? kind.durablePolicy ?? kind.policy
-    : kind.policy;
+  return purpose === "durable" ? kind.durablePolicy ?? kind.policy : kind.policy;
 }
 
-function printLines(
-  field: Field,
-  kind: Kind,
-  purpose: Purpose,
-  round: number,
-  figures: readonly Figure[],
-): void {
+function printLines(field: Field, kind: Kind, purpose: Purpose, round: number, figures: readonly Figure[]): void {
   const { keys, valueBytes } = field;
   const { name: runtimeName, version } = runtime();
   for (const { phase, figure, cpu } of figures) {
@@ -205,51 +151,29 @@ function printLines(
 function withRange(numbers: readonly number[]): string {
   if (numbers.length === 0) return "";
   const { median, min, max } = spread(numbers);
-  return numbers.length === 1
-    ? digits(median)
-    : `${digits(median)} (${digits(min)}-${digits(max)})`;
+  return numbers.length === 1 ? digits(median) : `${digits(median)} (${digits(min)}-${digits(max)})`;
 }
 
 /** A column for each contender that has a figure in one of the phases. */
-function figuresTable(
-  field: Field,
-  phases: readonly string[],
-  durable: boolean,
-): string {
-  const kinds = CONTENDERS.filter(({ name }) =>
-    phases.some((phase) => field.figures(phase, name).length > 0)
-  );
-  const head = kinds.map((kind) =>
-    `${kind.name}: ${policyOf(kind, durable ? "durable" : "resident")}`
-  );
+function figuresTable(field: Field, phases: readonly string[], durable: boolean): string {
+  const kinds = CONTENDERS.filter(({ name }) => phases.some((phase) => field.figures(phase, name).length > 0));
+  const head = kinds.map((kind) => `${kind.name}: ${policyOf(kind, durable ? "durable" : "resident")}`);
   return table([
     ["median (range)", ...head],
     ...phases.map((phase) => [
       `${phase}, ${unitOf(phase)}`,
-      ...kinds.map(({ name }) =>
-        withRange(field.figures(phase, name).map(({ figure }) => figure))
-      ),
+      ...kinds.map(({ name }) => withRange(field.figures(phase, name).map(({ figure }) => figure))),
     ]),
   ]);
 }
 
 function ratiosTable(field: Field, phases: readonly string[]): string {
   const rivals = CONTENDERS.filter((kind) => {
-    return kind !== FIRKIN &&
-      phases.some((phase) =>
-        field.ratios(phase, FIRKIN.name, kind.name).length > 0
-      );
+    return kind !== FIRKIN && phases.some((phase) => field.ratios(phase, FIRKIN.name, kind.name).length > 0);
   });
   return table([
     ["firkin's figure / that of", ...rivals.map(({ name }) => name)],
-    ...phases.map((
-      phase,
-    ) => [
-      phase,
-      ...rivals.map(({ name }) =>
-        withRange(field.ratios(phase, FIRKIN.name, name))
-      ),
-    ]),
+    ...phases.map((phase) => [phase, ...rivals.map(({ name }) => withRange(field.ratios(phase, FIRKIN.name, name)))]),
   ]);
 }
 
@@ -260,26 +184,16 @@ function targetsTable(field: Field): string {
       : field.ratios(phase, FIRKIN.name, rival);
     if (found.length === 0) return [];
     const limit = typeof most === "number" ? most : most[runtime().name];
-    const what = rival === undefined
-      ? `${phase}, ${unitOf(phase)}`
-      : `${phase} / ${rival}`;
-    return [[
-      what,
-      withRange(found),
-      `<= ${limit}`,
-      spread(found).median <= limit ? "hit" : "missed",
-    ]];
+    const what = rival === undefined ? `${phase}, ${unitOf(phase)}` : `${phase} / ${rival}`;
+    return [[what, withRange(found), `<= ${limit}`, spread(found).median <= limit ? "hit" : "missed"]];
   });
-  return rows.length === 0
-    ? ""
-    : table([["target", "found", "wanted", ""], ...rows]);
+  return rows.length === 0 ? "" : table([["target", "found", "wanted", ""], ...rows]);
 }
 
 /** The phases of which there are figures, in the order of {@link PHASES}. */
 function phasesOf(field: Field): string[] {
   const beginnings = Object.values(PHASES).flat();
-  const place = (phase: string): number =>
-    beginnings.findIndex((beginning) => phase.startsWith(beginning));
+  const place = (phase: string): number => beginnings.findIndex((beginning) => phase.startsWith(beginning));
   return field.phases.sort((left, right) => place(left) - place(right));
 }
 
@@ -289,38 +203,25 @@ function printTables(field: Field, rounds: number): void {
   const phases = phasesOf(field);
   const isDurable = (phase: string): boolean => phase.startsWith("durable");
   console.log(
-    `#### ${name} ${version}: ${
-      keys.toLocaleString("en")
-    } keys, values of ${valueBytes} B, ${rounds} rounds\n`,
+    `#### ${name} ${version}: ${keys.toLocaleString("en")} keys, values of ${valueBytes} B, ${rounds} rounds\n`,
   );
   for (const durable of [false, true]) {
     const some = phases.filter((phase) => isDurable(phase) === durable);
     if (some.length === 0) continue;
     console.log(`${figuresTable(field, some, durable)}\n`);
     const shared = some.filter((phase) => {
-      return CONTENDERS.some((kind) =>
-        kind !== FIRKIN &&
-        field.ratios(phase, FIRKIN.name, kind.name).length > 0
-      );
+      return CONTENDERS.some((kind) => kind !== FIRKIN && field.ratios(phase, FIRKIN.name, kind.name).length > 0);
     });
     if (shared.length > 0) console.log(`${ratiosTable(field, shared)}\n`);
   }
-  if (valueBytes === TARGETS_VALUE_BYTES) {
-    console.log(`${targetsTable(field)}\n`);
-  }
+  if (valueBytes === TARGETS_VALUE_BYTES) console.log(`${targetsTable(field)}\n`);
 }
 
 /** @throws {Error} a word is the beginning of no phase */
 function checkPhases(words: readonly string[]): void {
   const phases = Object.values(PHASES).flat();
-  const unknown = words.filter((word) =>
-    !phases.some((phase) => phase.startsWith(word))
-  );
-  if (unknown.length > 0) {
-    throw new Error(
-      `There is no phase ${unknown.join(", ")}; there are ${phases.join("; ")}`,
-    );
-  }
+  const unknown = words.filter((word) => !phases.some((phase) => phase.startsWith(word)));
+  if (unknown.length > 0) throw new Error(`There is no phase ${unknown.join(", ")}; there are ${phases.join("; ")}`);
 }
 
 const options = contestOptions();
@@ -333,8 +234,6 @@ try {
     if (!options.json) printTables(field, options.rounds);
   }
 } catch (error) {
-  console.error(
-    `embedded: ${error instanceof Error ? error.message : String(error)}`,
-  );
+  console.error(`embedded: ${error instanceof Error ? error.message : String(error)}`);
   process.exit(1);
 }

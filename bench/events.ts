@@ -122,9 +122,7 @@ export class FanOut {
     await all;
     await settle(() => {
       const wanted = first.bytes - before[0]!;
-      return this.#subscribers.every(({ bytes }, index) =>
-        bytes - before[index]! >= wanted
-      );
+      return this.#subscribers.every(({ bytes }, index) => bytes - before[index]! >= wanted);
     });
     const took = performance.now() - started;
     first.onMessage = undefined;
@@ -143,9 +141,7 @@ export class FanOut {
       await publisher.reach(group + 1);
     });
     await settle(() => {
-      return this.#rawSubscribers.every(({ messages }, index) =>
-        messages - before[index]! >= groups
-      );
+      return this.#rawSubscribers.every(({ messages }, index) => messages - before[index]! >= groups);
     });
     const took = performance.now() - started;
     publisher.end();
@@ -279,9 +275,7 @@ class Crowd {
     pin(child.process.pid!, CLIENT_CORE);
     await Promise.race([
       once(child.lines, "line"),
-      child.ended.then(() =>
-        Promise.reject(new Error("Cannot measure: a connection was closed"))
-      ),
+      child.ended.then(() => Promise.reject(new Error("Cannot measure: a connection was closed"))),
     ]);
     return new Crowd(child);
   }
@@ -310,9 +304,7 @@ function checkFiles(connections: number): void {
   }
   const most = Number(/^Max open files\s+(\d+)/m.exec(limits)?.[1] ?? Infinity);
   if (most >= connections + FILES_BESIDE) return;
-  const state = `a process may have ${most} files open here: ulimit -n ${
-    connections + FILES_BESIDE
-  }`;
+  const state = `a process may have ${most} files open here: ulimit -n ${connections + FILES_BESIDE}`;
   throw new Error(`Cannot hold ${connections} connections: ${state}`);
 }
 
@@ -411,8 +403,7 @@ export async function expiries(keys: number, due: number): Promise<Lateness> {
     await Promise.all(
       Array.from(
         { length },
-        (_, index) =>
-          sessions.set(`far:${first + index}`, value, { expiresAt: later }),
+        (_, index) => sessions.set(`far:${first + index}`, value, { expiresAt: later }),
       ),
     );
   }
@@ -420,8 +411,7 @@ export async function expiries(keys: number, due: number): Promise<Lateness> {
   await subscription.ready;
   // Enough time to set those that are due.
   const begin = Date.now() + 4_000;
-  const deadline = (index: number): number =>
-    begin + Math.floor(index * 1_000 / due);
+  const deadline = (index: number): number => begin + Math.floor(index * 1_000 / due);
   for (let first = 0; first < due; first += 1_000) {
     await Promise.all(
       Array.from({ length: Math.min(1_000, due - first) }, (_, index) => {

@@ -27,9 +27,7 @@ export interface Subject<Input> {
 }
 
 /** The parts of mitata's report that are printed as JSON. */
-type Observed = Parameters<
-  NonNullable<NonNullable<Parameters<typeof run>[0]>["observe"]>
->[0];
+type Observed = Parameters<NonNullable<NonNullable<Parameters<typeof run>[0]>["observe"]>>[0];
 
 const WARM_UP_MS = 50;
 
@@ -50,24 +48,16 @@ export function measure<Input>(
     const warm = performance.now() + WARM_UP_MS;
     do await subject.call(subject.prepare()); while (performance.now() < warm);
     // What mitata calls a generator with computed parameters; its types know only functions.
-    yield {
-      0: () => subject.prepare(),
-      bench: subject.call,
-    } as unknown as () => void;
+    yield { 0: () => subject.prepare(), bench: subject.call } as unknown as () => void;
     await subject.finish?.();
   });
 }
 
 /** Runs what was registered and prints it. What a benchmark throws ends the process with code 1. */
 export async function report(subject: string): Promise<void> {
-  const observe = (
-    trial: Observed,
-  ): Observed => (printLines(subject, trial), trial);
+  const observe = (trial: Observed): Observed => (printLines(subject, trial), trial);
   try {
-    await run({
-      throw: true,
-      ...(process.argv.includes("--json") ? { format: "quiet", observe } : {}),
-    });
+    await run({ throw: true, ...(process.argv.includes("--json") ? { format: "quiet", observe } : {}) });
   } catch (error) {
     // Deno ends without "exit" when nobody catches: folders and servers would stay.
     console.error(error);
@@ -80,9 +70,7 @@ export function temporaryFolder(): string {
   if (temporary === undefined) {
     const folder = mkdtempSync(join(tmpdir(), "firkin-bench-"));
     process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
-    for (const signal of ["SIGINT", "SIGTERM"] as const) {
-      process.once(signal, () => process.exit(1));
-    }
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
     temporary = folder;
   }
   return join(temporary, String(folders++));
@@ -90,21 +78,14 @@ export function temporaryFolder(): string {
 
 /** Collects garbage, where the runtime was told to let us. */
 export function collectGarbage(): void {
-  const { gc, Bun } = globalThis as {
-    gc?: () => void;
-    Bun?: { gc(force: boolean): void };
-  };
+  const { gc, Bun } = globalThis as { gc?: () => void; Bun?: { gc(force: boolean): void } };
   if (Bun !== undefined) Bun.gc(true);
   else gc?.();
 }
 
 /** The runtime's name and version. */
-export function runtime(): {
-  readonly name: "bun" | "deno" | "node";
-  readonly version: string;
-} {
-  const versions: Readonly<Record<string, string | undefined>> =
-    process.versions;
+export function runtime(): { readonly name: "bun" | "deno" | "node"; readonly version: string } {
+  const versions: Readonly<Record<string, string | undefined>> = process.versions;
   for (const name of ["bun", "deno", "node"] as const) {
     const version = versions[name];
     if (version !== undefined) return { name, version };

@@ -28,28 +28,11 @@ const workload = new Workload(KEYS);
 
 function tell(name: string, figures: Readonly<Record<string, number>>): void {
   const { name: runtimeName, version } = runtime();
-  const rounded = Object.fromEntries(
-    Object.entries(figures).map((
-      [key, figure],
-    ) => [key, Number(figure.toFixed(2))]),
-  );
+  const rounded = Object.fromEntries(Object.entries(figures).map(([key, figure]) => [key, Number(figure.toFixed(2))]));
   if (process.argv.includes("--json")) {
-    console.log(
-      JSON.stringify({
-        subject: "list",
-        runtime: runtimeName,
-        version,
-        name,
-        ...rounded,
-      }),
-    );
+    console.log(JSON.stringify({ subject: "list", runtime: runtimeName, version, name, ...rounded }));
   } else {
-    console.log(
-      name.padEnd(44),
-      Object.entries(rounded).map(([key, figure]) => `${key} ${figure}`).join(
-        "  ",
-      ),
-    );
+    console.log(name.padEnd(44), Object.entries(rounded).map(([key, figure]) => `${key} ${figure}`).join("  "));
   }
 }
 
@@ -80,51 +63,34 @@ async function page(users: Bucket<Uint8Array>, start: string): Promise<number> {
   let count = 0;
   let last = start;
   for await (const { key } of users.list({ start, limit: PAGE })) {
-    if (String(key) < last) {
-      throw new Error(
-        `Cannot trust the figures: ${String(key)} is listed after ${last}`,
-      );
-    }
+    if (String(key) < last) throw new Error(`Cannot trust the figures: ${String(key)} is listed after ${last}`);
     last = String(key);
     count++;
   }
-  if (count !== PAGE) {
-    throw new Error(`Cannot trust the figures: a page has ${count} entries`);
-  }
+  if (count !== PAGE) throw new Error(`Cannot trust the figures: a page has ${count} entries`);
   return performance.now() - started;
 }
 
 function prefix(): string {
-  return `user:${random(0xf0).toString(16).padStart(2, "0")}${
-    random(0x100).toString(16).padStart(2, "0")
-  }`;
+  return `user:${random(0xf0).toString(16).padStart(2, "0")}${random(0x100).toString(16).padStart(2, "0")}`;
 }
 
 async function pages(users: Bucket<Uint8Array>, name: string): Promise<void> {
   const times: number[] = [];
-  for (let count = 0; count < PAGES; count++) {
-    times.push(await page(users, prefix()));
-  }
+  for (let count = 0; count < PAGES; count++) times.push(await page(users, prefix()));
   const [first] = times;
   times.sort((left, right) => left - right);
-  tell(name, {
-    first: first!,
-    median: times[times.length >> 1]!,
-    max: times.at(-1)!,
-  });
+  tell(name, { first: first!, median: times[times.length >> 1]!, max: times.at(-1)! });
 }
 
 async function verify(store: Store): Promise<void> {
   const { keys } = await store.stats();
-  if (keys !== KEYS) {
-    throw new Error(`Cannot trust the figures: there are ${keys} keys`);
-  }
+  if (keys !== KEYS) throw new Error(`Cannot trust the figures: there are ${keys} keys`);
 }
 
 const path = temporaryFolder();
 const options = { path, sync: "os", compaction: false } as const;
-const usersOf = (store: Store): Bucket<Uint8Array> =>
-  store.bucket<Uint8Array>("users", { codec: "bytes" });
+const usersOf = (store: Store): Bucket<Uint8Array> => store.bucket<Uint8Array>("users", { codec: "bytes" });
 
 async function write(store: Store, indexes: readonly number[]): Promise<void> {
   const users = usersOf(store);
@@ -143,44 +109,28 @@ const filling = await timed(async () => {
   await write(store, Array.from({ length: KEYS }, (_, index) => index));
   await store.close();
 });
-tell("fill and close", {
-  milliseconds: filling.milliseconds,
-  turn: filling.turn,
-});
+tell("fill and close", { milliseconds: filling.milliseconds, turn: filling.turn });
 
 for (let round = 0; round < 3; round++) {
-  const { result: store, milliseconds, turn } = await timed(() =>
-    open(options)
-  );
+  const { result: store, milliseconds, turn } = await timed(() => open(options));
   await verify(store);
   tell("open by hints", { milliseconds, turn });
   if (round === 2) {
     await pages(usersOf(store), "page of 100 from a random prefix, cold");
     await pages(usersOf(store), "page of 100 from a random prefix, warm");
-    const { "memory.orderBytes": order, "memory.keydirBytes": keydir } =
-      await store.stats();
-    tell("memory per key, bytes", {
-      order: order! / KEYS,
-      keydir: keydir! / KEYS,
-    });
+    const { "memory.orderBytes": order, "memory.keydirBytes": keydir } = await store.stats();
+    tell("memory per key, bytes", { order: order! / KEYS, keydir: keydir! / KEYS });
   }
   await store.close();
 }
 
-for (const name of readdirSync(path).filter((file) => file.endsWith(".hint"))) {
-  rmSync(join(path, name));
-}
+for (const name of readdirSync(path).filter((file) => file.endsWith(".hint"))) rmSync(join(path, name));
 const { result: store, milliseconds, turn } = await timed(() => open(options));
 await verify(store);
 tell("open without hints, which makes them", { milliseconds, turn });
 await pages(usersOf(store), "page of 100, after that");
-const overwriting = await timed(() =>
-  write(store, Array.from({ length: KEYS / 10 }, () => random(KEYS)))
-);
-tell("overwrite a tenth", {
-  milliseconds: overwriting.milliseconds,
-  turn: overwriting.turn,
-});
+const overwriting = await timed(() => write(store, Array.from({ length: KEYS / 10 }, () => random(KEYS))));
+tell("overwrite a tenth", { milliseconds: overwriting.milliseconds, turn: overwriting.turn });
 await pages(usersOf(store), "page of 100, after that");
 await workload.verify((key) => usersOf(store).getSync(key));
 await store.close();

@@ -32,37 +32,17 @@ const value = Uint8Array.from({ length: 100 }, () => random(256));
 const encoder = new TextEncoder();
 
 function keyOf(index: number): Uint8Array {
-  const bits = (Math.imul(index, 0x9e3779b1) >>> 0).toString(16).padStart(
-    8,
-    "0",
-  );
+  const bits = (Math.imul(index, 0x9e3779b1) >>> 0).toString(16).padStart(8, "0");
   return encoder.encode(`user:${bits}${String(index).padStart(8, "0")}`);
 }
 
 function tell(name: string, figures: Readonly<Record<string, number>>): void {
   const { name: runtimeName, version } = runtime();
-  const rounded = Object.fromEntries(
-    Object.entries(figures).map((
-      [key, figure],
-    ) => [key, Number(figure.toFixed(2))]),
-  );
+  const rounded = Object.fromEntries(Object.entries(figures).map(([key, figure]) => [key, Number(figure.toFixed(2))]));
   if (process.argv.includes("--json")) {
-    console.log(
-      JSON.stringify({
-        subject: "open",
-        runtime: runtimeName,
-        version,
-        name,
-        ...rounded,
-      }),
-    );
+    console.log(JSON.stringify({ subject: "open", runtime: runtimeName, version, name, ...rounded }));
   } else {
-    console.log(
-      name.padEnd(44),
-      Object.entries(rounded).map(([key, figure]) => `${key} ${figure}`).join(
-        "  ",
-      ),
-    );
+    console.log(name.padEnd(44), Object.entries(rounded).map(([key, figure]) => `${key} ${figure}`).join("  "));
   }
 }
 
@@ -71,28 +51,12 @@ async function write(path: string, again: number): Promise<void> {
   const fileSystem = new NodeFileSystem(path);
   fileSystem.makeDirectory();
   const store = "f1".repeat(16);
-  const options = {
-    fileSystem,
-    clock: systemClock,
-    storeId: fromHex(store)!,
-    nextSegment: 1,
-  };
-  const writer = new SegmentWriter({
-    ...options,
-    segmentBytesMax: 32 * 1024 * 1024,
-  });
+  const options = { fileSystem, clock: systemClock, storeId: fromHex(store)!, nextSegment: 1 };
+  const writer = new SegmentWriter({ ...options, segmentBytesMax: 32 * 1024 * 1024 });
   const record = new Uint8Array(HEADER_BYTES + 21 + value.length);
   for (let index = 0; index < KEYS + again; index++) {
     const key = keyOf(index < KEYS ? index : random(KEYS));
-    encodeRecord(record, 0, 0, {
-      kind: KIND.set,
-      bucket: 1,
-      revision: index + 1,
-      at: 1,
-      key,
-      value,
-      content: 3,
-    });
+    encodeRecord(record, 0, 0, { kind: KIND.set, bucket: 1, revision: index + 1, at: 1, key, value, content: 3 });
     if (!writer.hasRoom(record.length)) await writer.finish();
     writer.add(record);
   }
@@ -112,9 +76,7 @@ async function write(path: string, again: number): Promise<void> {
 }
 
 /** Opens the store; the longest turn of the event loop meanwhile, in milliseconds. */
-async function timedOpen(
-  path: string,
-): Promise<{ store: Store; milliseconds: number; turn: number }> {
+async function timedOpen(path: string): Promise<{ store: Store; milliseconds: number; turn: number }> {
   let turn = 0;
   let last = performance.now();
   let going = true;
@@ -130,44 +92,25 @@ async function timedOpen(
   const milliseconds = performance.now() - started;
   going = false;
   const { keys } = await store.stats();
-  if (keys !== KEYS) {
-    throw new Error(`Cannot trust the figures: there are ${keys} keys`);
-  }
+  if (keys !== KEYS) throw new Error(`Cannot trust the figures: there are ${keys} keys`);
   return { store, milliseconds, turn };
 }
 
 async function page(store: Store): Promise<number> {
-  const start = `user:${random(0xf0).toString(16).padStart(2, "0")}${
-    random(0x100).toString(16).padStart(2, "0")
-  }`;
+  const start = `user:${random(0xf0).toString(16).padStart(2, "0")}${random(0x100).toString(16).padStart(2, "0")}`;
   const started = performance.now();
   let last = start;
   let count = 0;
-  for await (
-    const { key } of store.bucket<Uint8Array>("users", { codec: "bytes" }).list(
-      { start, limit: PAGE },
-    )
-  ) {
-    if (String(key) < last) {
-      throw new Error(
-        `Cannot trust the figures: ${String(key)} is listed after ${last}`,
-      );
-    }
+  for await (const { key } of store.bucket<Uint8Array>("users", { codec: "bytes" }).list({ start, limit: PAGE })) {
+    if (String(key) < last) throw new Error(`Cannot trust the figures: ${String(key)} is listed after ${last}`);
     last = String(key);
     count++;
   }
-  if (count !== PAGE) {
-    throw new Error(`Cannot trust the figures: a page has ${count} entries`);
-  }
+  if (count !== PAGE) throw new Error(`Cannot trust the figures: a page has ${count} entries`);
   return performance.now() - started;
 }
 
-for (
-  const [name, again] of [["", 0], [
-    ", a third written twice",
-    Math.floor(KEYS / 2),
-  ]] as const
-) {
+for (const [name, again] of [["", 0], [", a third written twice", Math.floor(KEYS / 2)]] as const) {
   const path = temporaryFolder();
   // Between two slices of a write nothing else is left to do.
   const hold = systemClock.hold();
@@ -175,11 +118,7 @@ for (
   hold.cancel();
   const records = KEYS + again;
   const { store, milliseconds, turn } = await timedOpen(path);
-  tell(`open without hints${name}`, {
-    milliseconds,
-    nsPerRecord: milliseconds * 1e6 / records,
-    turn,
-  });
+  tell(`open without hints${name}`, { milliseconds, nsPerRecord: milliseconds * 1e6 / records, turn });
   await store.close();
   for (let round = 0; round < ROUNDS; round++) {
     const before = process.cpuUsage();

@@ -16,22 +16,10 @@ import { mkdirSync } from "node:fs";
 import process from "node:process";
 import { setImmediate } from "node:timers";
 import { CANNOT_LOAD } from "./contest.ts";
-import {
-  type Contender,
-  FIRKIN,
-  folderBytes,
-  type Kind,
-  type Purpose,
-} from "./contenders.ts";
+import { type Contender, FIRKIN, folderBytes, type Kind, type Purpose } from "./contenders.ts";
 import { collectGarbage, runtime, temporaryFolder } from "./harness.ts";
 import { CONTENDERS } from "./rivals.ts";
-import {
-  ends,
-  GROUP,
-  type MaybePromise,
-  Workload,
-  type Write,
-} from "./workload.ts";
+import { ends, GROUP, type MaybePromise, Workload, type Write } from "./workload.ts";
 
 /** What a child is to do. */
 export interface Task {
@@ -106,9 +94,7 @@ class PauseWatch {
     const now = performance.now();
     const cpu = process.cpuUsage();
     this.longest = Math.max(this.longest, now - this.#last);
-    const busy =
-      (cpu.user - this.#lastCpu.user + cpu.system - this.#lastCpu.system) /
-      1_000;
+    const busy = (cpu.user - this.#lastCpu.user + cpu.system - this.#lastCpu.system) / 1_000;
     this.busiest = Math.max(this.busiest, busy);
     this.#last = now;
     this.#lastCpu = cpu;
@@ -139,19 +125,12 @@ class Run {
     await this.#open();
     await this.#load("load", (group) => this.#contender.setAll(group));
     await this.#contender.settle?.();
-    this.#tell(
-      "memory, RSS",
-      ((await memory()).rss - before.rss) / workload.keys,
-    );
+    this.#tell("memory, RSS", ((await memory()).rss - before.rss) / workload.keys);
     if (this.#kind.keeps) await this.#reopen();
     await this.#warmUp();
     await this.#read("get uniform", READS, () => workload.uniform());
     if (this.#kind.finds) {
-      await this.#read(
-        "get hot",
-        READS,
-        () => workload.hot(Math.min(HOT_KEYS, workload.keys)),
-      );
+      await this.#read("get hot", READS, () => workload.hot(Math.min(HOT_KEYS, workload.keys)));
       await this.#miss();
       await this.#overwrite();
       await this.#zipf();
@@ -171,22 +150,15 @@ class Run {
       const values = await this.#contender.valuesInMemory?.();
       if (values === undefined) return;
       const now = await memory();
-      this.#tell(
-        `memory beside values${when}`,
-        (now.heap - before.heap - values) / keys,
-      );
-      this.#tell(
-        `memory beside values${when}, RSS`,
-        (now.rss - before.rss - values) / keys,
-      );
+      this.#tell(`memory beside values${when}`, (now.heap - before.heap - values) / keys);
+      this.#tell(`memory beside values${when}, RSS`, (now.rss - before.rss - values) / keys);
     };
     await tell("");
     if (this.#kind.keeps) {
       await this.#contender.close();
       await this.#open();
       await tell(", reopened");
-      const sealed = (): number =>
-        this.#workload.uniform(Math.ceil(keys * SEALED));
+      const sealed = (): number => this.#workload.uniform(Math.ceil(keys * SEALED));
       await this.#read(undefined, WARM_UP_READS, sealed);
       await this.#read("get, not in memory", READS, sealed);
     }
@@ -200,25 +172,15 @@ class Run {
     let next = 0;
     for (const outstanding of OUTSTANDING) {
       const watch = new Watch();
-      while (
-        watch.operations < DURABLE_WRITES && watch.wall < this.#task.phaseMs
-      ) {
-        const groups = Array.from({
-          length: Math.floor(DURABLE_CHUNK / outstanding),
-        }, () => {
-          return Array.from(
-            { length: outstanding },
-            () => workload.write(next++ % workload.keys),
-          );
+      while (watch.operations < DURABLE_WRITES && watch.wall < this.#task.phaseMs) {
+        const groups = Array.from({ length: Math.floor(DURABLE_CHUNK / outstanding) }, () => {
+          return Array.from({ length: outstanding }, () => workload.write(next++ % workload.keys));
         });
         await watch.run(groups.length * outstanding, async () => {
           for (const group of groups) await this.#contender.setAll(group);
         });
       }
-      this.#tellTime(
-        `durable, ${outstanding.toLocaleString("en")} outstanding`,
-        watch,
-      );
+      this.#tellTime(`durable, ${outstanding.toLocaleString("en")} outstanding`, watch);
     }
     if (this.#kind.finds) await this.#verify(Math.min(next, workload.keys));
     await this.#contender.close();
@@ -236,26 +198,16 @@ class Run {
   async #open(): Promise<void> {
     const { purpose, keys, valueBytes } = this.#task;
     try {
-      this.#contender = await this.#kind.open({
-        folder: this.#folder,
-        purpose,
-        keys,
-        valueBytes,
-      });
+      this.#contender = await this.#kind.open({ folder: this.#folder, purpose, keys, valueBytes });
     } catch (error) {
       if (this.#contender !== undefined || this.#kind === FIRKIN) throw error;
       const reason = String(error).split("\n")[0]!.slice(0, 200);
-      console.error(
-        `${this.#kind.name} does not load on ${runtime().name}, and is left out: ${reason}`,
-      );
+      console.error(`${this.#kind.name} does not load on ${runtime().name}, and is left out: ${reason}`);
       process.exit(CANNOT_LOAD);
     }
   }
 
-  async #load(
-    phase: string | undefined,
-    write: (group: readonly Write[]) => MaybePromise<void>,
-  ): Promise<void> {
+  async #load(phase: string | undefined, write: (group: readonly Write[]) => MaybePromise<void>): Promise<void> {
     const watch = new Watch();
     const groups = this.#workload.load();
     for (let chunk = take(groups); chunk.length > 0; chunk = take(groups)) {
@@ -270,9 +222,7 @@ class Run {
     const again = new Run(this.#task, this.#kind);
     await again.#open();
     const contender = again.#contender;
-    if (contender.setMany !== undefined) {
-      await again.#load("setMany", (group) => contender.setMany!(group));
-    }
+    if (contender.setMany !== undefined) await again.#load("setMany", (group) => contender.setMany!(group));
     await again.#contender.close();
   }
 
@@ -303,8 +253,7 @@ class Run {
     this.#tell("longest pause, processor's time", pauses.busiest);
     // What the machine takes away by itself.
     const idle = new PauseWatch();
-    const end = performance.now() +
-      Math.min(performance.now() - begun, IDLE_MS);
+    const end = performance.now() + Math.min(performance.now() - begun, IDLE_MS);
     idle.start();
     while (performance.now() < end) idle.touch();
     this.#tell("longest pause, nothing done", idle.longest);
@@ -314,10 +263,7 @@ class Run {
   async #overwrite(): Promise<void> {
     if (!this.#wants("overwrite")) return;
     const watch = new Watch();
-    for (
-      const total = Math.min(OVERWRITES, this.#workload.keys / 2);
-      this.#goesOn(watch, total);
-    ) {
+    for (const total = Math.min(OVERWRITES, this.#workload.keys / 2); this.#goesOn(watch, total);) {
       const length = Math.ceil(Math.min(CHUNK, total) / GROUP);
       await this.#write(
         watch,
@@ -344,11 +290,7 @@ class Run {
     });
   }
 
-  async #read(
-    phase: string | undefined,
-    total: number,
-    draw: () => number,
-  ): Promise<void> {
+  async #read(phase: string | undefined, total: number, draw: () => number): Promise<void> {
     if (phase !== undefined && !this.#wants(phase)) return;
     const watch = new Watch();
     const contender = this.#contender;
@@ -379,11 +321,7 @@ class Run {
           if (contender.get(key, -1) !== undefined) found++;
         }
       });
-      if (found > 0) {
-        throw new Error(
-          `Cannot trust the figures: ${found} missing keys are there`,
-        );
-      }
+      if (found > 0) throw new Error(`Cannot trust the figures: ${found} missing keys are there`);
     }
     this.#tellTime("get missing", watch);
   }
@@ -403,15 +341,8 @@ class Run {
       }[] = [];
       while (operations.length < CHUNK) {
         const index = workload.zipf();
-        const write = workload.uniform(1_000) < ZIPF_WRITES * 1_000
-          ? workload.write(index)
-          : undefined;
-        operations.push({
-          key: workload.key(index),
-          index,
-          write,
-          writes: workload.writesOf(index),
-        });
+        const write = workload.uniform(1_000) < ZIPF_WRITES * 1_000 ? workload.write(index) : undefined;
+        operations.push({ key: workload.key(index), index, write, writes: workload.writesOf(index) });
       }
       await watch.run(CHUNK, async () => {
         for (let from = 0; from < CHUNK; from += GROUP) {
@@ -457,9 +388,7 @@ class Run {
     const started = performance.now();
     await this.#open();
     const seen = ends(this.#contender.get(key, index));
-    if (this.#kind.finds) {
-      this.#tell("open", (performance.now() - started) * 1e6 / keys);
-    }
+    if (this.#kind.finds) this.#tell("open", (performance.now() - started) * 1e6 / keys);
     this.#expect(index, seen);
     await this.#verify();
   }
@@ -467,10 +396,7 @@ class Run {
   async #warmUp(): Promise<void> {
     const { keys } = this.#workload;
     for (let index = 0; index < keys; index += WARM_UP_STEP) {
-      this.#expect(
-        index,
-        ends(this.#contender.get(this.#workload.key(index), index)),
-      );
+      this.#expect(index, ends(this.#contender.get(this.#workload.key(index), index)));
     }
     await this.#read(undefined, WARM_UP_READS, () => this.#workload.uniform());
   }
@@ -478,37 +404,23 @@ class Run {
   // --- figures ---
 
   #goesOn(watch: Watch, total: number): boolean {
-    return watch.operations < total &&
-      (watch.operations === 0 || watch.wall < this.#task.phaseMs);
+    return watch.operations < total && (watch.operations === 0 || watch.wall < this.#task.phaseMs);
   }
 
   #wants(phase: string): boolean {
-    return this.#task.only.length === 0 ||
-      this.#task.only.some((word) => phase.startsWith(word));
+    return this.#task.only.length === 0 || this.#task.only.some((word) => phase.startsWith(word));
   }
 
   /** What was seen of a key has to be of one of these writes. */
-  #expect(
-    index: number,
-    seen: number,
-    first: number = this.#workload.writesOf(index),
-    last: number = first,
-  ): void {
+  #expect(index: number, seen: number, first: number = this.#workload.writesOf(index), last: number = first): void {
     for (let write = first; write <= last; write++) {
       if (seen === this.#workload.endsOf(index, write)) return;
     }
-    throw new Error(
-      `Cannot trust the figures: ${
-        this.#workload.key(index)
-      } had another value than was written`,
-    );
+    throw new Error(`Cannot trust the figures: ${this.#workload.key(index)} had another value than was written`);
   }
 
   async #verify(limit: number = this.#workload.keys): Promise<void> {
-    await this.#workload.verify(
-      (key, index) => this.#contender.get(key, index),
-      limit,
-    );
+    await this.#workload.verify((key, index) => this.#contender.get(key, index), limit);
   }
 
   #tellTime(phase: string, { wall, cpu, operations }: Watch): void {
@@ -517,11 +429,7 @@ class Run {
 
   #tell(phase: string, figure: number, cpu?: number): void {
     if (!this.#wants(phase)) return;
-    const told: Figure = {
-      phase,
-      figure,
-      ...(cpu === undefined ? {} : { cpu }),
-    };
+    const told: Figure = { phase, figure, ...(cpu === undefined ? {} : { cpu }) };
     console.log(JSON.stringify(told));
   }
 }
@@ -553,10 +461,7 @@ async function memory(): Promise<{ heap: number; rss: number }> {
   }
   const { heapUsed, external, rss } = process.memoryUsage();
   // Array buffers are external; Bun counts them in the heap as well, Deno in no figure of their own.
-  return {
-    heap: runtime().name === "bun" ? heapUsed : heapUsed + external,
-    rss,
-  };
+  return { heap: runtime().name === "bun" ? heapUsed : heapUsed + external, rss };
 }
 
 const task = JSON.parse(process.argv[2]!) as Task;

@@ -43,8 +43,7 @@ async function serveNode(): Promise<void> {
     maxPayloadLength: 2 ** 21,
     idleTimeout: 60,
     open: (socket: RawSocket) => socket.subscribe(TOPIC),
-    message: (_: RawSocket, message: ArrayBuffer) =>
-      app.publish(TOPIC, message, true),
+    message: (_: RawSocket, message: ArrayBuffer) => app.publish(TOPIC, message, true),
   });
   app.listen(
     "127.0.0.1",
@@ -68,14 +67,11 @@ function serveBun(): void {
     hostname: "127.0.0.1",
     port: 0,
     fetch: (request: Request, self: { upgrade(request: Request): boolean }) => {
-      return self.upgrade(request)
-        ? undefined
-        : new Response("", { status: 400 });
+      return self.upgrade(request) ? undefined : new Response("", { status: 400 });
     },
     websocket: {
       open: (socket: RawSocket) => socket.subscribe(TOPIC),
-      message: (_: RawSocket, message: Uint8Array) =>
-        server.publish(TOPIC, message),
+      message: (_: RawSocket, message: Uint8Array) => server.publish(TOPIC, message),
     },
   });
   console.log(server.port);
@@ -103,8 +99,7 @@ function serveDeno(): void {
     socket.binaryType = "arraybuffer";
     socket.onopen = () => void sockets.add(socket);
     socket.onclose = () => void sockets.delete(socket);
-    socket.onmessage = ({ data }) =>
-      sockets.forEach((each) => each.send(data as ArrayBuffer));
+    socket.onmessage = ({ data }) => sockets.forEach((each) => each.send(data as ArrayBuffer));
     return response;
   });
   console.log(server.addr.port);

@@ -94,9 +94,7 @@ async function compare(
   const redis = { port: String(rival.port), pid: rival.pid };
   const findings: Finding[] = [];
   for (
-    const command of COMMANDS.filter((name) =>
-      options.only.length === 0 || options.only.includes(name)
-    )
+    const command of COMMANDS.filter((name) => options.only.length === 0 || options.only.includes(name))
   ) {
     if (sync === "interval" && command === "get") continue;
     for (const pipeline of PIPELINES) {
@@ -123,10 +121,8 @@ async function compare(
 }
 
 function told({ name, firkin, redis }: Finding): string[] {
-  const middle = (pick: (took: Took, round: number) => number): string =>
-    digits(spread(firkin.map(pick)).median);
-  const ofRedis = (pick: (took: Took) => number): string =>
-    digits(spread(redis.map(pick)).median);
+  const middle = (pick: (took: Took, round: number) => number): string => digits(spread(firkin.map(pick)).median);
+  const ofRedis = (pick: (took: Took) => number): string => digits(spread(redis.map(pick)).median);
   return [
     name,
     middle(({ perSecond }) => perSecond),

@@ -85,9 +85,7 @@ export class Pair {
   /** Compares what both hold with what was written, and ends them. @throws {Error} they differ */
   async stop(): Promise<void> {
     for (const contender of [this.#firkin, this.#redis]) {
-      await contender.workload.verify(async (key) =>
-        await contender.get(key) ?? undefined
-      );
+      await contender.workload.verify(async (key) => await contender.get(key) ?? undefined);
       await contender.stop();
     }
   }
@@ -161,9 +159,7 @@ async function row(
   const first = workload.uniform();
   const writes = Array.from({ length: KEYS_OF_A_ROW }, (_, step) => {
     const index = (first + step) % workload.keys;
-    return work === "set"
-      ? workload.write(index)
-      : { key: workload.key(index), value: undefined, index };
+    return work === "set" ? workload.write(index) : { key: workload.key(index), value: undefined, index };
   });
   const wanted = writes.map(({ index }) => workload.endsOf(index));
   const waits = new Float64Array(outstanding === 1 ? count : 0);

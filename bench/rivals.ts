@@ -22,14 +22,7 @@
  * @module
  */
 import { join } from "node:path";
-import {
-  type Contender,
-  FILE,
-  FIRKIN,
-  type Kind,
-  MAP,
-  type Setting,
-} from "./contenders.ts";
+import { type Contender, FILE, FIRKIN, type Kind, MAP, type Setting } from "./contenders.ts";
 import { runtime } from "./harness.ts";
 import type { Write } from "./workload.ts";
 
@@ -47,10 +40,7 @@ interface Lmdb {
 interface Level {
   open(): Promise<void>;
   getSync(key: string): Uint8Array | undefined;
-  batch(
-    operations: readonly LevelPut[],
-    options?: { sync: boolean },
-  ): Promise<void>;
+  batch(operations: readonly LevelPut[], options?: { sync: boolean }): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -95,16 +85,12 @@ async function openLmdb(setting: Setting, tuned: boolean): Promise<Contender> {
   const options = {
     path: join(setting.folder, "lmdb"),
     ...(tuned ? { encoding: "binary", noMemInit: true } : {}),
-    ...(tuned && setting.purpose !== "durable"
-      ? { noSync: true, useWritemap: true }
-      : {}),
+    ...(tuned && setting.purpose !== "durable" ? { noSync: true, useWritemap: true } : {}),
     ...(setting.purpose === "durable" ? { overlappingSync: false } : {}),
   };
   const store = open(options);
   return {
-    get: tuned
-      ? (key) => store.getBinary(key)
-      : (key) => store.get(key) as Uint8Array | undefined,
+    get: tuned ? (key) => store.getBinary(key) : (key) => store.get(key) as Uint8Array | undefined,
     async setAll(group) {
       await Promise.all(group.map(({ key, value }) => store.put(key, value)));
     },
@@ -124,24 +110,14 @@ async function openLmdb(setting: Setting, tuned: boolean): Promise<Contender> {
 
 async function openLevel(setting: Setting): Promise<Contender> {
   const { ClassicLevel } = await load("classic-level") as {
-    ClassicLevel: new (
-      path: string,
-      options: Readonly<Record<string, unknown>>,
-    ) => Level;
+    ClassicLevel: new (path: string, options: Readonly<Record<string, unknown>>) => Level;
   };
-  const options = {
-    valueEncoding: "view",
-    compression: false,
-    cacheSize: enough(setting),
-  };
+  const options = { valueEncoding: "view", compression: false, cacheSize: enough(setting) };
   const sync = setting.purpose === "durable";
   const store = new ClassicLevel(join(setting.folder, "level"), options);
   await store.open();
   const setAll = (group: readonly Write[]): Promise<void> => {
-    return store.batch(
-      group.map(({ key, value }) => ({ type: "put", key, value })),
-      { sync },
-    );
+    return store.batch(group.map(({ key, value }) => ({ type: "put", key, value })), { sync });
   };
   let waiting: Write[] = [];
   let written: Promise<void> | undefined;
@@ -170,34 +146,25 @@ const SQLITE: Readonly<
     ReturnType<typeof runtime>["name"],
     readonly [module: string, name: string]
   >
-> = {
-  node: ["better-sqlite3", "default"],
-  bun: ["bun:sqlite", "Database"],
-  deno: ["node:sqlite", "DatabaseSync"],
-};
+> = { node: ["better-sqlite3", "default"], bun: ["bun:sqlite", "Database"], deno: ["node:sqlite", "DatabaseSync"] };
 
 async function openSqlite(setting: Setting): Promise<Contender> {
   const [module, name] = SQLITE[runtime().name];
   const Database = (await load(module))[name] as new (path: string) => Sqlite;
   const database = new Database(join(setting.folder, "sqlite"));
   database.exec("PRAGMA journal_mode = WAL");
-  database.exec(
-    `PRAGMA synchronous = ${setting.purpose === "durable" ? "FULL" : "NORMAL"}`,
-  );
+  database.exec(`PRAGMA synchronous = ${setting.purpose === "durable" ? "FULL" : "NORMAL"}`);
   database.exec(`PRAGMA cache_size = -${Math.ceil(enough(setting) / 1024)}`);
   database.exec(`PRAGMA mmap_size = ${enough(setting)}`);
   // SQLite's own advice: no row ids as long as a row is small beside a page.
   const ids = setting.valueBytes < 200 ? "WITHOUT ROWID" : "";
-  database.exec(
-    `CREATE TABLE IF NOT EXISTS pairs (key TEXT PRIMARY KEY, value BLOB NOT NULL) ${ids}`,
-  );
+  database.exec(`CREATE TABLE IF NOT EXISTS pairs (key TEXT PRIMARY KEY, value BLOB NOT NULL) ${ids}`);
   const select = database.prepare("SELECT value FROM pairs WHERE key = ?");
   const plucked = select.pluck?.();
   const put = database.prepare("REPLACE INTO pairs VALUES (?, ?)");
   return {
     get: plucked === undefined
-      ? (key) =>
-        (select.get(key) as { value: Uint8Array } | null | undefined)?.value
+      ? (key) => (select.get(key) as { value: Uint8Array } | null | undefined)?.value
       : (key) => plucked.get(key) as Uint8Array | undefined,
     setAll(group) {
       database.exec("BEGIN IMMEDIATE");

@@ -21,50 +21,28 @@ const QUICK_KEYS = 100_000;
 const PHASE_MS = 1_500;
 
 /** What is drawn, and how its axis is called. */
-const DRAWN:
-  readonly (readonly [phase: string, title: string, unit: string])[] = [
-    ["get uniform", "get", "ns"],
-    ["get missing", "get of a missing key", "ns"],
-    ["memory beside values", "memory beside values", "B per key"],
-    ["load", "load, policy os", "ns per set"],
-    ["overwrite", "overwrite, policy os", "ns per set"],
-  ];
+const DRAWN: readonly (readonly [phase: string, title: string, unit: string])[] = [
+  ["get uniform", "get", "ns"],
+  ["get missing", "get of a missing key", "ns"],
+  ["memory beside values", "memory beside values", "B per key"],
+  ["load", "load, policy os", "ns per set"],
+  ["overwrite", "overwrite, policy os", "ns per set"],
+];
 
 const CONTENDERS: readonly Kind[] = [FIRKIN, MAP];
-const {
-  json,
-  quick,
-  rounds,
-  keys: largest = quick ? QUICK_KEYS : SIZES.at(-1)!,
-} = contestOptions();
+const { json, quick, rounds, keys: largest = quick ? QUICK_KEYS : SIZES.at(-1)! } = contestOptions();
 
 async function measure(field: Field, round: number): Promise<void> {
-  const purposes: readonly Purpose[] = round === 1
-    ? ["resident", "lean", "plain"]
-    : ["resident"];
+  const purposes: readonly Purpose[] = round === 1 ? ["resident", "lean", "plain"] : ["resident"];
   for (const purpose of purposes) {
-    for (
-      const kind of CONTENDERS.filter(({ purposes }) =>
-        purposes.includes(purpose)
-      )
-    ) {
+    for (const kind of CONTENDERS.filter(({ purposes }) => purposes.includes(purpose))) {
       const only = [...DRAWN.map(([phase]) => phase), "open", "longest pause"];
-      const figures = await field.run(kind, purpose, {
-        phaseMs: PHASE_MS,
-        only,
-      });
+      const figures = await field.run(kind, purpose, { phaseMs: PHASE_MS, only });
       if (!json) continue;
       const { name, version } = runtime();
       for (const { phase, figure, cpu } of figures ?? []) {
         const { keys } = field;
-        const told = {
-          subject: "scaling",
-          runtime: name,
-          version,
-          keys,
-          round,
-          contender: kind.name,
-        };
+        const told = { subject: "scaling", runtime: name, version, keys, round, contender: kind.name };
         console.log(JSON.stringify({ ...told, name: phase, figure, cpu }));
       }
     }
@@ -73,35 +51,20 @@ async function measure(field: Field, round: number): Promise<void> {
 
 function median(field: Field, phase: string, kind: Kind): number | undefined {
   const figures = field.figures(phase, kind.name);
-  return figures.length === 0
-    ? undefined
-    : spread(figures.map(({ figure }) => figure)).median;
+  return figures.length === 0 ? undefined : spread(figures.map(({ figure }) => figure)).median;
 }
 
 function printTable(fields: readonly Field[]): void {
-  const columns: readonly (readonly [
-    head: string,
-    cell: (field: Field) => number | undefined,
-  ])[] = [
+  const columns: readonly (readonly [head: string, cell: (field: Field) => number | undefined])[] = [
     ...DRAWN.flatMap(([phase, title, unit]) =>
       CONTENDERS.map((kind) => {
-        return [`${kind.name}: ${title}, ${unit}`, (field: Field) =>
-          median(field, phase, kind)] as const;
+        return [`${kind.name}: ${title}, ${unit}`, (field: Field) => median(field, phase, kind)] as const;
       })
     ),
     ["firkin: open, keys/s", (field) => 1e9 / median(field, "open", FIRKIN)!],
-    [
-      "firkin: longest pause, ms",
-      (field) => median(field, "longest pause", FIRKIN),
-    ],
-    [
-      "of it the processor's time, ms",
-      (field) => median(field, "longest pause, processor's time", FIRKIN),
-    ],
-    [
-      "the machine's own, ms",
-      (field) => median(field, "longest pause, nothing done", FIRKIN),
-    ],
+    ["firkin: longest pause, ms", (field) => median(field, "longest pause", FIRKIN)],
+    ["of it the processor's time, ms", (field) => median(field, "longest pause, processor's time", FIRKIN)],
+    ["the machine's own, ms", (field) => median(field, "longest pause, nothing done", FIRKIN)],
   ];
   console.log(table([
     ["", ...fields.map(({ keys }) => `${keys.toLocaleString("en")} keys`)],
@@ -120,17 +83,13 @@ function printGrowth(fields: readonly Field[]): void {
   const few = fields.find(({ keys }) => keys === 100_000);
   const many = fields.at(-1)!;
   if (few === undefined || many === few) return;
-  const ratios = many.figures("get uniform", FIRKIN.name).map(
-    ({ figure }, round) => {
-      return figure / few.figures("get uniform", FIRKIN.name)[round]!.figure;
-    },
-  );
+  const ratios = many.figures("get uniform", FIRKIN.name).map(({ figure }, round) => {
+    return figure / few.figures("get uniform", FIRKIN.name)[round]!.figure;
+  });
   const { median: ratio } = spread(ratios);
   const verdict = ratio <= 2.5 ? "hit" : "missed";
   console.log(
-    `\nget among ${many.keys.toLocaleString("en")} keys / among 100,000: ${
-      digits(ratio)
-    } (<= 2.5: ${verdict})`,
+    `\nget among ${many.keys.toLocaleString("en")} keys / among 100,000: ${digits(ratio)} (<= 2.5: ${verdict})`,
   );
 }
 
@@ -141,27 +100,16 @@ function draw(fields: readonly Field[]): void {
     unit,
     series: CONTENDERS.map((kind) => ({
       name: kind.name,
-      points: fields.map((field) => ({
-        x: field.keys,
-        y: median(field, phase, kind)!,
-      })),
+      points: fields.map((field) => ({ x: field.keys, y: median(field, phase, kind)! })),
     })),
   }));
   const path = `docs/scaling-${name}.svg`;
-  writeFileSync(
-    path,
-    drawChart(
-      `By number of keys, values of ${VALUE_BYTES} B, ${name} ${version}`,
-      panels,
-    ),
-  );
+  writeFileSync(path, drawChart(`By number of keys, values of ${VALUE_BYTES} B, ${name} ${version}`, panels));
   console.log(`\nDrawn: ${path}`);
 }
 
 try {
-  const fields = SIZES.filter((keys) => keys <= largest).map((keys) =>
-    new Field(keys, VALUE_BYTES)
-  );
+  const fields = SIZES.filter((keys) => keys <= largest).map((keys) => new Field(keys, VALUE_BYTES));
   for (let round = 1; round <= rounds; round++) {
     for (const field of fields) await measure(field, round);
     if (!json) console.error(`round ${round} of ${rounds}`);
@@ -172,8 +120,6 @@ try {
     if (!quick) draw(fields);
   }
 } catch (error) {
-  console.error(
-    `scaling: ${error instanceof Error ? error.message : String(error)}`,
-  );
+  console.error(`scaling: ${error instanceof Error ? error.message : String(error)}`);
   process.exit(1);
 }

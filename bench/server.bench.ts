@@ -10,23 +10,11 @@
  * @module
  */
 import process from "node:process";
-import {
-  type ContestOptions,
-  contestOptions,
-  digits,
-  spread,
-  table,
-} from "./contest.ts";
+import { type ContestOptions, contestOptions, digits, spread, table } from "./contest.ts";
 import { CLIENT_CORE, pin } from "./core.ts";
 import { runtime } from "./harness.ts";
 import { Capacity, type Load } from "./capacity.ts";
-import {
-  type Deliveries,
-  expiries,
-  FanOut,
-  idleConnections,
-  muteReaders,
-} from "./events.ts";
+import { type Deliveries, expiries, FanOut, idleConnections, muteReaders } from "./events.ts";
 import { hasRedis } from "./redis.ts";
 import { Pair, type Round, type Took, type Work } from "./requests.ts";
 
@@ -109,9 +97,7 @@ async function requests(
     const name = `${work}, ${policy}, ${outstanding} outstanding`;
     const done = found.get(outstanding)!;
     const least = runtime().name === "node" ? node : others;
-    return outstanding === 1
-      ? [latencyOf(name, done)]
-      : ratesOf(name, done, least);
+    return outstanding === 1 ? [latencyOf(name, done)] : ratesOf(name, done, least);
   });
 }
 
@@ -144,10 +130,7 @@ function ratesOf(
   ): string => {
     return digits(spread(rounds.map((round) => round[side][end])).median);
   };
-  const note =
-    `client and server: ${middle("firkin", "client")} and ${
-      middle("firkin", "server")
-    }, ` +
+  const note = `client and server: ${middle("firkin", "client")} and ${middle("firkin", "server")}, ` +
     `rival ${middle("redis", "client")} and ${middle("redis", "server")}`;
   return [
     {
@@ -217,9 +200,7 @@ async function fanOut(
 async function expiry({ quick }: ContestOptions): Promise<readonly Finding[]> {
   const [keys, due] = quick ? [50_000, 2_000] : [1_000_000, 10_000];
   const { p50, p99, max, delivered } = await expiries(keys, due);
-  const name = `${keys.toLocaleString("en")} keys, ${
-    due.toLocaleString("en")
-  } due in a second: lateness p99`;
+  const name = `${keys.toLocaleString("en")} keys, ${due.toLocaleString("en")} due in a second: lateness p99`;
   const note = `p50 ${p50}, max ${max}, ${delivered} delivered`;
   return [{
     name,
@@ -251,9 +232,7 @@ async function memory({ quick }: ContestOptions): Promise<readonly Finding[]> {
 async function mute({ quick }: ContestOptions): Promise<readonly Finding[]> {
   const count = connectionsOf(quick ? 200 : 1_000);
   const { beside, besideMute, mute, cutAfter } = await muteReaders(count);
-  const name = `${
-    count.toLocaleString("en")
-  } connections, ${mute} never read: p99 of others, against all reading`;
+  const name = `${count.toLocaleString("en")} connections, ${mute} never read: p99 of others, against all reading`;
   return [{
     name,
     firkin: [besideMute],
@@ -323,9 +302,7 @@ function printLines(part: string, findings: readonly Finding[]): void {
 function withRange(numbers: readonly number[]): string {
   if (numbers.length === 0) return "";
   const { median, min, max } = spread(numbers);
-  return numbers.length === 1
-    ? digits(median)
-    : `${digits(median)} (${digits(min)}-${digits(max)})`;
+  return numbers.length === 1 ? digits(median) : `${digits(median)} (${digits(min)}-${digits(max)})`;
 }
 
 function wantedOf({ least, most }: Finding): string {
@@ -385,9 +362,7 @@ try {
     findings.push(...found);
     if (options.json) printLines(part.word, found);
     else {console.error(
-        `${part.word} on ${name}: ${
-          ((performance.now() - started) / 1_000).toFixed(0)
-        } s`,
+        `${part.word} on ${name}: ${((performance.now() - started) / 1_000).toFixed(0)} s`,
       );}
   }
   if (!options.json && findings.length > 0) printTable(findings);

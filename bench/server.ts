@@ -21,10 +21,7 @@ export interface Server {
 }
 
 /** Starts a server and resolves when it listens, for Redis clients too if asked. @throws {Error} it ended instead */
-export async function startServer(
-  sync: SyncPolicy,
-  withRedis = false,
-): Promise<Server> {
+export async function startServer(sync: SyncPolicy, withRedis = false): Promise<Server> {
   const flags = [
     "serve",
     "--data-dir",
@@ -61,9 +58,7 @@ export async function startServer(
       // Its last word, because Deno reports a signal that was handled as the way the process ended.
       if (lines.at(-1)?.includes("closed") !== true) {
         throw new Error(
-          `Cannot trust the figures: the server did not close its store\n${
-            lines.join("\n")
-          }`,
+          `Cannot trust the figures: the server did not close its store\n${lines.join("\n")}`,
         );
       }
     },

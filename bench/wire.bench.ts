@@ -75,20 +75,12 @@ function measurePing(): void {
     const nothing = (): void => {};
     const link = new Link(server.url, {
       clock: systemClock,
-      openSocket: (url, protocols) =>
-        new WebSocket(url, protocols, { perMessageDeflate: false }),
-    }, {
-      connected: nothing,
-      lost: nothing,
-      ended: nothing,
-      change: nothing,
-      control: nothing,
-    });
+      openSocket: (url, protocols) => new WebSocket(url, protocols, { perMessageDeflate: false }),
+    }, { connected: nothing, lost: nothing, ended: nothing, change: nothing, control: nothing });
     await link.opened;
     return {
       prepare: nothing,
-      call: async () =>
-        do_not_optimize(await link.request(OP.ping, nothing, nothing)),
+      call: async () => do_not_optimize(await link.request(OP.ping, nothing, nothing)),
       async finish() {
         await link.close();
         await server.stop();
@@ -103,37 +95,22 @@ function measureGets(): void {
     call: async (key: string) => do_not_optimize(ends(await users.get(key))),
   }));
   for (const count of [64, 512]) {
-    measureConnected(
-      `get, ${count} outstanding, ${REQUESTS} a call`,
-      REQUESTS,
-      ({ users, workload }) => ({
-        prepare: () => repeat(workload.present),
-        call: (keys: string[]) =>
-          keepOutstanding(
-            count,
-            keys,
-            async (key) => ends(await users.get(key)),
-          ),
-      }),
-    );
+    measureConnected(`get, ${count} outstanding, ${REQUESTS} a call`, REQUESTS, ({ users, workload }) => ({
+      prepare: () => repeat(workload.present),
+      call: (keys: string[]) => keepOutstanding(count, keys, async (key) => ends(await users.get(key))),
+    }));
   }
 }
 
 function measureSets(): void {
   measureConnected("set, os, one at a time", 1, ({ users, workload }) => ({
     prepare: workload.overwrite,
-    call: async ({ key, value }: Write) =>
-      do_not_optimize(await users.set(key, value)),
+    call: async ({ key, value }: Write) => do_not_optimize(await users.set(key, value)),
   }));
-  measureConnected(
-    `set, os, 64 outstanding, ${REQUESTS} a call`,
-    REQUESTS,
-    ({ users, workload }) => ({
-      prepare: () => repeat(workload.overwrite),
-      call: (writes: Write[]) =>
-        keepOutstanding(64, writes, ({ key, value }) => users.set(key, value)),
-    }),
-  );
+  measureConnected(`set, os, 64 outstanding, ${REQUESTS} a call`, REQUESTS, ({ users, workload }) => ({
+    prepare: () => repeat(workload.overwrite),
+    call: (writes: Write[]) => keepOutstanding(64, writes, ({ key, value }) => users.set(key, value)),
+  }));
 }
 
 measurePing();

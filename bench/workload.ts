@@ -111,11 +111,7 @@ export class Workload {
 
   /** A new value for the key of a number. The store has to hold it from here on. */
   write(index: number): Write {
-    return {
-      key: this.key(index),
-      value: this.#value(index, ++this.#writes[index]!),
-      index,
-    };
+    return { key: this.key(index), value: this.#value(index, ++this.#writes[index]!), index };
   }
 
   /** How often the key of a number was written. */
@@ -125,8 +121,7 @@ export class Workload {
 
   /** What {@link ends} makes of the value that a key's `write`th write gave it. */
   endsOf(index: number, write: number = this.#writes[index]!): number {
-    return (index & 0xff) +
-      this.#pool[this.#start(index, write) + this.#valueBytes - 1]!;
+    return (index & 0xff) + this.#pool[this.#start(index, write) + this.#valueBytes - 1]!;
   }
 
   /** Compares a sample of the first `limit` entries with what was written. @throws {Error} they differ */
@@ -139,14 +134,9 @@ export class Workload {
       const found = await read(this.key(index), index);
       const wanted = this.#value(index, this.#writes[index]!);
       if (
-        found === undefined || found.length !== wanted.length ||
-        !wanted.every((byte, at) => byte === found[at])
+        found === undefined || found.length !== wanted.length || !wanted.every((byte, at) => byte === found[at])
       ) {
-        throw new Error(
-          `Cannot trust the figures: ${
-            this.key(index)
-          } has another value than was written`,
-        );
+        throw new Error(`Cannot trust the figures: ${this.key(index)} has another value than was written`);
       }
       const absent = this.keys + index;
       if (await read(this.key(absent), absent) !== undefined) {
@@ -192,28 +182,18 @@ export class Workload {
 export type MaybePromise<Result> = Result | Promise<Result>;
 
 /** Writes every key of the workload, {@link GROUP} at a time. */
-export async function load(
-  workload: Workload,
-  bucket: Bucket<Uint8Array>,
-): Promise<void> {
+export async function load(workload: Workload, bucket: Bucket<Uint8Array>): Promise<void> {
   for (const group of workload.load()) await setAll(bucket, group);
 }
 
 /** Writes a group, awaited together. */
-export async function setAll(
-  bucket: Bucket<Uint8Array>,
-  group: readonly Write[],
-): Promise<void> {
+export async function setAll(bucket: Bucket<Uint8Array>, group: readonly Write[]): Promise<void> {
   await Promise.all(group.map(({ key, value }) => bucket.set(key, value)));
 }
 
 /** Touches both ends of a value that has to be there, as whoever reads it would. */
 export function ends(value: Uint8Array | undefined): number {
-  if (value === undefined) {
-    throw new Error(
-      "Cannot trust the figures: a key that was written is missing",
-    );
-  }
+  if (value === undefined) throw new Error("Cannot trust the figures: a key that was written is missing");
   return value[0]! + value[value.length - 1]!;
 }
 
@@ -229,10 +209,7 @@ function createZipf(count: number): (share: number) => number {
   return (share) => {
     if (share * all < 1) return 0;
     if (share * all < zeta(2)) return 1;
-    return Math.min(
-      Math.floor(count * (eta * share - eta + 1) ** (1 / (1 - THETA))),
-      count - 1,
-    );
+    return Math.min(Math.floor(count * (eta * share - eta + 1) ** (1 / (1 - THETA))), count - 1);
   };
 }
 

@@ -31,6 +31,7 @@ import type {
   Accepted,
   Connection,
   Handshake,
+  Listener,
   TlsFiles,
   Transport,
   TransportHandlers,
@@ -168,19 +169,12 @@ export async function serve(options: ServeOptions): Promise<Server> {
     clock,
     metrics,
   });
-  const sessions = new Map<number, Session>();
+  const seats = seatsOf();
+  const { sessions } = seats;
   const history = new History({ engine, metrics, clock, onFailure });
   const snapshots = new ServerSnapshots({ engine, folder: options.snapshotFolder, clock });
   const administration = { engine, sessions, history, snapshots, gate, commands, tokens: auth, clock };
   const web = new Web({ ...host, engine, gate, allowedOrigins, rest: options.rest ?? true, administration });
-  const seats = {
-    sessions,
-    writers: [],
-    readers: [],
-    unsent: [],
-    deliveries: new Deliveries(),
-    outbound: { bytes: 0 },
-  };
   const front = new Front({ ...host, ...seats }, { gate, web, tokens: auth });
   const listener = await transport.listen({
     hostname,
@@ -216,14 +210,33 @@ export async function serve(options: ServeOptions): Promise<Server> {
       `${tls === undefined ? "redis" : "rediss"}://${nameIn(redis!.hostname)}:${redisListener.port}`,
     transport: transport.name,
     stats: () => metrics.read(),
-    reloadTls: async () => {
-      if (tls === undefined) throw new TypeError("Cannot take up another certificate: the server speaks no TLS");
-      if (ended !== undefined) throw new FirkinError("CLOSED", "Cannot take up another certificate: it is closed");
-      await listener.reloadTls();
-      redisListener?.reloadTls();
-    },
+    reloadTls: () => reload(ended === undefined ? tls : null, listener, redisListener),
     // Once: to close what is closed ends the process (uWebSockets.js).
     close: () => ended ??= end(),
+  };
+}
+
+/** See {@link Server.reloadTls}; `tls` is null when the server is closed. */
+async function reload(
+  tls: TlsFiles | undefined | null,
+  listener: Listener,
+  redis: RedisListener | undefined,
+): Promise<void> {
+  if (tls === null) throw new FirkinError("CLOSED", "Cannot take up another certificate: the server is closed");
+  if (tls === undefined) throw new TypeError("Cannot take up another certificate: the server speaks no TLS");
+  await listener.reloadTls();
+  redis?.reloadTls();
+}
+
+/** What the sessions of a server share and nobody else has. */
+function seatsOf(): Pick<SessionHost, "sessions" | "writers" | "readers" | "unsent" | "deliveries" | "outbound"> {
+  return {
+    sessions: new Map(),
+    writers: [],
+    readers: [],
+    unsent: [],
+    deliveries: new Deliveries(),
+    outbound: { bytes: 0 },
   };
 }
 
