@@ -27,7 +27,7 @@ const SEED = Number(
 /** One write in so many is of a key that expires. */
 const WRITES = EXPIRING * 3;
 const LANES = 64;
-const TTL_MS_MAX = 1_500;
+const TTL_MS_MAX = 1_000;
 const WRITES_PER_CUT = 400;
 /** Who leaves has been sent a window's worth ahead, which comes again: the more there is, the fewer they should be. */
 const EVENTS_PER_HOP = Math.max(200, Math.ceil(EXPIRING / 50));

@@ -113,14 +113,14 @@ function testKeys(open: OpenEngine): void {
 
     test("Engine.list() does not keep the buffers it was given, when much has been written either", async () => {
       const { engine } = subject;
-      for (let first = 0; first < 12_000; first += 1_000) {
+      for (let first = 0; first < 9_000; first += 1_000) {
         const entries = Array.from({ length: 1_000 }, (_, index) => bytesOf(`k${first + index}`));
         await engine.setMany("b", entries.map((key) => ({ key, value: key, content: CONTENT.text })));
       }
-      const query = { prefix: bytesOf("k1199"), start: bytesOf("k"), end: bytesOf("l"), after: bytesOf("k11990") };
+      const query = { prefix: bytesOf("k899"), start: bytesOf("k"), end: bytesOf("l"), after: bytesOf("k8990") };
       const listing = engine.list("b", { ...query, limit: 3 });
       for (const bytes of Object.values(query)) bytes.fill(0x7a);
-      expect((await listing).entries.map(({ key }) => textOf(key))).toEqual(["k11991", "k11992", "k11993"]);
+      expect((await listing).entries.map(({ key }) => textOf(key))).toEqual(["k8991", "k8992", "k8993"]);
     });
 
     test("Engine.set() does not keep the buffers it was given", async () => {
