@@ -8,40 +8,30 @@ import { Redis } from "ioredis";
 import { copyFileSync } from "node:fs";
 import type { FirkinError } from "../../../lib/base/errors.ts";
 import type { EmbeddedEngine } from "../../../lib/engine/embedded.ts";
-import { Store } from "../../../lib/store/store.ts";
+import type { Store } from "../../../lib/store/store.ts";
 import { serve, type ServeOptions, type Server, Tokens } from "../../../server/mod.ts";
 import { makeCertificate, OPENSSL } from "../../suites/certificate.ts";
 import { errorCode } from "../../suites/fs.ts";
-import { openMemoryEngine, settled } from "../../wire/loopback.ts";
-import { encode, RespPeer } from "./peer.ts";
+import { settled } from "../../wire/loopback.ts";
+import { encode, type RespPeer } from "./peer.ts";
+import { RedisServer } from "./server.ts";
 
 describe("Redis clients", () => {
+  const house = new RedisServer();
   let engine: EmbeddedEngine;
   let store: Store;
   let server: Server;
-  let peers: RespPeer[];
 
   async function start(options: Partial<ServeOptions> = {}): Promise<void> {
-    engine = await openMemoryEngine();
-    store = new Store(engine);
-    peers = [];
-    server = await serve({ store, port: 0, redis: { port: 0 }, ...options });
+    await house.start(options);
+    ({ engine, store, server } = house);
   }
 
-  async function stop(): Promise<void> {
-    for (const peer of peers) peer.close();
-    await server.close();
-    await engine.close();
-  }
+  const stop = (): Promise<void> => house.stop();
+  const open = (): RespPeer => house.open();
 
   beforeEach(() => start());
   afterEach(stop);
-
-  function open(): RespPeer {
-    const peer = new RespPeer({ host: "127.0.0.1", port: Number(new URL(server.redisUrl!).port) });
-    peers.push(peer);
-    return peer;
-  }
 
   // --- where it listens ---
 
@@ -493,117 +483,6 @@ describe("Redis clients", () => {
     let answered = 1;
     for (let reply = await peer.reply(); reply !== "closed"; reply = await peer.reply()) answered++;
     expect(answered).toBe(50);
-    server = await serve({ store, port: 0, redis: { port: 0 } });
-  });
-
-  // --- tokens ---
-
-  describe("with tokens", () => {
-    let all: string;
-    let reader: string;
-    let tokens: Tokens;
-
-    beforeEach(async () => {
-      await stop();
-      tokens = new Tokens();
-      all = (await tokens.create({
-        name: "all",
-        scopes: [{ buckets: "*", rights: ["read", "write", "subscribe", "admin"] }],
-      })).token;
-      reader = (await tokens.create({ name: "reader", scopes: [{ buckets: "0", rights: ["read"] }] })).token;
-      await start({ auth: tokens, limits: { authFailuresPerMinuteMax: 3, helloMs: 300 } });
-    });
-
-    test("nothing is answered before AUTH, and little is read", async () => {
-      const peer = open();
-      expect(await peer.ask("GET", "a")).toBe("-NOAUTH Authentication required.\r\n");
-      expect((await peer.ask("HELLO", "3")).slice(0, 13)).toBe("-NOAUTH HELLO");
-      expect(await peer.ask("NOPE")).toContain("unknown command");
-      expect(await peer.ask("AUTH", "wrong")).toBe(
-        "-WRONGPASS invalid username-password pair or user is disabled.\r\n",
-      );
-      expect(await peer.ask("AUTH", "default", all)).toBe("+OK\r\n");
-      expect(await peer.ask("ACL", "WHOAMI")).toBe("$3\r\nall\r\n");
-      const flusher =
-        (await tokens.create({ name: "one", scopes: [{ buckets: "0", rights: ["read", "write"] }] })).token;
-      await peer.ask("SET", "kept", "1");
-      expect(await peer.ask("AUTH", flusher)).toBe("+OK\r\n");
-      expect((await peer.ask("FLUSHALL")).slice(0, 7)).toBe("-NOPERM");
-      expect(await peer.ask("EXISTS", "kept")).toBe(":1\r\n");
-      expect(await peer.ask("RESET")).toBe("+RESET\r\n");
-      expect(await peer.ask("GET", "a")).toBe("-NOAUTH Authentication required.\r\n");
-      peer.send("*11\r\n");
-      expect(await peer.reply()).toBe("-ERR Protocol error: unauthenticated multibulk length\r\n");
-      expect(await peer.reply()).toBe("closed");
-    });
-
-    test("HELLO AUTH lets in, and a token may what it may", async () => {
-      const peer = open();
-      expect((await peer.ask("HELLO", "3", "AUTH", "any", reader)).slice(0, 2)).toBe("%7");
-      expect(await peer.ask("GET", "a")).toBe("_\r\n");
-      const refused = [
-        ["SET", "a", "1"],
-        ["SET", "a", "1", "NX"],
-        ["INCR", "a"],
-        ["DEL", "a"],
-        ["MSET", "a", "1"],
-        ["RENAME", "a", "b"],
-        ["FLUSHDB"],
-        ["FLUSHALL"],
-        ["SUBSCRIBE", "news"],
-        ["PSUBSCRIBE", "*"],
-        ["SUBSCRIBE", "__keyevent@0__:expired"],
-        ["PUBLISH", "news", "x"],
-        ["CLIENT", "KILL", "ID", "1"],
-        ["CLIENT", "TRACKING", "ON"],
-        ["CONFIG", "SET", "notify-keyspace-events", ""],
-      ];
-      await store.bucket("0", { codec: "text" }).set("a", "1");
-      for (const command of refused) {
-        expect([command.join(" "), (await peer.ask(...command)).slice(0, 7)]).toEqual([command.join(" "), "-NOPERM"]);
-      }
-      const [, , replies] = await peer.askAll([["MULTI"], ["SET", "a", "1", "NX"], ["EXEC"]]);
-      expect(replies).toContain("-NOPERM");
-      await peer.ask("SELECT", "1");
-      for (
-        const command of [["GET", "a"], ["EXISTS", "a"], ["MGET", "a"], ["TTL", "a"], ["KEYS", "*"], ["SCAN", "0"]]
-      ) {
-        expect([command[0], (await peer.ask(...command)).slice(0, 7)]).toEqual([command[0], "-NOPERM"]);
-      }
-      const other = open();
-      await other.ask("AUTH", all);
-      expect(await peer.ask("CLIENT", "LIST")).not.toContain("user=all");
-      expect(await other.ask("CLIENT", "LIST")).toContain("user=reader");
-    });
-
-    test("a read right shows no single-read key", async () => {
-      await store.bucket("0", { codec: "text" }).set("a", "secret", { once: true });
-      const peer = open();
-      await peer.ask("AUTH", reader);
-      expect((await peer.ask("GET", "a")).slice(0, 7)).toBe("-NOPERM");
-      expect((await peer.ask("GETDEL", "a")).slice(0, 7)).toBe("-NOPERM");
-      expect(await store.bucket("0", { codec: "text" }).get("a")).toBe("secret");
-    });
-
-    test("who guesses is shut out, and who says nothing is closed", async () => {
-      const peer = open();
-      for (let left = 3; left > 0; left--) expect((await peer.ask("AUTH", "x")).slice(0, 10)).toBe("-WRONGPASS");
-      expect((await peer.ask("AUTH", all)).slice(0, 5)).toBe("-BUSY");
-      expect(await peer.reply()).toBe("closed");
-      expect(await open().reply()).toBe("-ERR Too many wrong credentials\r\n");
-    });
-
-    test("who says nothing is closed", async () => {
-      expect(await open().reply()).toBe("closed");
-    });
-
-    test("a revoked token's connections end, and a listener hears nothing more", async () => {
-      const [listener, writer] = [open(), open()];
-      await listener.ask("AUTH", reader);
-      await writer.ask("AUTH", all);
-      await tokens.revoke("reader");
-      expect(await listener.reply()).toBe("closed");
-      expect(await writer.ask("PING")).toBe("+PONG\r\n");
-    });
+    server = house.server = await serve({ store, port: 0, redis: { port: 0 } });
   });
 });
