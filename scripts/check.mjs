@@ -12,6 +12,9 @@ import { run } from "./tools.mjs";
 const ADAPTERS = ["keyv", "sessions", "unstorage"].map((name) => `lib/adapters/${name}.ts`);
 const ENTRY_POINTS = ["mod.ts", "browser.ts", "server/mod.ts", ...ADAPTERS];
 
+/** Where examples are. */
+const EXAMPLES = ["mod.ts", "browser.ts", "lib", "server", "docs/GUIDE.md", "docs/RECIPES.md"];
+
 const STEPS = [
   // What to format, and how: deno.json.
   { name: "format", tool: "deno", args: ["fmt", "--check"] },
@@ -23,8 +26,8 @@ const STEPS = [
   { name: "page", tool: "tsc", args: ["--noEmit", "--project", "server/dashboard"] },
   // Every public symbol says what it is.
   { name: "docs", tool: "deno", args: ["doc", "--quiet", "--lint", ...ENTRY_POINTS] },
-  // Every example in a docstring compiles and runs.
-  { name: "examples", tool: "deno", args: ["test", "--quiet", "-A", "--doc", "mod.ts", "browser.ts", "lib", "server"] },
+  // Every example in a docstring, and every program of the guide and the recipes, compiles and runs.
+  { name: "examples", tool: "deno", args: ["test", "--quiet", "-A", "--doc", ...EXAMPLES] },
 ];
 
 const wanted = process.argv.slice(2);

@@ -285,6 +285,11 @@ export const BUGS = [
     changes: [["lib/bitcask/recovery.ts", "end: batchStart === -1 ? at : batchStart", "end: at"]],
   },
   {
+    name: "a record in two frames counts as checked though one was filled anew",
+    suites: ["test/bitcask/frames.test.ts"],
+    changes: [["lib/bitcask/frames.ts", "if (before !== 0) this.#forgetLastCheck(before - 1);", ""]],
+  },
+  {
     name: "a change that has failed is still judged by",
     suites: ["test/bitcask/group.test.ts", "test/bitcask/pending.test.ts"],
     changes: [[

@@ -224,6 +224,14 @@ export class Commands {
     });
   }
 
+  /** The sets of a key from now on, without values: what one who may read it could see by looking all the time. */
+  observe(principal: Principal, bucket: string, key: Uint8Array): EngineSubscription {
+    return this.#run<EngineSubscription>(COMMANDS.peek, principal, bucket, () => {
+      checkKey(key, this.#limits);
+      return this.#engine.subscribe({ bucket, key, types: ["set"], values: false });
+    }) as EngineSubscription;
+  }
+
   /** True when the key is there. Ends nothing. */
   has(principal: Principal, bucket: string, key: Uint8Array): Answer<boolean> {
     return this.#run(COMMANDS.has, principal, bucket, () => {

@@ -90,7 +90,10 @@ const ENTRIES = {
   "./unstorage": "firkinDriver",
 };
 
-/** What the client may weigh in a browser; more than a third is cbor-x. */
+/**
+ * What the client may weigh in a browser. The aim is 20,000, from which cbor-x keeps it: 10,700 are cbor-x's, of which
+ * a bundler can leave nothing out.
+ */
 const BROWSER_BYTES_MAX = 25_000;
 
 describe.skipIf(!built)("the package", () => {

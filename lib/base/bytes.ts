@@ -178,10 +178,12 @@ export function hashKey(
   return (hash ^ (hash >>> 16)) >>> 0;
 }
 
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
 /** Lower-case hexadecimal. */
 export function toHex(bytes: Uint8Array): string {
   let text = "";
-  for (const byte of bytes) text += byte.toString(16).padStart(2, "0");
+  for (let index = 0; index < bytes.length; index++) text += HEX[bytes[index]!]!;
   return text;
 }
 

@@ -95,7 +95,10 @@ export class FrameCache {
     return this.slabs[frame >>> SLAB_SHIFT]!;
   }
 
-  /** True when the record that begins at `at` of the frame has been checked since the frame was filled. */
+  /**
+   * True when the record that begins at `at` of the frame has been checked since the frame was filled, and so was the
+   * next one, if the record reaches into that.
+   */
   isChecked(frame: number, at: number): boolean {
     if ((this.#state[frame]! & WRITTEN) !== 0) return true;
     return (this.#checked[frame * WORDS_PER_FRAME + (at >>> 9)]! & (1 << ((at >>> PLACE_SHIFT) & 31))) !== 0;
@@ -132,6 +135,39 @@ export class FrameCache {
   put(frame: number, table: FrameTable, block: number): void {
     this.#checked.fill(0, frame * WORDS_PER_FRAME, (frame + 1) * WORDS_PER_FRAME);
     this.#put(frame, table, block, 0);
+    const before = table.frames[block - 1] ?? 0;
+    if (before !== 0) this.#forgetLastCheck(before - 1);
+  }
+
+  /** The last record that was checked in the frame may reach into one that was filled anew. */
+  #forgetLastCheck(frame: number): void {
+    for (let word = (frame + 1) * WORDS_PER_FRAME - 1; word >= frame * WORDS_PER_FRAME; word--) {
+      const bits = this.#checked[word]!;
+      if (bits === 0) continue;
+      this.#checked[word] = bits & ~(1 << (31 - Math.clz32(bits)));
+      return;
+    }
+  }
+
+  /** True when every byte from `offset` to before `end` of a segment is in a frame. */
+  holds({ frames }: FrameTable, offset: number, end: number): boolean {
+    for (let block = offset >>> FRAME_SHIFT; block * FRAME_BYTES < end; block++) {
+      if ((frames[block] ?? 0) === 0) return false;
+    }
+    return true;
+  }
+
+  /** Copies those bytes, which frames hold, to the beginning of `target`. */
+  copy({ frames }: FrameTable, offset: number, end: number, target: Uint8Array): void {
+    for (let at = offset; at < end;) {
+      const block = at >>> FRAME_SHIFT;
+      const frame = frames[block]! - 1;
+      this.visit(frame);
+      const start = this.startOf(frame) + (at & (FRAME_BYTES - 1));
+      const length = Math.min(end, (block + 1) * FRAME_BYTES) - at;
+      target.set(this.slabOf(frame).subarray(start, start + length), at - offset);
+      at += length;
+    }
   }
 
   /** The frame could not be filled. */
@@ -241,8 +277,8 @@ const PROBE_BYTES_MIN = 512;
 const PROBE_BYTES_MAX = 16 * 1024;
 
 /**
- * What was read last of a segment that the frames do not hold: one record, or, while a segment is read forward, more
- * and more of what follows. One of these serves all segments.
+ * What was read last of a segment beside its frames: one record, or, while a segment is read forward, more and more of
+ * what follows. Of a record that lies in two frames it is put together here. One of these serves all segments.
  */
 export class ReadWindow {
   /** The bytes; valid until the next `seek`. */
@@ -264,6 +300,15 @@ export class ReadWindow {
     return 0;
   }
 
+  /** Brings them to the beginning of `bytes` from frames; false when some are in none. */
+  gather(frames: FrameCache, table: FrameTable, offset: number, length: number): boolean {
+    if (!frames.holds(table, offset, offset + length)) return false;
+    this.#table = undefined;
+    this.#reserve(length);
+    frames.copy(table, offset, offset + length, this.bytes);
+    return true;
+  }
+
   /** What was read is bad, and read anew when it is wanted again. */
   forget(): void {
     this.#table = undefined;
@@ -277,14 +322,17 @@ export class ReadWindow {
 
   #read(table: FrameTable, file: File, offset: number, length: number): void {
     this.#table = undefined;
-    // The memory of a long record is not kept for short ones.
-    if (length > this.bytes.length || this.bytes.length > AHEAD_BYTES_MAX) {
-      this.bytes = new Uint8Array(length > PROBE_BYTES_MAX ? Math.max(length, AHEAD_BYTES_MAX) : PROBE_BYTES_MAX);
-    }
+    this.#reserve(length);
     const count = file.read(this.bytes, offset, 0, length);
     this.#table = table;
     this.#start = offset;
     this.#end = offset + count;
+  }
+
+  /** The memory of a long record is not kept for short ones. */
+  #reserve(length: number): void {
+    if (length <= this.bytes.length && this.bytes.length <= AHEAD_BYTES_MAX) return;
+    this.bytes = new Uint8Array(length > PROBE_BYTES_MAX ? Math.max(length, AHEAD_BYTES_MAX) : PROBE_BYTES_MAX);
   }
 }
 

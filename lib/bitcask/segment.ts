@@ -317,24 +317,51 @@ export class Segment {
   #seekAcross(offset: number, unchecked: boolean): number {
     const { frames, aside } = this.#home;
     const block = offset >>> FRAME_SHIFT;
-    if (this.#frameOf(block) === -1 && offset < this.tail && frames.admits(this.id, block)) {
-      this.#takeIn(block);
-      if (this.#frameOf(block) !== -1) return this.seek(offset, unchecked);
-    }
+    if (offset < this.tail && this.#admit(block)) return this.seek(offset, unchecked);
     const at = this.#atWritten(offset);
     if (at !== -1) return at;
     const room = this.tail - offset;
     if (room < HEADER_BYTES) throw this.corrupt(offset);
-    let place = aside.seek(this.#table, this.#file(), offset, Math.min(HEADER_BYTES_MAX, room), this.tail);
+    let place = this.#bring(offset, Math.min(HEADER_BYTES_MAX, room));
     const length = recordBytesAt(aside.bytes, place);
     if (length <= room) {
-      place = aside.seek(this.#table, this.#file(), offset, length, this.tail);
+      const first = this.#pairOf(offset, length);
+      place = this.#bring(offset, length);
       aside.note(length);
       this.window = aside.bytes;
-      if (unchecked || checkRecord(this.window, place, place + length, this.seed, offset) !== 0) return place;
+      const mark = offset & (FRAME_BYTES - 1);
+      if (unchecked || (first !== -1 && !frames.isWritten(first) && frames.isChecked(first, mark))) return place;
+      if (checkRecord(this.window, place, place + length, this.seed, offset) !== 0) {
+        if (first !== -1) frames.setChecked(first, mark);
+        return place;
+      }
     }
     aside.forget();
+    for (const frame of [this.#frameOf(block), this.#frameOf(block + 1)]) if (frame !== -1) frames.forget(frame);
     throw this.corrupt(offset);
+  }
+
+  /** Takes a block into a frame if it is in none and worth it; true when that was done. */
+  #admit(block: number): boolean {
+    if (this.#frameOf(block) !== -1 || !this.#home.frames.admits(this.id, block)) return false;
+    this.#takeIn(block);
+    return this.#frameOf(block) !== -1;
+  }
+
+  /** The frame that a record begins in, when that and one more hold all of it; else -1. */
+  #pairOf(offset: number, length: number): number {
+    const block = offset >>> FRAME_SHIFT;
+    if (this.#frameOf(block) === -1 || (offset + length - 1) >>> FRAME_SHIFT !== block + 1) return -1;
+    this.#home.frames.visit(this.#frameOf(block));
+    this.#admit(block + 1);
+    return this.#frameOf(block + 1) === -1 ? -1 : this.#frameOf(block);
+  }
+
+  /** Brings bytes into the window beside the frames, from these or from the file; returns where they begin there. */
+  #bring(offset: number, length: number): number {
+    const { frames, aside } = this.#home;
+    if (aside.gather(frames, this.#table, offset, length)) return 0;
+    return aside.seek(this.#table, this.#file(), offset, length, this.tail);
   }
 
   /** Where the record at `offset` begins if it lies in frames that stand side by side as they were written, else -1. */

@@ -124,6 +124,31 @@ export interface CommandFacts {
   readonly flags: readonly string[];
   /** Where its keys are: the first, the last (counted from the end when it is below zero), and the step. */
   readonly keys: readonly [first: number, last: number, step: number];
+  /** Arities by names in capitals. */
+  readonly subcommands?: Readonly<Record<string, number>>;
+}
+
+/** Categories of the access lists, and the flags of their commands; others are called by their flag. */
+const CATEGORIES: Readonly<Record<string, string>> = { read: "readonly" };
+
+/** COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN pattern] */
+function namesOf(commands: ReadonlyMap<string, CommandFacts>, args: Args): string[] {
+  const all = [...commands.values()].flatMap(({ name, flags, subcommands = {} }) => {
+    const names = [name, ...Object.keys(subcommands).map((word) => `${name}|${word.toLowerCase()}`)];
+    return names.map((one) => ({ name: one, flags }));
+  });
+  if (args.length === 2) return all.map(({ name }) => name);
+  if (args.length !== 5 || wordOf(args[2]!) !== "FILTERBY") throw new ErrorReply("ERR syntax error");
+  const wanted = args[4]!;
+  const flag = latin1(wanted).toLowerCase();
+  const filters: Readonly<Record<string, (name: string, flags: readonly string[]) => boolean>> = {
+    MODULE: () => false,
+    ACLCAT: (_, flags) => flags.includes(CATEGORIES[flag] ?? flag),
+    PATTERN: (name) => matchesGlob(wanted, bulk(name)),
+  };
+  const filter = Object.hasOwn(filters, wordOf(args[3]!)) ? filters[wordOf(args[3]!)] : undefined;
+  if (filter === undefined) throw new ErrorReply("ERR syntax error");
+  return all.filter(({ name, flags }) => filter(name, flags)).map(({ name }) => name);
 }
 
 /** COMMAND [COUNT | LIST | INFO name... | DOCS name... | GETKEYS command...] */
@@ -133,7 +158,7 @@ export function command(commands: ReadonlyMap<string, CommandFacts>, args: Args)
     case "COUNT":
       return commands.size;
     case "LIST":
-      return [...commands.keys()].map(bulk);
+      return namesOf(commands, args).map(bulk);
     case "DOCS":
       return new MapReply([]);
     case "GETKEYS":

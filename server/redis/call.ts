@@ -57,6 +57,9 @@ export interface RedisHost {
   readonly onFailure: (error: unknown) => void;
 }
 
+/** What is not answered: no command is, or not the next one, or not the one that runs. */
+export type Silence = "none" | "all" | "next" | "this";
+
 /** One connection, as commands see it. */
 export interface Client {
   readonly host: RedisHost;
@@ -101,6 +104,8 @@ export interface Client {
   exec(): Answer<Reply>;
   watch(keys: readonly Uint8Array[]): Answer<Reply>;
   unwatch(): Reply;
+  /** Leaves replies out from now on. */
+  silence(silence: Silence): void;
   /** Writes a reply that stands before the one that a command returns. */
   write(reply: Reply): void;
   /** Closes when what was written is sent. */

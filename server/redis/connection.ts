@@ -10,7 +10,7 @@ import { isBucketName } from "../../lib/engine/engine.ts";
 import type { Answer } from "../commands.ts";
 import type { Client } from "./call.ts";
 import { databaseOf } from "./keys.ts";
-import { integerOf, latin1, parseInteger, textOf, wordOf } from "./numbers.ts";
+import { latin1, parseInteger, textOf, wordOf } from "./numbers.ts";
 import { bulk, ErrorReply, MapReply, type Reply, VerbatimReply } from "./resp.ts";
 
 /** The version of Redis whose commands these are, since clients ask. */
@@ -137,7 +137,7 @@ export function reset(client: Client): Reply {
 // --- CLIENT ---
 
 /** CLIENT subcommand ... */
-export function client(self: Client, args: Args): Answer<Reply> {
+export function client(self: Client, args: Args): Answer<Reply | undefined> {
   switch (wordOf(args[1]!)) {
     case "ID":
       return self.id;
@@ -156,11 +156,21 @@ export function client(self: Client, args: Args): Answer<Reply> {
       return kill(self, args);
     case "TRACKING":
       return tracking(self, args);
+    case "REPLY":
+      return replyMode(self, args);
     case "GETREDIR":
       return self.trackedBucket === undefined ? -1 : 0;
     default:
       return noEvict(args);
   }
+}
+
+/** CLIENT REPLY ON | OFF | SKIP, of which only the first is answered */
+function replyMode(self: Client, args: Args): Reply | undefined {
+  const word = wordOf(args[2]!);
+  if (word !== "ON" && word !== "OFF" && word !== "SKIP") throw new ErrorReply("ERR syntax error");
+  self.silence(({ ON: "none", OFF: "all", SKIP: "next" } as const)[word]);
+  return word === "ON" ? "OK" : undefined;
 }
 
 /** CLIENT TRACKING ON | OFF [BCAST] [PREFIX prefix]... */
@@ -268,8 +278,8 @@ function kill(self: Client, args: Args): Reply {
     const text = latin1(argument);
     switch (wordOf(args[index]!)) {
       case "ID": {
-        const id = integerOf(argument);
-        if (id < 1n) throw new ErrorReply("ERR client-id should be greater than 0");
+        const id = parseInteger(argument);
+        if (id === undefined || id < 1n) throw new ErrorReply("ERR client-id should be greater than 0");
         clients = clients.filter((other) => BigInt(other.id) === id);
         break;
       }

@@ -115,7 +115,8 @@ export function ttl(call: KeyCall): Reply {
 
 /** PTTL key */
 export function pttl(call: KeyCall): Reply {
-  return deadline(call, (at) => Math.max(Math.ceil(at - call.view.now), 0));
+  // The store rounds a deadline up, and the wall clock down: nobody should see more than was given.
+  return deadline(call, (at) => Math.max(Math.ceil(at - call.view.now) - 1, 0));
 }
 
 /** EXPIRETIME key */

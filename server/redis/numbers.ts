@@ -10,7 +10,7 @@
 import { Buffer } from "node:buffer";
 import { decodeText } from "../../lib/base/bytes.ts";
 import type { Deadline } from "../../lib/engine/engine.ts";
-import { ErrorReply } from "./resp.ts";
+import { ErrorReply, wholeNumber } from "./resp.ts";
 
 const INTEGER_MAX = 2n ** 63n - 1n;
 const INTEGER_MIN = -(2n ** 63n);
@@ -53,6 +53,10 @@ export function wordOf(bytes: Uint8Array): string {
 /** The integer that bytes write; undefined when they write none of 64 bits. */
 export function parseInteger(bytes: Uint8Array): bigint | undefined {
   if (bytes.length === 0 || bytes.length > 20) return undefined;
+  if (bytes.length <= 15) {
+    const number = wholeNumber(bytes, 0, bytes.length);
+    return Number.isNaN(number) ? undefined : BigInt(number);
+  }
   const text = latin1(bytes);
   if (!/^(?:0|-?[1-9]\d*)$/.test(text)) return undefined;
   const integer = BigInt(text);

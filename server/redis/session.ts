@@ -11,15 +11,16 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
+import { compareBytes } from "../../lib/base/bytes.ts";
 import type { Timer } from "../../lib/base/clock.ts";
 import { CONTENT, type Content } from "../../lib/base/codec.ts";
 import { type Guest, hasExpired, NOBODY, type Principal } from "../auth.ts";
 import type { Answer } from "../commands.ts";
 import { keysOf } from "./about.ts";
-import { type Client, errorOf, type RedisHost } from "./call.ts";
+import { type Client, errorOf, type RedisHost, type Silence } from "./call.ts";
 import { latin1 } from "./numbers.ts";
-import { ErrorReply, type Reply, RespProtocolError, RespReader, type RespVersion, RespWriter } from "./resp.ts";
+import { type Outlet, Output } from "./output.ts";
+import { ErrorReply, type Reply, RespProtocolError, RespReader, type RespVersion } from "./resp.ts";
 import { checkRight, type KeyRow, problemOf, type Row, ROWS, type Way } from "./table.ts";
 import { Topics } from "./topics.ts";
 import { Tracking, trackingOptions } from "./tracking.ts";
@@ -27,10 +28,6 @@ import { Transaction } from "./transaction.ts";
 import { shown } from "./values.ts";
 import { replyOf, View } from "./view.ts";
 
-/** Writers kept for the next connection that has something to say. */
-const WRITERS_KEPT = 64;
-/** A reply of this length is sent before more are written. */
-const FLUSH_BYTES = 65_536;
 /** How long a connection's commands run before others get their turn, and after how many it looks at the clock. */
 const TURN_MS = 10;
 const COMMANDS_PER_LOOK = 32;
@@ -52,13 +49,9 @@ const WHILE_LISTENING: ReadonlySet<string> = new Set([
 const OF_HTTP: ReadonlySet<string> = new Set(["post", "host:"]);
 
 /** The socket under a session. */
-export interface Wire {
+export interface Wire extends Outlet {
   readonly address: string;
   readonly localAddress: string;
-  /** Sends bytes, which belong to the wire from now on. */
-  send(bytes: Uint8Array): void;
-  /** Bytes that wait to be sent. */
-  bufferedBytes(): number;
   /** Stops and goes on reading. */
   pause(): void;
   resume(): void;
@@ -73,6 +66,13 @@ interface Slot {
   /** Undefined: it was written already. */
   reply: Reply | undefined;
   isDone: boolean;
+}
+
+/** A command by its name, as it came, and in lower case. */
+interface Named {
+  readonly word: Uint8Array;
+  readonly name: string;
+  readonly row: Row | undefined;
 }
 
 /** One connection's state, and what its socket calls. */
@@ -96,12 +96,13 @@ export class RedisSession implements Client {
   readonly #transaction: Transaction;
   #tracking: Tracking | undefined;
   #isKnown: boolean;
-  #writer: RespWriter | undefined;
+  readonly #output: Output;
   /** Read, and not yet run. */
   #next: Uint8Array[] | undefined;
   /** Replies that are awaited, and how they are run. */
   #slots: Slot[] = [];
   #way: Way | "client" = "read";
+  #lastNamed: Named | undefined;
   #isFlushing = false;
   #isGoingOn = false;
   #isPaused = false;
@@ -110,11 +111,7 @@ export class RedisSession implements Client {
   #isOver = false;
   #ending: (() => void) | undefined;
   #helloTimer: Timer | undefined;
-  #stallTimer: Timer | undefined;
   #restTimer: Timer | undefined;
-  #waitingBytes = 0;
-  /** Who waits until there is room to write. */
-  #drained: (() => void)[] = [];
 
   /** Takes a connection that has just opened; `onClosed` is called once, when it is over. */
   constructor(id: number, wire: Wire, host: RedisHost, guest: Guest, onClosed: () => void) {
@@ -128,6 +125,7 @@ export class RedisSession implements Client {
     this.principal = guest.principal ?? NOBODY;
     this.#reader = new RespReader(host.limits.messageBytesMax);
     this.#reader.trusted = this.#isKnown;
+    this.#output = new Output(wire, host, () => this.kill());
     this.topics = new Topics(this, (reply) => this.#told(reply));
     this.#transaction = new Transaction(this, this.#newView);
     this.#expectHello();
@@ -148,25 +146,20 @@ export class RedisSession implements Client {
 
   /** Goes on when enough has been sent. */
   drain(): void {
-    this.#weigh();
-    if (this.#stallTimer === undefined || this.#wire.bufferedBytes() > this.host.limits.outboundBytesMax / 2) return;
-    this.#stallTimer.cancel();
-    this.#stallTimer = undefined;
-    for (const resolve of this.#drained.splice(0)) resolve();
-    this.#run();
+    if (this.#output.drain()) this.#run();
   }
 
   /** Lets go of everything. */
   closed(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    for (const timer of [this.#helloTimer, this.#stallTimer, this.#restTimer]) timer?.cancel();
+    for (const timer of [this.#helloTimer, this.#restTimer]) timer?.cancel();
     this.topics.close();
     this.#stopTracking();
-    for (const resolve of this.#drained.splice(0)) resolve();
+    this.#transaction.reset();
+    this.#output.close();
     this.host.clients.delete(this.id);
     this.host.metrics.connections--;
-    this.#weigh();
     this.#onClosed();
     this.#ending?.();
   }
@@ -233,6 +226,7 @@ export class RedisSession implements Client {
     this.bucket = "0";
     this.version = 2;
     this.name = "";
+    this.#output.silence = "none";
   }
 
   /** Who is not known has a while to say who it is. */
@@ -321,16 +315,18 @@ export class RedisSession implements Client {
     once: boolean,
   ): boolean => {
     if (once) return false;
-    if (content !== CONTENT.cbor) this.#output().bulk(bytes, start, end);
-    else this.#output().reply(shown({ value: bytes.slice(start, end), content }), this.version);
+    if (content !== CONTENT.cbor) this.#output.writer?.bulk(bytes, start, end);
+    else this.#output.writer?.reply(shown({ value: bytes.slice(start, end), content }), this.version);
     return true;
   };
 
+  silence(silence: Silence): void {
+    // Who hears nothing hears nothing of the next command either.
+    if (silence !== "next" || this.#output.silence !== "all") this.#output.silence = silence;
+  }
+
   write(reply: Reply): void {
-    if (this.#isClosed) return;
-    if (reply instanceof ErrorReply) this.host.metrics.errors++;
-    this.#output().reply(reply, this.version);
-    if (this.#writer!.length > FLUSH_BYTES) this.#flush();
+    if (!this.#isClosed) this.#output.reply(reply, this.version);
   }
 
   end(): void {
@@ -352,11 +348,8 @@ export class RedisSession implements Client {
   /** A message was written that nobody asked for; a promise while there is no room for more. */
   #told(reply: Reply): Promise<void> | undefined {
     if (this.#isClosed || this.#isOver) return undefined;
-    this.write(reply);
-    this.host.metrics.events++;
     this.#flushSoon();
-    if (this.#stallTimer === undefined) return undefined;
-    return new Promise((resolve) => this.#drained.push(resolve));
+    return this.#output.tell(reply, this.version);
   }
 
   // --- commands ---
@@ -386,7 +379,7 @@ export class RedisSession implements Client {
   }
 
   #mustWait(): boolean {
-    return this.#isClosed || this.#isOver || this.#ending !== undefined || this.#stallTimer !== undefined ||
+    return this.#isClosed || this.#isOver || this.#ending !== undefined || this.#output.isStalled ||
       this.#restTimer !== undefined || this.#slots.length >= this.host.limits.runningMax;
   }
 
@@ -422,23 +415,33 @@ export class RedisSession implements Client {
 
   /** Runs a command; false when it has to wait for what runs. */
   #command(args: Uint8Array[]): boolean {
-    const name = latin1(args[0]!.length > 32 ? args[0]!.subarray(0, 32) : args[0]!).toLowerCase();
-    const row = ROWS.get(name);
+    const { name, row } = this.#named(args[0]!);
     const way = row === undefined || !("way" in row)
       ? "client"
       : typeof row.way === "function"
       ? row.way(args)
       : row.way;
     const inTransaction = this.#transaction.queued >= 0;
-    const joins = !inTransaction && way === this.#way && (way === "write" || way === "update");
+    // Replies are left out command by command, so there is one at a time then.
+    const joins = !inTransaction && this.#output.silence === "none" && way === this.#way &&
+      (way === "write" || way === "update");
     if (this.#slots.length > 0 && !joins) return false;
     if (OF_HTTP.has(name)) {
       this.kill();
       return true;
     }
     this.#way = way;
+    this.#output.begin();
     this.#answer(row, way, name, args);
     return true;
+  }
+
+  /** The command of a name: most often that of the one before. */
+  #named(word: Uint8Array): Named {
+    const last = this.#lastNamed;
+    if (last !== undefined && compareBytes(last.word, word) === 0) return last;
+    const name = latin1(word.length > 32 ? word.subarray(0, 32) : word).toLowerCase();
+    return this.#lastNamed = { word: word.slice(0, 33), name, row: ROWS.get(name) };
   }
 
   #answer(row: Row | undefined, way: Way | "client", name: string, args: Uint8Array[]): void {
@@ -449,7 +452,9 @@ export class RedisSession implements Client {
         this.#transaction.fail();
         return this.#writeInTurn(problem);
       }
-      this.lastCommand = name;
+      this.lastCommand = row!.subcommands === undefined || args.length === 1
+        ? name
+        : `${name}|${latin1(args[1]!).toLowerCase()}`;
       this.lastCommandAt = this.host.clock.wall();
       if (this.#transaction.queued >= 0 && !NOT_QUEUED.has(name)) answer = this.#transaction.queue(row!, args);
       else answer = "way" in row! ? this.#runKeys(row, way, args) : row!.runClient(this, args);
@@ -458,7 +463,7 @@ export class RedisSession implements Client {
     }
     if (answer instanceof Promise) this.#wait(answer);
     else if (answer !== undefined) this.#writeInTurn(answer);
-    else if (this.#writer !== undefined && this.#writer.length > FLUSH_BYTES) this.#flush();
+    else this.#output.relieve();
   }
 
   #problemOfState(row: Row, name: string): ErrorReply | undefined {
@@ -544,10 +549,6 @@ export class RedisSession implements Client {
 
   // --- output ---
 
-  #output(): RespWriter {
-    return this.#writer ??= this.host.writers.pop() ?? new RespWriter();
-  }
-
   #flushSoon(): void {
     if (this.#isFlushing || this.#isGoingOn) return;
     this.#isFlushing = true;
@@ -559,40 +560,7 @@ export class RedisSession implements Client {
   }
 
   #flush(): void {
-    const writer = this.#writer;
-    if (writer !== undefined) {
-      this.#writer = undefined;
-      const bytes = Buffer.from(writer.take());
-      writer.shrink();
-      if (this.host.writers.length < WRITERS_KEPT) this.host.writers.push(writer);
-      if (bytes.length > 0 && !this.#isClosed) this.#send(bytes);
-    }
+    this.#output.flush();
     if (this.#slots.length === 0) this.#ending?.();
-  }
-
-  #send(bytes: Uint8Array): void {
-    const { metrics, clock, limits, outbound } = this.host;
-    metrics.messagesOut++;
-    metrics.bytesOut += bytes.length;
-    this.#wire.send(bytes);
-    const waiting = this.#weigh();
-    if (waiting <= limits.outboundBytesMax) return;
-    if (waiting > limits.outboundHardBytesMax || outbound.bytes > limits.outboundTotalBytesMax) {
-      return this.#dropReader();
-    }
-    this.#stallTimer ??= clock.after(limits.outboundMs, () => this.#dropReader());
-  }
-
-  /** Brings the sum of all connections up to date; what waits on this one. */
-  #weigh(): number {
-    const waiting = this.#isClosed ? 0 : this.#wire.bufferedBytes();
-    this.host.outbound.bytes += waiting - this.#waitingBytes;
-    this.#waitingBytes = waiting;
-    return waiting;
-  }
-
-  #dropReader(): void {
-    this.host.metrics.slowReaders++;
-    this.kill();
   }
 }

@@ -167,34 +167,38 @@ export function mget({ view, bucket, args }: KeyCall): Reply {
   return args.slice(1).map((key) => shownOrNull(view.value(bucket, key)));
 }
 
+/** A key and what it becomes. */
+export interface NewPair {
+  readonly key: Uint8Array;
+  readonly item: NewItem;
+}
+
+/** The pairs of MSET and MSETNX. @throws {ErrorReply} one is not whole, or too long: none is written then */
+export function pairsOf(args: readonly Uint8Array[], valueBytesMax: number): NewPair[] {
+  if (args.length % 2 === 0) {
+    throw new ErrorReply(`ERR wrong number of arguments for '${wordOf(args[0]!).toLowerCase()}' command`);
+  }
+  const pairs: NewPair[] = [];
+  for (let index = 1; index < args.length; index += 2) {
+    if (args[index + 1]!.length > valueBytesMax) throw tooLong();
+    pairs.push({ key: args[index]!, item: itemOf(args[index + 1]!) });
+  }
+  return pairs;
+}
+
 /** MSET key value... */
-export function mset(call: KeyCall): Reply {
-  checkPairs(call);
-  setPairs(call);
+export function mset({ view, bucket, args }: KeyCall): Reply {
+  for (const { key, item } of pairsOf(args, view.valueBytesMax)) view.set(bucket, key, item);
   return OK;
 }
 
 /** MSETNX key value... */
 export function msetnx(call: KeyCall): Reply {
   const { view, bucket, args } = call;
-  checkPairs(call);
-  for (let index = 1; index < args.length; index += 2) {
-    if (view.get(bucket, args[index]!) !== undefined) return 0;
-  }
-  setPairs(call);
+  const pairs = pairsOf(args, view.valueBytesMax);
+  if (pairs.some(({ key }) => view.get(bucket, key) !== undefined)) return 0;
+  mset(call);
   return 1;
-}
-
-function checkPairs({ args, name, view }: KeyCall): void {
-  if (args.length % 2 === 0) throw new ErrorReply(`ERR wrong number of arguments for '${name}' command`);
-  // Before the first is written.
-  for (let index = 2; index < args.length; index += 2) {
-    if (args[index]!.length > view.valueBytesMax) throw tooLong();
-  }
-}
-
-function setPairs({ view, bucket, args }: KeyCall): void {
-  for (let index = 1; index < args.length; index += 2) view.set(bucket, args[index]!, itemOf(args[index + 1]!));
 }
 
 // --- parts of a value ---

@@ -34,7 +34,6 @@ export type Way = "read" | "write" | "update" | "alone";
 export interface KeyRow extends CommandFacts {
   /** It takes the right to write, also when there turns out to be nothing to write. */
   readonly writes: boolean;
-  readonly subcommands?: Readonly<Record<string, number>>;
   readonly way: Way | ((args: Args) => Way);
   readonly run: (call: KeyCall) => Reply;
   /** In the place of `run`, outside of transactions and updates; undefined when the reply has been written. */
@@ -47,7 +46,6 @@ export interface KeyRow extends CommandFacts {
 export interface ClientRow extends CommandFacts {
   /** What it is answered, when it is never run. */
   readonly refusal?: string;
-  readonly subcommands?: Readonly<Record<string, number>>;
   readonly runClient: (client: Client, args: Args) => Answer<Reply | undefined>;
   /** May be part of a transaction: it has one reply, and soon. */
   readonly joins: boolean;
@@ -77,6 +75,15 @@ function setDirect({ host, principal, bucket }: Client, args: Args): Answer<Repl
 
 function ok(): Reply {
   return "OK";
+}
+
+/** Keys are written whatever they were; of one that comes twice, the engine takes the last. */
+function msetDirect({ host, principal, bucket }: Client, args: Args): Answer<Reply> {
+  const operations = strings.pairsOf(args, host.limits.valueBytesMax).map(({ key, item: { value, content } }) => {
+    return { type: "set", bucket, key, value, content } as const;
+  });
+  const answer = host.commands.atomic(principal, operations);
+  return answer instanceof Promise ? answer.then(ok) : "OK";
 }
 
 /** Each key by itself: none has to be looked at. */
@@ -155,6 +162,7 @@ const CLIENT = {
   SETNAME: 3,
   SETINFO: 4,
   INFO: 2,
+  REPLY: 3,
   LIST: -2,
   KILL: -3,
   "NO-EVICT": 3,
@@ -177,7 +185,7 @@ const KEY_ROWS: readonly KeyRow[] = [
   onKeys("getdel", 2, "write fast", FIRST, "write", strings.getdel, { direct: getdelDirect }),
   onKeys("getex", -2, "write fast", FIRST, "update", strings.getex),
   onKeys("mget", -2, "readonly fast", ALL, "read", strings.mget),
-  onKeys("mset", -3, "write denyoom", PAIRS, "write", strings.mset),
+  onKeys("mset", -3, "write denyoom", PAIRS, "write", strings.mset, { direct: msetDirect }),
   onKeys("msetnx", -3, "write denyoom", PAIRS, "alone", strings.msetnx),
   onKeys("append", 3, "write denyoom fast", FIRST, "update", strings.append),
   onKeys("strlen", 2, "readonly fast", FIRST, "read", strings.strlen),

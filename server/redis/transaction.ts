@@ -15,7 +15,8 @@ import { keysOf } from "./about.ts";
 import { type Client, errorOf } from "./call.ts";
 import { ErrorReply, NO_ARRAY, type Reply } from "./resp.ts";
 import { checkRight, type KeyRow, type Row } from "./table.ts";
-import { attempt, nameOf, type View, type Watched } from "./view.ts";
+import { attempt, type View } from "./view.ts";
+import { Watches } from "./watches.ts";
 
 /** A command that waits for EXEC. */
 interface Queued {
@@ -32,7 +33,7 @@ export class Transaction {
   #bytes = 0;
   /** A command was refused: EXEC will be. */
   #isFailed = false;
-  #watched: Map<string, Watched> = new Map();
+  #watches: Watches | undefined;
 
   /** None yet. */
   constructor(client: Client, newView: () => View) {
@@ -64,7 +65,7 @@ export class Transaction {
     this.#queue = undefined;
     this.#bytes = 0;
     this.#isFailed = false;
-    this.#watched = new Map();
+    this.unwatch();
   }
 
   /** A command was refused. */
@@ -92,39 +93,17 @@ export class Transaction {
   // --- WATCH ---
 
   /** WATCH key... */
-  watch(keys: readonly Uint8Array[]): Answer<Reply> {
+  async watch(keys: readonly Uint8Array[]): Promise<Reply> {
     if (this.#queue !== undefined) throw new ErrorReply("ERR WATCH inside MULTI is not allowed");
-    const { host: { commands, limits }, principal, bucket } = this.#client;
-    if (this.#watched.size + keys.length > limits.batchOperationsMax / 2) {
-      throw new ErrorReply("ERR too many keys are watched");
-    }
-    const waits: Promise<void>[] = [];
-    for (const key of keys.map((one) => one.slice())) {
-      const name = nameOf(bucket, key);
-      if (this.#watched.has(name)) continue;
-      const note = (entry: { readonly revision: number } | undefined): void => {
-        this.#watched.set(name, { bucket, key, revision: entry?.revision ?? 0 });
-      };
-      const entry = commands.peek(principal, bucket, key);
-      if (entry instanceof Promise) waits.push(entry.then(note));
-      else note(entry);
-    }
-    return waits.length === 0 ? "OK" : Promise.all(waits).then(() => "OK");
+    await (this.#watches ??= new Watches(this.#client)).add(keys);
+    return "OK";
   }
 
   /** UNWATCH */
   unwatch(): Reply {
-    this.#watched = new Map();
+    this.#watches?.close();
+    this.#watches = undefined;
     return "OK";
-  }
-
-  async #isTouched(watched: readonly Watched[]): Promise<boolean> {
-    const { host: { commands }, principal } = this.#client;
-    for (const { bucket, key, revision } of watched) {
-      const entry = await commands.peek(principal, bucket, key);
-      if ((entry?.revision ?? 0) !== revision) return true;
-    }
-    return false;
   }
 
   // --- EXEC ---
@@ -132,19 +111,21 @@ export class Transaction {
   /** EXEC */
   run(): Answer<Reply> {
     if (this.#queue === undefined) throw new ErrorReply("ERR EXEC without MULTI");
-    const [queue, isFailed, watched] = [this.#queue, this.#isFailed, [...this.#watched.values()]];
+    const [queue, isFailed, watches] = [this.#queue, this.#isFailed, this.#watches];
+    this.#watches = undefined;
     this.reset();
-    if (isFailed) throw new ErrorReply("EXECABORT Transaction discarded because of previous errors.");
-    return this.#run(queue, watched);
+    if (!isFailed) return this.#run(queue, watches).finally(() => watches?.close());
+    watches?.close();
+    throw new ErrorReply("EXECABORT Transaction discarded because of previous errors.");
   }
 
-  async #run(queue: readonly Queued[], watched: readonly Watched[]): Promise<Reply> {
+  async #run(queue: readonly Queued[], watches: Watches | undefined): Promise<Reply> {
     const client = this.#client;
     const { bucket } = client;
     const replies: Reply[] = [];
     let isOff = false;
     await attempt(async () => {
-      if (watched.length > 0 && await this.#isTouched(watched)) {
+      if (watches !== undefined && await watches.areTouched()) {
         isOff = true;
         return { ok: true };
       }
@@ -158,7 +139,7 @@ export class Transaction {
         // No wait that is not needed: what is read in one turn is of one moment.
         replies.push(reply instanceof Promise ? await reply : reply);
       }
-      return await view.commit(watched);
+      return await view.commit(watches?.keys);
     });
     if (isOff) {
       client.bucket = bucket;

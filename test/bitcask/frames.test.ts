@@ -4,9 +4,11 @@
  * @module
  */
 import { describe, expect, test } from "bun:test";
+import { compareBytes } from "../../lib/base/bytes.ts";
+import { FirkinError } from "../../lib/base/errors.ts";
 import { FRAME_BYTES, FrameCache, type FrameTable, ReadWindow } from "../../lib/bitcask/frames.ts";
 import type { File } from "../../lib/fs/fs.ts";
-import { KIND } from "../../lib/bitcask/record.ts";
+import { KIND, recordBytesAt } from "../../lib/bitcask/record.ts";
 import { Segment } from "../../lib/bitcask/segment.ts";
 import { MemoryFileSystem } from "../../lib/fs/memory.ts";
 import type { Entry } from "../../lib/engine/engine.ts";
@@ -162,13 +164,14 @@ describe("FrameCache", () => {
   });
 });
 
-/** A file that says how it was read. */
-function fileOf(bytes: Uint8Array): { file: File; reads: [number, number][] } {
+/** A file that says how it was read; what is damaged there stays so. */
+function fileOf(bytes: Uint8Array): { file: File; reads: [number, number][]; damage: (at: number) => void } {
   const file = new MemoryFileSystem().open("file", "create");
   file.write(bytes, 0);
   const reads: [number, number][] = [];
   return {
     reads,
+    damage: (at) => file.write(bytes.slice(at, at + 1).map((byte) => byte ^ 1), at),
     file: Object.assign(Object.create(file) as File, {
       read(target: Uint8Array, position: number, start: number, end: number): number {
         reads.push([position, end - start]);
@@ -192,6 +195,87 @@ describe("Segment", () => {
     expect(segment.window.buffer).toBe(memory);
     segment.release();
     expect(segment.window.buffer === memory).toBe(false);
+  });
+
+  /** A sealed segment of records of up to `valueBytesMax` bytes, in a file, and where they are. */
+  function sealedSegment(cacheFrames: number, valueBytesMax: number, random: (limit: number) => number) {
+    const home = (frames: number) => ({
+      storeId: new Uint8Array(16),
+      frames: new FrameCache(frames * FRAME_BYTES),
+      aside: new ReadWindow(),
+    });
+    const written = new Segment(1, home(0), SEGMENT_BYTES);
+    const offsets: number[] = [];
+    for (let revision = 1; written.tail < 40 * FRAME_BYTES; revision++) {
+      const value = Uint8Array.from({ length: random(valueBytesMax) }, () => random(256));
+      offsets.push(
+        written.append({ kind: KIND.set, bucket: 1, revision, at: 1, key: bytesOf("k"), value, content: 3 }),
+      );
+    }
+    written.seal(offsets.length, 1);
+    const bytes = written.bytes(0);
+    const { file, reads, damage } = fileOf(bytes);
+    const segment = new Segment(1, home(cacheFrames), SEGMENT_BYTES);
+    segment.adopt(file, bytes.length, true);
+    const seek = (offset: number): boolean => {
+      const at = segment.seek(offset);
+      const length = recordBytesAt(bytes, offset);
+      return compareBytes(segment.window.subarray(at, at + length), bytes.subarray(offset, offset + length)) === 0;
+    };
+    return { offsets, reads, damage, seek };
+  }
+
+  test("finds a record that lies in two frames there, without a read of the file", () => {
+    const { offsets, reads, seek } = sealedSegment(64, 3_000, randomOf(1));
+    expect(offsets.every(seek)).toBe(true);
+    const count = reads.length;
+    expect(offsets.every(seek)).toBe(true);
+    expect(reads.length).toBe(count);
+  });
+
+  test("checks a record that reaches out of the memory it was written in into a frame that was read", () => {
+    const frames = new FrameCache(1_024 * FRAME_BYTES);
+    const home = { storeId: new Uint8Array(16), frames, aside: new ReadWindow() };
+    const segment = new Segment(1, home, 1_024 * FRAME_BYTES);
+    const [key, value] = [bytesOf("k"), new Uint8Array(3_000)];
+    const offsets: number[] = [];
+    for (let revision = 1; segment.tail < 100 * FRAME_BYTES; revision++) {
+      offsets.push(segment.append({ kind: KIND.set, bucket: 1, revision, at: 1, key, value, content: 3 }));
+    }
+    segment.seal(offsets.length, 1);
+    const { file, damage } = fileOf(segment.bytes(0));
+    segment.file = file;
+    segment.release();
+    // All of the memory is in use, and the block that the record reaches into is the one to go.
+    const across = offsets.find((offset) => (offset & (FRAME_BYTES - 1)) > FRAME_BYTES - 1_000)!;
+    const next = (across >>> 12) + 1;
+    for (const offset of offsets) if (offset >>> 12 !== next && offset !== across) segment.seek(offset);
+    const other = tableOf(1_024);
+    takeIn(frames, other, ...Array(1_024 - Math.ceil(segment.tail / FRAME_BYTES) + next + 1).keys());
+    segment.seek(across);
+    damage(next * FRAME_BYTES + 10);
+    expect(() => segment.seek(across)).toThrow("fails its check");
+  });
+
+  test("shows what was written or says CORRUPT, whatever frames hold a record and have been filled anew since", () => {
+    const outcomes = new Map<string, number>();
+    for (let seed = 1; seed <= 30; seed++) {
+      const random = randomOf(seed);
+      const { offsets, damage, seek } = sealedSegment(1 + random(30), random(2) === 0 ? 300 : 6_000, random);
+      for (let step = 0; step < 2_000; step++) {
+        // Behind where a frame begins: in the second part of a record, as a rule.
+        if (step % 100 === 99) damage((1 + random(39)) * FRAME_BYTES + random(40));
+        const offset = offsets[random(offsets.length)]!;
+        let outcome: string;
+        try {
+          outcome = seek(offset) ? "written" : `other bytes, seed ${seed}, step ${step}`;
+        } catch (error) {
+          outcome = error instanceof FirkinError ? error.code : String(error);
+        }
+        outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+      }
+    }
+    expect([...outcomes.keys()].sort()).toEqual(["CORRUPT", "written"]);
   });
 });
 

@@ -219,17 +219,17 @@ class Drawing {
 
   next(): Args {
     for (;;) {
-      const next = this.#next.shift();
-      if (next !== undefined) return next;
-      const args = DRAWN[this.#draw(DRAWN.length)]!(this.#draw);
-      const [name = ""] = args;
+      const args = this.#next.shift() ?? DRAWN[this.#draw(DRAWN.length)]!(this.#draw);
+      const [name = "", first = ""] = args;
       if (this.#inTransaction && NEVER_QUEUED.includes(name)) continue;
       if (name === "MULTI" && args.length === 1) this.#inTransaction = true;
       if (["EXEC", "DISCARD", "RESET"].includes(name)) this.#inTransaction = false;
-      if (name !== "WATCH") return args;
-      // Of a key that is not there, firkin does not see that it has come and gone.
-      this.#next.push(args);
-      return ["MSET", ...args.slice(1).flatMap((key) => [key, "1"])];
+      if (name === "WATCH" && !this.#inTransaction && this.#next.length === 0 && this.#draw(2) === 0) {
+        // Of a key that was not there, one must see that it has come and gone.
+        this.#next.push(["DEL", first], args, ["SET", first, "1"], ["DEL", first], ["MULTI"], ["PING"], ["EXEC"]);
+        continue;
+      }
+      return args;
     }
   }
 }

@@ -245,6 +245,52 @@ describe("Redis clients", () => {
     expect((await one.askAll([["MULTI"], ["SET", "a", "3"], ["EXEC"]]))[2]).toBe("*1\r\n+OK\r\n");
   });
 
+  test("CLIENT REPLY leaves replies out, and no message", async () => {
+    const [one, other] = [open(), open()];
+    const quiet = [["CLIENT", "REPLY", "SKIP"], ["SET", "a", "1"], ["SET", "b", "1"], ["GET", "a"]];
+    one.send(
+      Buffer.concat([...quiet, ["CLIENT", "REPLY", "OFF"], ["GET", "a"], ["BOGUS"]].map((args) => encode(args))),
+    );
+    expect([await one.reply(), await one.reply()]).toEqual(["+OK\r\n", "$1\r\n1\r\n"]);
+    one.send(encode(["SUBSCRIBE", "news"]));
+    expect(await one.reply()).toBe("*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    expect(await other.ask("PUBLISH", "news", "hello")).toBe(":1\r\n");
+    expect(await one.reply()).toBe("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nhello\r\n");
+    expect(await one.ask("RESET")).toBe("+RESET\r\n");
+    expect(await other.ask("CLIENT", "REPLY", "ON")).toBe("+OK\r\n");
+    expect(await other.ask("CLIENT", "REPLY", "maybe")).toBe("-ERR syntax error\r\n");
+    expect(await other.ask("CLIENT", "INFO")).toContain(" cmd=client|info ");
+  });
+
+  test("PTTL shows no more than was given", async () => {
+    const peer = open();
+    const replies = await peer.askAll(Array.from({ length: 60 }, (_, index) => {
+      return [["SET", "a", "1", "PX", "1000"], ["PTTL", "a"]][index % 2]!;
+    }));
+    const times = replies.filter((reply) => reply.startsWith(":")).map((reply) => Number(reply.slice(1)));
+    expect(times.length).toBe(30);
+    expect(Math.max(...times)).toBeLessThanOrEqual(1_000);
+    expect(Math.min(...times)).toBeGreaterThan(500);
+  });
+
+  test("WATCH sees that a key has come and gone, and lets go of it", async () => {
+    const [one, other] = [open(), open()];
+    const run = async (): Promise<string | undefined> => (await one.askAll([["MULTI"], ["PING"], ["EXEC"]]))[2];
+    await one.ask("WATCH", "gone", "missing");
+    await other.ask("DEL", "gone");
+    await other.ask("SET", "others", "1");
+    expect(await run()).toBe("*1\r\n+PONG\r\n");
+    for (const command of ["UNWATCH", "DISCARD", "RESET"]) {
+      await one.askAll([["WATCH", "gone"], ...(command === "DISCARD" ? [["MULTI"]] : []), [command]]);
+      await other.askAll([["SET", "gone", "1"], ["DEL", "gone"]]);
+      expect(await run()).toBe("*1\r\n+PONG\r\n");
+    }
+    await one.ask("WATCH", "gone");
+    await other.askAll([["SET", "gone", "1"], ["DEL", "gone"]]);
+    expect(await run()).toBe("*-1\r\n");
+    expect(await run()).toBe("*1\r\n+PONG\r\n");
+  });
+
   test("SCAN shows every key once, while others come and go", async () => {
     const peer = open();
     const wanted = Array.from({ length: 300 }, (_, index) => `key:${index}`);

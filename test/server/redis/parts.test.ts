@@ -5,10 +5,12 @@
  */
 import { describe, expect, test } from "bun:test";
 import { CONTENT, type Content, encodeValue } from "../../../lib/base/codec.ts";
+import { command } from "../../../server/redis/about.ts";
 import { Cursors } from "../../../server/redis/cursors.ts";
 import { literalPrefix, matchesGlob } from "../../../server/redis/glob.ts";
 import { normalFlags, queryOf } from "../../../server/redis/notifications.ts";
 import { addFloats, parseInteger } from "../../../server/redis/numbers.ts";
+import { ROWS } from "../../../server/redis/table.ts";
 import { shown } from "../../../server/redis/values.ts";
 import { bytesOf, textOf } from "../../suites/engine_subject.ts";
 
@@ -147,4 +149,20 @@ test("Cursors forget the oldest", () => {
   expect(cursors.find(first)).toBe(place);
   cursors.add(place);
   expect(cursors.find(first)).toBe(undefined);
+});
+
+test("COMMAND LIST gives all names, or those that fit", () => {
+  const list = (...words: string[]): string[] => {
+    const args = ["COMMAND", "LIST", ...words].map((word) => bytesOf(word));
+    return (command(ROWS, args) as Uint8Array[]).map((name) => textOf(name)!);
+  };
+  expect(list()).toContain("client|list");
+  expect(list("FILTERBY", "pattern", "config|*re*")).toEqual(["config|resetstat"]);
+  expect(list("FILTERBY", "pattern", "set")).toEqual(["set"]);
+  expect(list("FILTERBY", "ACLCAT", "pubsub")).toContain("publish");
+  expect(list("FILTERBY", "ACLCAT", "read")).toContain("get");
+  expect(list("FILTERBY", "MODULE", "none")).toEqual([]);
+  for (const words of [["odd"], ["FILTERBY", "odd"], ["FILTERBY", "odd", "odd"]]) {
+    expect(() => list(...words)).toThrow("ERR syntax error");
+  }
 });
