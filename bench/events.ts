@@ -7,141 +7,32 @@
  * @module
  */
 import { once } from "node:events";
-import { connect as connectSocket, type Socket } from "node:net";
+import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect, type Store } from "../mod.ts";
-import { CborReader, CborWriter } from "../lib/wire/cbor.ts";
-import { FRAME, OP, writeSubscribeQuery } from "../lib/wire/protocol.ts";
-import { handshakeTo, helloOf, messageOf, requestTo } from "./capacity.ts";
+import { CborReader } from "../lib/wire/cbor.ts";
+import { FRAME } from "../lib/wire/protocol.ts";
+import { messageOf } from "./capacity.ts";
 import { type Child, startChild } from "./child.ts";
-import { cpuOf, memoryOf, pin, SERVER_CORE } from "./core.ts";
+import { CLIENT_CORE, cpuOf, memoryOf, pin, SERVER_CORE } from "./core.ts";
 import { type Server, startServer } from "./server.ts";
+import { Counter, openAll, openFirkin } from "./sockets.ts";
 
 const GROUP = 16;
 const SUBSCRIBERS = 1_000;
 /** Groups on their way at once. */
 const GROUPS_OUTSTANDING = 4;
 const VALUE = new Uint8Array(100).fill(7);
-/** Connections opened at once, within what a system keeps waiting. */
-const OPENING = 100;
+/** Readers that never read, where there are ten times as many connections. */
+const MUTE = 100;
+/** Files that a process has open beside its connections. */
+const FILES_BESIDE = 200;
 
 /** What deliveries cost. */
 export interface Deliveries {
   readonly perSecond: number;
   /** Microseconds of the server's processor for each event at each subscriber. */
   readonly server: number;
-}
-
-// --- a socket that counts ---
-
-/** One connection: what has come over it, in messages. */
-class Counter {
-  readonly socket: Socket;
-  messages = 0;
-  bytes = 0;
-  onMessage: ((payload: Uint8Array) => void) | undefined;
-  #input: Uint8Array = new Uint8Array(0);
-  #upgraded = false;
-  #ended = false;
-
-  constructor(port: number) {
-    this.socket = connectSocket(port, "127.0.0.1");
-    this.socket.setNoDelay(true);
-    this.socket.on("data", (chunk: Uint8Array) => this.#read(chunk));
-    this.socket.on("close", () => {
-      if (!this.#ended) {
-        throw new Error("Cannot measure: a connection was closed");
-      }
-    });
-  }
-
-  /** Closes it. */
-  end(): void {
-    this.#ended = true;
-    this.socket.destroy();
-  }
-
-  /** Opens one and waits until the server has answered the handshake. */
-  static async open(port: number, protocol?: string): Promise<Counter> {
-    const counter = new Counter(port);
-    counter.socket.write(handshakeTo(port, protocol));
-    while (!counter.#upgraded) await once(counter.socket, "data");
-    return counter;
-  }
-
-  /** Resolves when this many messages have come. */
-  async reach(messages: number): Promise<void> {
-    while (this.messages < messages) await once(this.socket, "data");
-  }
-
-  #read(chunk: Uint8Array): void {
-    let input = chunk;
-    if (this.#input.length > 0) {
-      input = new Uint8Array(this.#input.length + chunk.length);
-      input.set(this.#input);
-      input.set(chunk, this.#input.length);
-    }
-    let at = 0;
-    if (!this.#upgraded) {
-      at = endOfHead(input);
-      this.#upgraded = at > 0;
-    }
-    while (this.#upgraded && input.length - at >= 2) {
-      const short = input[at + 1]! & 127;
-      const head = short < 126 ? 2 : short === 126 ? 4 : 10;
-      if (input.length - at < head) break;
-      let length = head === 2 ? short : 0;
-      for (let index = 2; index < head; index++) {
-        length = length * 256 + input[at + index]!;
-      }
-      if (input.length - at < head + length) break;
-      this.messages++;
-      this.bytes += length;
-      this.onMessage?.(input.subarray(at + head, at + head + length));
-      at += head + length;
-    }
-    this.#input = input.slice(at);
-  }
-}
-
-function endOfHead(bytes: Uint8Array): number {
-  for (let at = 3; at < bytes.length; at++) {
-    if (
-      bytes[at - 3] === 13 && bytes[at - 2] === 10 && bytes[at - 1] === 13 &&
-      bytes[at] === 10
-    ) return at + 1;
-  }
-  return 0;
-}
-
-async function openAll(
-  count: number,
-  open: () => Promise<Counter>,
-): Promise<Counter[]> {
-  const all: Counter[] = [];
-  while (all.length < count) {
-    all.push(
-      ...await Promise.all(
-        Array.from({ length: Math.min(OPENING, count - all.length) }, open),
-      ),
-    );
-  }
-  return all;
-}
-
-/** A connection that has said hello, and subscribed to the bucket `events` when asked. */
-async function openFirkin(port: number, subscribed: boolean): Promise<Counter> {
-  const counter = await Counter.open(port);
-  const writer = new CborWriter();
-  counter.socket.write(helloOf(writer));
-  await counter.reach(1);
-  if (!subscribed) return counter;
-  requestTo(writer, OP.subscribe, 1);
-  writeSubscribeQuery(writer, { bucket: "events" });
-  writer.null();
-  counter.socket.write(messageOf(writer.take()));
-  await counter.reach(2);
-  return counter;
 }
 
 // --- fan-out ---
@@ -304,42 +195,117 @@ async function startRaw(): Promise<{ child: Child; port: number }> {
 
 // --- memory ---
 
-/** Bytes of memory that each of `count` idle connections costs a server. */
+/** Bytes of memory that an idle connection costs a server. */
 export interface Idle {
   readonly firkin: number;
   readonly raw: number;
 }
 
-/** Opens idle connections to both. */
-export async function idleConnections(count: number): Promise<Idle> {
+/** The part of the connections that is opened before memory is looked at: it pays for what all share. */
+const WARM_SHARE = 1 / 5;
+/** Requests that are made before: the young generation of a heap in use is as large as it gets, whoever is there. */
+const WARM_REQUESTS = 100_000;
+
+/** Opens idle connections to both, `connections` in all at each. */
+export async function idleConnections(connections: number): Promise<Idle> {
+  checkFiles(connections);
   const server = await startServer("os");
-  const port = Number(new URL(server.url).port);
-  const firkin = await grown(server.pid, count, () => openFirkin(port, false));
-  await server.stop();
-  const { child, port: rawPort } = await startRaw();
-  const raw = await grown(
-    child.process.pid!,
-    count,
-    () => Counter.open(rawPort, "raw"),
+  await use(server);
+  const firkin = await grown(
+    server.pid,
+    new URL(server.url).port,
+    connections,
+    "firkin",
   );
+  await server.stop();
+  const { child, port } = await startRaw();
+  const raw = await grown(child.process.pid!, String(port), connections, "raw");
   child.process.kill("SIGTERM");
   await child.ended;
   return { firkin, raw };
 }
 
+async function use({ url }: Server): Promise<void> {
+  const store = await connect(url);
+  const bucket = store.bucket("warm");
+  for (let asked = 0; asked < WARM_REQUESTS; asked += 1_000) {
+    await Promise.all(
+      Array.from({ length: 1_000 }, (_, index) => bucket.get(`key:${index}`)),
+    );
+  }
+  await store.close();
+}
+
 async function grown(
   pid: number,
-  count: number,
-  open: () => Promise<Counter>,
+  port: string,
+  connections: number,
+  kind: "firkin" | "raw",
 ): Promise<number> {
-  // The first connections pay for what all share, and for the heap's first growth.
-  const warm = await openAll(count / 4, open);
+  const warm = Math.ceil(connections * WARM_SHARE);
+  const first = await Crowd.start(port, kind, warm, 0);
   const before = memoryOf(pid);
-  const all = await openAll(count, open);
+  const second = await Crowd.start(port, kind, connections - warm, 0);
   const bytes = memoryOf(pid) - before;
-  for (const counter of [...warm, ...all]) counter.end();
-  await sleep(50);
-  return bytes / count;
+  await Promise.all([first.leave(), second.leave()]);
+  return bytes / (connections - warm);
+}
+
+/** Connections that another process holds: `crowd.ts`. */
+class Crowd {
+  readonly #child: Child;
+
+  constructor(child: Child) {
+    this.#child = child;
+  }
+
+  /** Resolves when all are open. */
+  static async start(
+    port: string,
+    kind: "firkin" | "raw",
+    idle: number,
+    readers: number,
+  ): Promise<Crowd> {
+    const child = startChild("crowd.ts", [
+      port,
+      kind,
+      String(idle),
+      String(readers),
+    ], "stdout");
+    pin(child.process.pid!, CLIENT_CORE);
+    await Promise.race([
+      once(child.lines, "line"),
+      child.ended.then(() => Promise.reject(new Error("Cannot measure: a connection was closed"))),
+    ]);
+    return new Crowd(child);
+  }
+
+  /** Its readers read no more. */
+  async mute(): Promise<void> {
+    const muted = once(this.#child.lines, "line");
+    this.#child.process.kill("SIGUSR2");
+    await muted;
+  }
+
+  /** Closes all of them. */
+  async leave(): Promise<void> {
+    this.#child.process.kill("SIGTERM");
+    await this.#child.ended;
+  }
+}
+
+/** @throws {Error} this process, whose limit its children have, may not open as many files */
+function checkFiles(connections: number): void {
+  let limits: string;
+  try {
+    limits = readFileSync("/proc/self/limits", "utf8");
+  } catch {
+    return; // where the system does not say, whoever opens too many is told
+  }
+  const most = Number(/^Max open files\s+(\d+)/m.exec(limits)?.[1] ?? Infinity);
+  if (most >= connections + FILES_BESIDE) return;
+  const state = `a process may have ${most} files open here: ulimit -n ${connections + FILES_BESIDE}`;
+  throw new Error(`Cannot hold ${connections} connections: ${state}`);
 }
 
 // --- readers that do not read ---
@@ -349,38 +315,35 @@ export interface Muted {
   /** p99 of a get, milliseconds: beside as many readers that read, and beside those that do not. */
   readonly beside: number;
   readonly besideMute: number;
-  /** Bytes of each of the idle connections. */
-  readonly idle: number;
+  /** How many there are of those. */
+  readonly mute: number;
   /** Seconds from the first event until all of them were cut. */
   readonly cutAfter: number;
 }
 
-/** A tenth of the connections subscribes to what is written, and reads, or never does; the others are idle. */
+/** Of so many connections some subscribe to what is written, and read, or never do; the others are idle. */
 export async function muteReaders(connections: number): Promise<Muted> {
+  checkFiles(connections);
   const server = await startServer("os");
   pin(server.pid, SERVER_CORE);
-  const port = Number(new URL(server.url).port);
-  const mute = Math.ceil(connections / 10);
-  const warm = await openAll(100, () => openFirkin(port, false));
-  const before = memoryOf(server.pid);
-  const idle = await openAll(connections - mute, () => openFirkin(port, false));
-  const bytes = memoryOf(server.pid) - before;
+  const { port } = new URL(server.url);
+  const mute = Math.min(MUTE, Math.ceil(connections / 10));
   const store = await connect(server.url);
-  const readers = await openAll(mute, () => openFirkin(port, true));
+  const crowd = await Crowd.start(port, "firkin", connections - mute - 1, mute);
   const beside = await p99Beside(
     store,
     (seconds) => Promise.resolve(seconds > 5),
   );
-  for (const reader of readers) reader.socket.pause();
+  await crowd.mute();
   let cutAfter = 0;
   const besideMute = await p99Beside(store, async (seconds) => {
     cutAfter = seconds;
     return (await store.stats())["server.slowReaders"]! >= mute;
   });
-  for (const counter of [...warm, ...idle, ...readers]) counter.end();
+  await crowd.leave();
   await store.close();
   await server.stop();
-  return { beside, besideMute, idle: bytes / idle.length, cutAfter };
+  return { beside, besideMute, mute, cutAfter };
 }
 
 /** p99 of a get while something is written for the readers, until `done` says so of the seconds that went by. */

@@ -213,9 +213,11 @@ async function expiry({ quick }: ContestOptions): Promise<readonly Finding[]> {
   }];
 }
 
+/** `CONNECTIONS` makes it another number, at most the server's 10,000. */
 async function memory({ quick }: ContestOptions): Promise<readonly Finding[]> {
-  const { firkin, raw } = await idleConnections(quick ? 1_000 : 7_000);
-  const name = "memory of an idle connection";
+  const count = connectionsOf(quick ? 1_000 : 7_000);
+  const { firkin, raw } = await idleConnections(count);
+  const name = `memory of an idle connection, of ${count.toLocaleString("en")}`;
   return [{
     name,
     firkin: [firkin],
@@ -226,12 +228,11 @@ async function memory({ quick }: ContestOptions): Promise<readonly Finding[]> {
   }];
 }
 
-/** `CONNECTIONS` makes it another number than 1,000. */
+/** The same variable. */
 async function mute({ quick }: ContestOptions): Promise<readonly Finding[]> {
-  const count = Number(process.env["CONNECTIONS"] ?? (quick ? 200 : 1_000));
-  const { beside, besideMute, idle, cutAfter } = await muteReaders(count);
-  const name = `${count.toLocaleString("en")} connections, a tenth never read: p99 of others, against all reading`;
-  const note = `all cut after ${digits(cutAfter)} s, ${digits(idle)} B an idle one`;
+  const count = connectionsOf(quick ? 200 : 1_000);
+  const { beside, besideMute, mute, cutAfter } = await muteReaders(count);
+  const name = `${count.toLocaleString("en")} connections, ${mute} never read: p99 of others, against all reading`;
   return [{
     name,
     firkin: [besideMute],
@@ -239,8 +240,12 @@ async function mute({ quick }: ContestOptions): Promise<readonly Finding[]> {
     unit: "ms",
     ratios: [besideMute / beside],
     most: 1.2,
-    note,
+    note: `all cut after ${digits(cutAfter)} s`,
   }];
+}
+
+function connectionsOf(usual: number): number {
+  return Number(process.env["CONNECTIONS"] ?? usual);
 }
 
 function ratesAndCosts(

@@ -19,9 +19,11 @@ import { hasExpired, type Principal } from "./auth.ts";
 import { type ClientInfo, type ClientSource, shownKey } from "./clients.ts";
 import { type Commands, failureOf } from "./commands.ts";
 import type { Gate } from "./gate.ts";
+import type { ServerLimits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import { REST_HEADERS } from "./problems.ts";
 import { changeJson } from "./representations.ts";
+import type { Place } from "./visitors.ts";
 
 /** A stream that has nothing to say says that, this often. */
 const HEARTBEAT_MS = 15_000;
@@ -33,8 +35,8 @@ export interface StreamHost {
   readonly commands: Commands;
   readonly clock: Clock;
   readonly metrics: Metrics;
-  readonly gate: Pick<Gate, "addressOf">;
-  readonly limits: { readonly streamsMax: number; readonly outboundMs: number };
+  readonly gate: Pick<Gate, "addressOf" | "placeOf">;
+  readonly limits: Pick<ServerLimits, "streamsMax" | "streamsPerAddressMax" | "outboundMs">;
   readonly onFailure: (error: unknown) => void;
 }
 
@@ -53,6 +55,8 @@ export class EventStreams implements ClientSource {
   /** By a number that no other has had. */
   readonly #open: Map<number, EventStream> = new Map();
   #lastNumber = 0;
+  /** How many of them each place has. */
+  readonly #places: Map<Place, number> = new Map();
   #ending = false;
 
   /** No streams yet. */
@@ -61,20 +65,26 @@ export class EventStreams implements ClientSource {
   }
 
   /**
-   * Opens a stream. With `from` it continues there; when the log does not reach that far back it says `resync` and,
-   * with `snapshot`, begins anew.
+   * Opens a stream. With `from` it continues there; when the log does not reach that far back
+   * it says `resync` and, with `snapshot`, begins anew.
    *
-   * @throws {FirkinError} BUSY — there are too many; or as {@link Commands.subscribe}
+   * @throws {FirkinError} BUSY — there are too many, or too many from where `reader` is; or as {@link Commands.subscribe}
    */
   async open(reader: StreamReader, query: SubscribeQuery): Promise<Response> {
-    const { streamsMax } = this.#host.limits;
+    const { streamsMax, streamsPerAddressMax } = this.#host.limits;
     if (this.#ending) throw new FirkinError("UNAVAILABLE", "Cannot open a stream: the server is shutting down");
     if (this.#open.size >= streamsMax) {
       throw new FirkinError("BUSY", `Cannot open a stream: there are ${streamsMax}, the most`);
     }
+    const place = this.#host.gate.placeOf(reader.headers, reader.remoteAddress);
+    const ofPlace = this.#places.get(place) ?? 0;
+    if (place !== undefined && ofPlace >= streamsPerAddressMax) {
+      throw new FirkinError("BUSY", `Cannot open a stream: this address has ${streamsPerAddressMax}, the most`);
+    }
     const number = ++this.#lastNumber;
-    const stream = new EventStream(this.#host, reader, query, () => this.#open.delete(number));
+    const stream = new EventStream(this.#host, reader, query, () => this.#forget(number, place));
     this.#open.set(number, stream);
+    this.#places.set(place, ofPlace + 1);
     try {
       await stream.ready();
     } catch (error) {
@@ -84,6 +94,13 @@ export class EventStreams implements ClientSource {
     return new Response(stream.body, {
       headers: { ...REST_HEADERS, "content-type": "text/event-stream", "x-accel-buffering": "no" },
     });
+  }
+
+  #forget(number: number, place: Place): void {
+    this.#open.delete(number);
+    const left = this.#places.get(place)! - 1;
+    if (left === 0) this.#places.delete(place);
+    else this.#places.set(place, left);
   }
 
   /** Ends the streams of principals that have expired. */

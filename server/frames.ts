@@ -132,8 +132,7 @@ const get: FrameRequest<Entry | undefined> = {
   run: (host, reader) => host.commands.get(host.principal, reader.text(), reader.bytes()),
   answer(host, reader, writer) {
     const bucket = reader.text();
-    const keyBytes = reader.span();
-    const key = keys.cut(reader.source, reader.position - keyBytes, reader.position);
+    const key = readKey(reader);
     valueWriter = writer;
     const answer = host.commands.show(host.principal, bucket, key, writeShown);
     if (answer === false) writer.null();
@@ -142,8 +141,13 @@ const get: FrameRequest<Entry | undefined> = {
   write: writeEntry,
 };
 
-/** A view of the message for each key that is looked up would cost more than the look-up. */
 const keys = new KeyBuffer();
+
+/** A key, lent until the next is read: a view of the message for each would cost more than to look it up. */
+function readKey(reader: CborReader): Uint8Array {
+  const length = reader.span();
+  return keys.cut(reader.source, reader.position - length, reader.position);
+}
 
 /** Where {@link writeShown} writes: it is called by the engine, and a function made for each call would cost more. */
 let valueWriter: CborWriter;
@@ -179,7 +183,7 @@ const getMany: FrameRequest<(Entry | undefined)[]> = {
 };
 
 const has: FrameRequest<boolean> = {
-  run: (host, reader) => host.commands.has(host.principal, reader.text(), reader.bytes()),
+  run: (host, reader) => host.commands.has(host.principal, reader.text(), readKey(reader)),
   write: (writer, exists) => writer.bool(exists),
 };
 
@@ -192,7 +196,7 @@ const list: FrameRequest<ListPage> = {
 const set: FrameRequest<WriteResult> = {
   run(host, reader) {
     const bucket = reader.text();
-    const key = reader.bytes();
+    const key = readKey(reader);
     const content = readContent(reader);
     const value = reader.bytes();
     const deadline = readDeadline(reader);
@@ -217,7 +221,7 @@ const setMany: FrameRequest<void> = {
 const remove: FrameRequest<WriteResult> = {
   run(host, reader) {
     const bucket = reader.text();
-    const key = reader.bytes();
+    const key = readKey(reader);
     const ifRevision = readUintOrNull(reader);
     return host.commands.delete(host.principal, bucket, key, ifRevision === undefined ? {} : { ifRevision });
   },

@@ -88,7 +88,7 @@ export class Gate {
   authenticate(headers: Headers, remoteAddress: string): Principal | Refusal {
     const { tokens } = this.#options;
     if (tokens === undefined) return EVERYONE;
-    const place = this.#placeOf(headers, remoteAddress);
+    const place = this.placeOf(headers, remoteAddress);
     if (this.#visitors.isBlocked(place)) return BLOCKED;
     const token = bearerOf(headers);
     const principal = token === undefined ? undefined : tokens.identify(token);
@@ -98,9 +98,15 @@ export class Gate {
     return UNAUTHORIZED;
   }
 
+  /** From where somebody asks, for those who count by address. */
+  placeOf(headers: Headers, remoteAddress: string): Place {
+    if (this.#options.tokens === undefined) return undefined;
+    return placeOf(this.addressOf(headers, remoteAddress));
+  }
+
   /** A ticket for who asks with a plain request, and how long it is good for. */
   issueTicket(principal: Principal, headers: Headers, remoteAddress: string): { ticket: string; expiresInMs: number } {
-    return this.#tickets.issue(principal, headers.get("origin"), this.#placeOf(headers, remoteAddress));
+    return this.#tickets.issue(principal, headers.get("origin"), this.placeOf(headers, remoteAddress));
   }
 
   /** Decides a handshake: who it is, or why not. */
@@ -112,7 +118,7 @@ export class Gate {
     if (!protocols.includes(SUBPROTOCOL)) {
       return { status: 400, body: `The subprotocol ${SUBPROTOCOL} is not offered` };
     }
-    const place = this.#placeOf(headers, remoteAddress);
+    const place = this.placeOf(headers, remoteAddress);
     const principal = this.#options.tokens === undefined ? EVERYONE : this.#identify(handshake, place);
     if (principal !== undefined && "status" in principal) return principal;
     return this.#visitors.refusalOf(place, principal !== undefined) ??
@@ -178,10 +184,6 @@ export class Gate {
   /** Where a request comes from: what a trusted proxy says, or the peer's address. */
   addressOf(headers: Headers, remoteAddress: string): string {
     return this.#options.proxies.clientOf(headers, remoteAddress);
-  }
-
-  #placeOf(headers: Headers, remoteAddress: string): Place {
-    return this.#options.tokens === undefined ? undefined : placeOf(this.addressOf(headers, remoteAddress));
   }
 
   #failed(place: Place): void {

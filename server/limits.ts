@@ -23,6 +23,8 @@ export interface ServerLimits extends WireLimits {
   readonly outboundTotalBytesMax: number;
   /** Event streams open at once. */
   readonly streamsMax: number;
+  /** The same of one address; for servers with authentication. */
+  readonly streamsPerAddressMax: number;
   /** Connections open at once. */
   readonly connectionsMax: number;
   /** The same of one address. This and the next two are for servers with authentication. */
@@ -49,6 +51,7 @@ export const SERVER_LIMITS: ServerLimits = {
   outboundHardBytesMax: 32 * 1_024 * 1_024,
   outboundTotalBytesMax: 256 * 1_024 * 1_024,
   streamsMax: 1_000,
+  streamsPerAddressMax: 64,
   connectionsMax: 10_000,
   connectionsPerAddressMax: 256,
   unauthenticatedPerAddressMax: 20,

@@ -33,6 +33,7 @@ import type {
   Accepted,
   Connection,
   Handshake,
+  Listener,
   TlsFiles,
   Transport,
   TransportHandlers,
@@ -122,6 +123,14 @@ export interface Server {
   /** The server's counts, as the `stats` operation tells them beside the engine's. */
   stats(): StoreStats;
   /**
+   * Takes up the certificate as its files are now, on all ports: connections that come get it, those that are open go
+   * on. Nothing has changed when it rejects.
+   *
+   * @throws {TypeError} the server speaks no TLS
+   * @throws {FirkinError} IO, INVALID — the files cannot be used; NOT_SUPPORTED — Deno, where it takes another `serve`
+   */
+  reloadTls(): Promise<void>;
+  /**
    * Takes no more requests, answers those that run, ends event streams at their cursors, closes every connection with
    * 1012. Called again, it resolves when the first call does.
    */
@@ -153,11 +162,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const allowedOrigins = options.allowedOrigins ?? [];
   const gate = new Gate({
     tokens: auth,
-    admit: {
-      // All addresses at once are nobody's name.
-      allowedHosts: [...options.allowedHosts ?? [], ...(/^(?:0\.0\.0\.0|::)$/.test(hostname) ? [] : [name])],
-      allowedOrigins,
-    },
+    admit: { allowedHosts: hostsOf(hostname, options), allowedOrigins },
     proxies: new Proxies(options.trustedProxies ?? []),
     limits,
     clock,
@@ -168,7 +173,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
   const snapshots = new ServerSnapshots({ engine, folder: options.snapshotFolder, clock });
   const administration = { engine, clients, history, snapshots, gate, commands, tokens: auth, clock };
   const web = new Web({ ...host, engine, gate, tracing, allowedOrigins, rest: options.rest ?? true, administration });
-  const seats = { writers: [], readers: [], unsent: [], deliveries: new Deliveries(), outbound: { bytes: 0 } };
+  const seats = seatsOf();
   const front = new Front({ ...host, ...seats }, { gate, web, clients, tokens: auth });
   const listener = await transport.listen({
     hostname,
@@ -204,9 +209,40 @@ export async function serve(options: ServeOptions): Promise<Server> {
       `${tls === undefined ? "redis" : "rediss"}://${nameIn(redis!.hostname)}:${redisListener.port}`,
     transport: transport.name,
     stats: () => metrics.read(),
+    reloadTls: () => reload(ended === undefined ? tls : null, listener, redisListener),
     // Once: to close what is closed ends the process (uWebSockets.js).
     close: () => ended ??= end(),
   };
+}
+
+/** See {@link Server.reloadTls}; `tls` is null when the server is closed. */
+async function reload(
+  tls: TlsFiles | undefined | null,
+  listener: Listener,
+  redis: RedisListener | undefined,
+): Promise<void> {
+  if (tls === null) throw new FirkinError("CLOSED", "Cannot take up another certificate: the server is closed");
+  if (tls === undefined) throw new TypeError("Cannot take up another certificate: the server speaks no TLS");
+  await listener.reloadTls();
+  redis?.reloadTls();
+}
+
+/** What the sessions of a server share and nobody else has. */
+function seatsOf(): Pick<SessionHost, "sessions" | "writers" | "readers" | "unsent" | "deliveries" | "outbound"> {
+  return {
+    sessions: new Map(),
+    writers: [],
+    readers: [],
+    unsent: [],
+    deliveries: new Deliveries(),
+    outbound: { bytes: 0 },
+  };
+}
+
+/** The names that a request may use for this server. */
+function hostsOf(hostname: string, { allowedHosts = [] }: ServeOptions): readonly string[] {
+  // All addresses at once are nobody's name.
+  return /^(?:0\.0\.0\.0|::)$/.test(hostname) ? allowedHosts : [...allowedHosts, nameIn(hostname)];
 }
 
 /** A host as a URL has it. */
@@ -243,10 +279,7 @@ class Front implements TransportHandlers, ClientSource {
   readonly #web: Web;
   readonly #clients: Clients;
   readonly #tokens: Tokens | undefined;
-  /** Those that are open, by a number that no other has had. */
-  readonly #sessions: Map<number, Session> = new Map();
   #redis: RedisListener | undefined;
-  #lastId = 0;
   #sweepTimer: Timer | undefined;
   #unwatch: () => void = () => {};
   #ending = false;
@@ -268,7 +301,7 @@ class Front implements TransportHandlers, ClientSource {
 
   /** See {@link ClientSource}. */
   *clients(): Generator<readonly [number, ClientInfo]> {
-    for (const [number, session] of this.#sessions) {
+    for (const [number, session] of this.#host.sessions) {
       const { channels, ...info } = session.describe();
       const subscriptions = channels.map(({ bucket, key, prefix, types, revision, waits }) => ({
         ...(bucket !== undefined && { bucket }),
@@ -284,7 +317,7 @@ class Front implements TransportHandlers, ClientSource {
 
   /** See {@link ClientSource}. */
   closeClient(number: number): void {
-    void this.#sessions.get(number)?.end(CLOSE.goingAway, "closed by hand");
+    void this.#host.sessions.get(number)?.end(CLOSE.goingAway, "closed by hand");
   }
 
   /** Begins to close what has come to its end. */
@@ -305,12 +338,7 @@ class Front implements TransportHandlers, ClientSource {
 
   #open(connection: Connection, guest: Guest): Session {
     const admitted = guest.enter();
-    const id = ++this.#lastId;
-    const session: Session = new Session(connection, this.#host, guest, () => {
-      this.#sessions.delete(id);
-      guest.leave();
-    });
-    this.#sessions.set(id, session);
+    const session = new Session(connection, this.#host, guest);
     if (this.#ending) connection.close(CLOSE.restart, RESTART);
     else if (!admitted) connection.close(CLOSE.tooManyRequests, "too many connections");
     return session;
@@ -328,7 +356,7 @@ class Front implements TransportHandlers, ClientSource {
   }
 
   #check(): void {
-    for (const session of this.#sessions.values()) session.check();
+    for (const session of this.#host.sessions.values()) session.check();
     this.#web.check();
     this.#redis?.check();
   }
@@ -339,7 +367,7 @@ class Front implements TransportHandlers, ClientSource {
     this.#gate.end();
     this.#sweepTimer?.cancel();
     this.#unwatch();
-    const sessions = [...this.#sessions.values()].map((session) => session.end(CLOSE.restart, RESTART));
+    const sessions = [...this.#host.sessions.values()].map((session) => session.end(CLOSE.restart, RESTART));
     const answered = Promise.all([this.#web.end(), this.#redis?.end(), ...sessions]);
     await new Promise<void>((resolve) => {
       const timer = this.#host.clock.after(GRACE_MS, resolve);

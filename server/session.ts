@@ -71,6 +71,8 @@ export interface SessionHost {
   /** Writers and readers that no session is using: ten thousand idle connections need none. */
   readonly writers: CborWriter[];
   readonly readers: CborReader[];
+  /** Those that are open, by a number that no other has had. */
+  readonly sessions: Map<number, Session>;
   /** Sessions that have written something in this tick. */
   readonly unsent: Session[];
   readonly deliveries: Deliveries;
@@ -81,16 +83,15 @@ export interface SessionHost {
 
 /** One connection's state, and the handlers that its transport calls. */
 export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
-  readonly commands: Commands;
-  readonly limits: ServerLimits;
   /** Who asks; who it is may change while requests run, which keep the rights that they began with. */
   principal: Principal;
   readonly #host: SessionHost;
   readonly #connection: Connection;
   readonly #guest: Guest;
-  /** On the monotonic clock. */
+  /** Among those of the host. */
+  readonly #id: number;
+  /** On the monotonic clock; whole, as what is below: ten thousand of these are there, and a fraction is an object. */
   readonly #openedAt: number;
-  readonly #onClosed: () => void;
   /** Made for the first subscription: most of ten thousand idle connections have none. */
   #channels: Channels | undefined;
   #writer: CborWriter | undefined;
@@ -108,23 +109,21 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
   #bytesOut = 0;
   /** What this connection adds to the outbound bytes of all. */
   #waitingBytes = 0;
-  /** Parts of messages that came while the session could not run them. */
-  #inbox: Uint8Array[] = [];
+  /** Parts of messages that came while the session could not run them; undefined before the first. */
+  #inbox: Uint8Array[] | undefined;
   #inboxBytes = 0;
 
-  /** Takes a connection that has just opened; `onClosed` is called once, when it is over. */
-  constructor(connection: Connection, host: SessionHost, guest: Guest, onClosed: () => void = () => {}) {
+  /** Takes a connection that has just opened, and its guest, who has entered. The host has it until it is over. */
+  constructor(connection: Connection, host: SessionHost, guest: Guest) {
     this.#connection = connection;
     this.#host = host;
     this.#guest = guest;
-    this.#onClosed = onClosed;
-    this.#openedAt = host.clock.monotonic();
-    this.commands = host.commands;
+    this.#openedAt = Math.floor(host.clock.monotonic());
     this.principal = guest.principal ?? NOBODY;
-    this.limits = host.limits;
     this.#helloTimer = host.clock.after(host.limits.helloMs, () => this.#close(CLOSE.unauthorized, "no hello in time"));
     host.metrics.connections++;
-    host.metrics.connectionsTotal++;
+    this.#id = ++host.metrics.connectionsTotal;
+    host.sessions.set(this.#id, this);
   }
 
   // --- what the transport calls ---
@@ -247,6 +246,14 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
     this.#channels?.close(channel);
   }
 
+  get commands(): Commands {
+    return this.#host.commands;
+  }
+
+  get limits(): ServerLimits {
+    return this.#host.limits;
+  }
+
   // --- what channels ask ---
 
   get deliveries(): Deliveries {
@@ -296,11 +303,11 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
   /** Runs what has come, or what was kept, as far as it may, and sends the replies that are there then. */
   #run(bytes?: Uint8Array): void {
     this.#host.metrics.begin();
-    this.#turnBeganAt = this.clock.monotonic();
+    this.#turnBeganAt = Math.floor(this.clock.monotonic());
     try {
       if (bytes === undefined) this.#readKept();
       else if (bytes.length === 0) throw new FirkinError("PROTOCOL", "Cannot read a message: it is empty");
-      else if (this.#inbox.length > 0) this.#keep(bytes);
+      else if (this.#inboxBytes > 0) this.#keep(bytes);
       else {
         if (!this.#greeted) this.#checkFirst(bytes);
         this.#read(bytes, false);
@@ -434,7 +441,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
     const { page = false } = FRAME_REQUESTS[op]!;
     if (page) this.#pages--;
     // Not for each reply: what is read together is answered together.
-    if (page || (this.#inbox.length > 0 && this.#unanswered <= this.limits.runningMax / 2)) this.#run();
+    if (page || (this.#inboxBytes > 0 && this.#unanswered <= this.limits.runningMax / 2)) this.#run();
   }
 
   #reply(id: number, op: number, result: unknown): void {
@@ -473,22 +480,24 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
   /** Keeps a message for when the session can run it. */
   #keep(bytes: Uint8Array): void {
     const { messageBytesMax, requestsMax } = this.limits;
+    const inbox = this.#inbox ??= [];
     this.#inboxBytes += bytes.length;
-    if (this.#inboxBytes > 2 * messageBytesMax || this.#inbox.length >= requestsMax) {
+    if (this.#inboxBytes > 2 * messageBytesMax || inbox.length >= requestsMax) {
       return this.#close(CLOSE.tooManyRequests, "too many requests");
     }
-    this.#inbox.push(bytes.slice());
+    inbox.push(bytes.slice());
   }
 
   /** Puts the rest of a message before those that came after it. */
   #keepFirst(rest: Uint8Array, owned: boolean): void {
     this.#inboxBytes += rest.length;
+    this.#inbox ??= [];
     this.#inbox.unshift(owned ? rest : rest.slice());
   }
 
   #readKept(): void {
-    while (this.#inbox.length > 0 && !this.#paused && !this.#isLate()) {
-      const bytes = this.#inbox.shift()!;
+    while (this.#inboxBytes > 0 && !this.#paused && !this.#isLate()) {
+      const bytes = this.#inbox!.shift()!;
       this.#inboxBytes -= bytes.length;
       this.#read(bytes, true);
     }
@@ -580,11 +589,12 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
     this.#stallTimer?.cancel();
     this.#restTimer?.cancel();
     this.#channels?.closeAll();
-    this.#inbox = [];
+    this.#inbox = undefined;
     this.#host.metrics.connections--;
     this.#weigh();
     this.flush();
-    this.#onClosed();
+    this.#host.sessions.delete(this.#id);
+    this.#guest.leave();
     this.#ending?.();
   }
 }

@@ -20,6 +20,10 @@
  * A snapshot lists the entries up to the revision at which it began; what changed since comes as events, and nothing
  * comes twice.
  *
+ * A cursor is a revision, and a segment is read from where it begins: so a segment notes some places in it as they are
+ * written or read (`Segment.notePlace`), 4 KiB of them for 64 MiB. Of many who resume after an open, the first reads
+ * ahead for all.
+ *
  * @module
  */
 import type { Clock, Timer } from "../base/clock.ts";
@@ -413,7 +417,7 @@ class FeedSubscription implements EngineSubscription {
       return;
     }
     const segment = this.#log.segments.find(({ lastRevision }) => lastRevision > this.#revision);
-    this.#place = segment === undefined ? undefined : { segment, offset: SEGMENT_HEADER_BYTES };
+    this.#place = segment === undefined ? undefined : { segment, offset: segment.placeBefore(this.#revision) };
     this.#waitForChange();
   }
 
@@ -441,6 +445,10 @@ class FeedSubscription implements EngineSubscription {
     let eventBytes = 0;
     /** Where the events of the batch begin that is being read; undefined between batches. */
     let batchStart: number | undefined;
+    // Others may have read on to what this one still looks for.
+    if (this.#place !== undefined) {
+      this.#place.offset = Math.max(this.#place.offset, this.#place.segment.placeBefore(this.#revision));
+    }
     for (let looked = 0; this.#place !== undefined; looked++) {
       const enough = looked >= RECORDS_PER_TURN || events.length >= EVENTS_MAX || eventBytes >= EVENTS_BYTES_MAX;
       if (batchStart === undefined && enough) break;
@@ -464,6 +472,7 @@ class FeedSubscription implements EngineSubscription {
           this.#caughtUp();
           break;
         }
+        segment.notePlace(offset, revision);
         const more = (flagsAt(bytes, at) & FLAG.more) !== 0;
         if (more) batchStart ??= events.length;
         if (revision > this.#revision) {

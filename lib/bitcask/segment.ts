@@ -53,6 +53,9 @@ export const MARK_BYTES: number = HEADER_BYTES + 6;
 /** Memory that a new segment starts with when it is first appended to. */
 const FIRST_STEP_BYTES = 256 * 1024;
 
+/** One record in each piece of 2 ** PLACE_SHIFT bytes, 256 KiB, is a place that reading can begin at. */
+const PLACE_SHIFT = 18;
+
 const NO_FRAMES = new Int32Array(0);
 
 const MAGIC = Uint8Array.from("firkin", (letter) => letter.charCodeAt(0));
@@ -117,6 +120,9 @@ export class Segment {
   readonly #table: FrameTable = { frames: NO_FRAMES };
   readonly #bytesMax: number;
   #resident: Uint8Array | undefined;
+  /** By piece, where a change begins and its revision; holes where nobody has written or read. */
+  readonly #placeOffsets: number[] = [];
+  readonly #placeRevisions: number[] = [];
 
   /** An empty segment in memory, which may grow to `bytesMax` bytes. */
   constructor(id: number, home: SegmentHome, bytesMax: number) {
@@ -157,7 +163,7 @@ export class Segment {
   append(fields: RecordFields): number {
     const offset = this.tail;
     this.tail = encodeRecord(this.#reserve(recordBytes(fields)), offset, this.seed, fields);
-    if (fields.kind < KIND.mark) this.count(fields.revision);
+    if (fields.kind < KIND.mark) this.#count(offset, fields.revision);
     if (fields.kind === KIND.mark) this.countMark(this.tail - offset);
     return offset;
   }
@@ -166,7 +172,7 @@ export class Segment {
   appendCopy(record: Uint8Array): number {
     const offset = this.tail;
     this.tail = copyRecord(this.#reserve(record.length), offset, this.seed, record);
-    this.count(revisionAt(record, 0));
+    this.#count(offset, revisionAt(record, 0));
     return offset;
   }
 
@@ -216,6 +222,9 @@ export class Segment {
     this.tail = tail;
     this.sealed = false;
     this.marked = SEGMENT_HEADER_BYTES;
+    const pieces = Math.min(this.#placeOffsets.length, tail >>> PLACE_SHIFT);
+    this.#placeOffsets.length = pieces;
+    this.#placeRevisions.length = pieces;
   }
 
   /** The memory, with room for `length` more bytes at the tail. */
@@ -246,9 +255,26 @@ export class Segment {
   }
 
   /** Widens the span of revisions. */
-  count(revision: number): void {
+  #count(offset: number, revision: number): void {
     if (this.firstRevision === 0) this.firstRevision = revision;
     this.lastRevision = revision;
+    this.notePlace(offset, revision);
+  }
+
+  /** Notes that a change begins at `offset`. Some are kept: what comes later is found without reading all before. */
+  notePlace(offset: number, revision: number): void {
+    const piece = offset >>> PLACE_SHIFT;
+    if (this.#placeOffsets[piece] !== undefined) return;
+    this.#placeOffsets[piece] = offset;
+    this.#placeRevisions[piece] = revision;
+  }
+
+  /** Where to begin to read for what is later than `revision`: at a record, with none of that before it. */
+  placeBefore(revision: number): number {
+    for (let piece = this.#placeOffsets.length - 1; piece >= 0; piece--) {
+      if (this.#placeRevisions[piece]! <= revision) return this.#placeOffsets[piece]!;
+    }
+    return SEGMENT_HEADER_BYTES;
   }
 
   /** The bytes in memory from `from` to `to`. */

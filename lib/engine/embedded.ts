@@ -264,9 +264,18 @@ export class EmbeddedEngine implements Engine {
 
   /** See {@link Engine.list}. */
   async list(bucket: string, query: ListQuery): Promise<ListPage> {
-    // After many writes the first listing sorts what later ones find in order.
-    if (this.#live.isUnsorted) await this.#live.sort();
-    return this.#list(bucket, query, entryAt);
+    if (!this.#live.isUnsorted) return this.#list(bucket, query, entryAt);
+    // After many writes the first listing sorts what later ones find in order. The query's bytes are lent until then.
+    const { prefix, start, end, after } = query;
+    const own = {
+      ...query,
+      ...(prefix && { prefix: prefix.slice() }),
+      ...(start && { start: start.slice() }),
+      ...(end && { end: end.slice() }),
+      ...(after && { after: after.slice() }),
+    };
+    await this.#live.sort();
+    return this.#list(bucket, own, entryAt);
   }
 
   #list<Item extends { readonly key: Uint8Array; readonly value?: Uint8Array }>(

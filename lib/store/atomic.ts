@@ -8,6 +8,7 @@
 import { encodeKey, type Key } from "../base/bytes.ts";
 import { CONTENT, encodeValue } from "../base/codec.ts";
 import type { Engine, Operation } from "../engine/engine.ts";
+import { abortable, type CallOptions } from "./abort.ts";
 import { type Bucket, checkRevision, decodeEntry, type Entry, lifeOf, type SetOptions } from "./bucket.ts";
 
 /** Options of {@link Atomic.set}: those of a bucket's `set`, but for the condition, which is a `check` of its own. */
@@ -83,15 +84,18 @@ export class Atomic {
   }
 
   /**
-   * Hands the batch to the store; resolves when it is as durable as the store's policy says. Once only.
+   * Hands the batch to the store; resolves when it is as durable as the store's policy says. Once only: a batch that
+   * was given up may have happened, unless its `signal` was aborted before.
    *
    * @throws {TypeError} the batch has been committed
    * @throws {FirkinError} TOO_LARGE, FULL, DURABILITY, CLOSED, UNAVAILABLE
    */
-  async commit(): Promise<AtomicResult> {
+  async commit({ signal }: CallOptions = {}): Promise<AtomicResult> {
     this.#checkOpen();
-    this.#committed = true;
-    const result = await this.#engine.atomic(this.#operations);
+    const result = await abortable(signal, () => {
+      this.#committed = true;
+      return this.#engine.atomic(this.#operations);
+    });
     if (result.ok) return result;
     const { index, current } = result;
     return { ok: false, index, current: current && decodeEntry(current) };

@@ -58,12 +58,12 @@ export interface SetOptions extends CallOptions {
 }
 
 /** Options of {@link Bucket.setMany}: those of `set`, but for the condition. */
-export type SetManyOptions = Omit<SetOptions, "ifRevision" | "signal">;
+export type SetManyOptions = Omit<SetOptions, "ifRevision">;
 
 /** A key and its value for {@link Bucket.setMany}, with options of its own in the place of those for all. */
 export type SetManyEntry<Value = unknown> =
   | readonly [key: Key, value: Value]
-  | readonly [key: Key, value: Value, options: SetManyOptions];
+  | readonly [key: Key, value: Value, options: Omit<SetManyOptions, "signal">];
 
 /** Options of {@link Bucket.get}. */
 export interface GetOptions extends CallOptions {
@@ -78,7 +78,7 @@ export interface DeleteOptions extends CallOptions {
 }
 
 /** Options of {@link Bucket.list}: keys in byte order. */
-export interface ListOptions {
+export interface ListOptions extends CallOptions {
   /** Only keys that begin with this. */
   readonly prefix?: Key;
   /** The first key, inclusive. */
@@ -252,7 +252,8 @@ export class Bucket<Value = unknown> {
 
   /**
    * Entries in the byte order of their keys, fetched page by page: a key written meanwhile may or may not be in it.
-   * Single-read keys are listed without their values.
+   * Single-read keys are listed without their values. When its `signal` is aborted the loop ends with the reason, be it
+   * between two entries or while a page is on its way.
    *
    * @example The first two keys of a prefix
    * ```ts
@@ -266,7 +267,7 @@ export class Bucket<Value = unknown> {
    * ```
    */
   async *list(options: ListOptions = {}): AsyncGenerator<Entry<Value>, void, undefined> {
-    const { limit = Infinity, reverse = false } = options;
+    const { limit = Infinity, reverse = false, signal } = options;
     if (limit !== Infinity && (!Number.isSafeInteger(limit) || limit < 0)) {
       throw new RangeError(`Cannot list ${limit} entries: expected a whole number of at least 0`);
     }
@@ -277,8 +278,12 @@ export class Bucket<Value = unknown> {
     };
     let query: ListQuery = { ...range, reverse, limit: 0 };
     for (let left = limit; left > 0;) {
-      const page = await this.engine.list(this.name, { ...query, limit: Math.min(left, PAGE_ENTRIES) });
-      for (const entry of page.entries) yield decodeEntry<Value>(entry);
+      const wanted = { ...query, limit: Math.min(left, PAGE_ENTRIES) };
+      const page = await abortable(signal, () => this.engine.list(this.name, wanted));
+      for (const entry of page.entries) {
+        yield decodeEntry<Value>(entry);
+        signal?.throwIfAborted();
+      }
       left -= page.entries.length;
       const last = page.entries[page.entries.length - 1];
       if (!page.more || last === undefined) return;
@@ -322,7 +327,8 @@ export class Bucket<Value = unknown> {
    *
    * `entries` may be of any length: they are asked for as they are written, a slice of 1,000 entries or 1 MiB at most
    * (`batchOperationsMax` and `batchBytesMax`, when those are less), and never more than two slices are in memory. What
-   * an entry holds must not change before this resolves.
+   * an entry holds must not change before this resolves. Once `signal` is aborted no slice is sent any more; those on
+   * their way may be written. The source is ended when it gives its next entry.
    *
    * @throws {TypeError} an entry that is none, a value that the codec cannot hold, a malformed key or ttl
    * @throws {FirkinError} TOO_LARGE, FULL, DURABILITY, CLOSED, UNAVAILABLE
@@ -345,22 +351,33 @@ export class Bucket<Value = unknown> {
     entries: Iterable<SetManyEntry<Value>> | AsyncIterable<SetManyEntry<Value>>,
     options?: SetManyOptions,
   ): Promise<number> {
+    return await abortable(options?.signal, () => this.#setMany(entries, options));
+  }
+
+  async #setMany(
+    entries: Iterable<SetManyEntry<Value>> | AsyncIterable<SetManyEntry<Value>>,
+    options: SetManyOptions | undefined,
+  ): Promise<number> {
+    const signal = options?.signal;
     const life = options === undefined ? undefined : manyLifeOf(options);
     const writer = new SliceWriter(this.engine, this.name);
     let count = 0;
     try {
       if (Symbol.asyncIterator in entries) {
         for await (const entry of entries) {
+          signal?.throwIfAborted();
           count++;
           await writer.add(this.#setEntry(entry, life));
         }
       } else {
         for (const entry of entries) {
+          signal?.throwIfAborted();
           count++;
           const full = writer.add(this.#setEntry(entry, life));
           if (full !== undefined) await full;
         }
       }
+      signal?.throwIfAborted();
       await writer.finish();
     } catch (error) {
       await writer.abandon();

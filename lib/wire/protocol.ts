@@ -137,9 +137,7 @@ export const CLOSE_FINAL: ReadonlySet<number> = new Set([
 
 /** Keys in one `getMany`. */
 export const KEYS_MAX = 1_000;
-/** A message is sent once it is longer than this, so that the other end works meanwhile; a client's first. */
-export const REQUEST_FLUSH_BYTES: number = 4 * 1_024;
-/** The same for a server, which has more to say. */
+/** A server's message is sent once it is longer than this, so that the other end works meanwhile. */
 export const REPLY_FLUSH_BYTES: number = 64 * 1_024;
 /** Bytes of frames that a subscription may have on the way or waiting at a client of ours. */
 export const WINDOW_BYTES: number = 1_024 * 1_024;

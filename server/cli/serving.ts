@@ -13,7 +13,7 @@ import { messageOf } from "../../lib/base/errors.ts";
 import type { LogEvent, SyncPolicy } from "../../lib/bitcask/log.ts";
 import { open } from "../../lib/store/open.ts";
 import { SERVER_LIMITS } from "../limits.ts";
-import type { ServerEvent, TransportName } from "../mod.ts";
+import type { Server, ServerEvent, TransportName } from "../mod.ts";
 import { openExisting } from "../token_commands.ts";
 import { EXIT, note } from "./output.ts";
 import { examples, parseWhole, stopSignal } from "./targets.ts";
@@ -146,6 +146,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
     });
     // Before anybody is told that there is a server to stop.
     const stopped = stopSignal();
+    if (tlsCert !== undefined) reloadOnHangup(server, flags.log);
     const { url, transport } = server;
     const { dataDir, sync } = flags;
     info("serving", `serving ${dataDir} on ${url} (${transport}, sync ${sync})`, { dataDir, url, transport, sync });
@@ -163,6 +164,19 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
   info("closed", "closed, everything is on disk");
   // Nothing is left to wait for, though a runtime may think so: Deno does for a peer that vanished (`deno.ts`).
   process.exit(EXIT.done);
+}
+
+/** Takes up the certificate anew whenever a SIGHUP comes; without TLS a SIGHUP ends the process, as it does others. */
+function reloadOnHangup(server: Server, log: "text" | "json"): void {
+  const event = "certificate";
+  process.on("SIGHUP", () => {
+    server.reloadTls().then(
+      () => tell(log, { level: "info", event, message: "took up the certificate anew" }),
+      (error: unknown) => {
+        tell(log, { level: "error", event, message: `goes on with the certificate it has: ${messageOf(error)}` });
+      },
+    );
+  });
 }
 
 /** Ends the process when closing takes longer than whoever stopped it will wait. */

@@ -8,7 +8,7 @@
  * @module
  */
 import { createServer, type Server, type Socket } from "node:net";
-import { createServer as createTlsServer } from "node:tls";
+import { createServer as createTlsServer, type Server as TlsServer } from "node:tls";
 import { toHex } from "../../lib/base/bytes.ts";
 import type { Clock } from "../../lib/base/clock.ts";
 import type { ClientInfo, ClientSource } from "../clients.ts";
@@ -48,6 +48,7 @@ export class RedisListener implements ClientSource {
   readonly kind = "redis";
   readonly port: number;
   readonly #server: Server;
+  readonly #tls: TlsFiles | undefined;
   readonly #host: RedisHost;
   readonly #gate: Gate;
   readonly #sessions: Map<RedisSession, SocketWire> = new Map();
@@ -57,6 +58,7 @@ export class RedisListener implements ClientSource {
   constructor(server: Server, options: RedisListenerOptions) {
     const { commands, limits, clock, metrics, gate, outbound, onFailure } = options;
     this.#server = server;
+    this.#tls = options.tls;
     this.#gate = gate;
     this.port = (server.address() as { readonly port: number }).port;
     this.#host = {
@@ -102,6 +104,11 @@ export class RedisListener implements ClientSource {
     socket.on("error", () => socket.destroy());
     socket.on("close", () => session.closed());
     if (!isWelcome) refuse(socket, "max number of clients reached");
+  }
+
+  /** Takes up the certificate as its files are now, for connections that come. @throws {FirkinError} IO, INVALID */
+  reloadTls(): void {
+    if (this.#tls !== undefined) (this.#server as TlsServer).setSecureContext(readTls(this.#tls));
   }
 
   /** Closes what has come to its end. */

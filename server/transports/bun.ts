@@ -93,17 +93,25 @@ async function listen(options: ListenOptions, handlers: TransportHandlers): Prom
   const runtime = (globalThis as unknown as { readonly Bun: BunRuntime }).Bun;
   const connections = new Set<BunConnection>();
   const answering = new Set<Promise<unknown>>();
-  const server = serve(runtime, options, handlers, connections, answering);
+  const servers = [serve(runtime, options, handlers, connections, answering)];
+  const { port } = servers[0]!;
   return {
     hostname: options.hostname,
-    port: server.port,
+    port,
+    // deno-lint-ignore require-await -- so that it rejects and does not throw
+    reloadTls: async () => {
+      if (options.tls) readTls(options.tls);
+      // Bun's own `reload` keeps the certificate: another server takes the port over, and what is open stays.
+      void servers.at(-1)!.stop(false);
+      servers.push(serve(runtime, { ...options, port }, handlers, connections, answering));
+    },
     close: async () => {
       for (const connection of connections) connection.close(GOING_AWAY, "The server is shutting down");
-      void server.stop(false);
+      void servers.at(-1)!.stop(false);
       await withinGrace(answering);
       // What has been answered is written in this turn.
       await new Promise<void>((resolve) => systemClock.after(0, resolve));
-      await server.stop(true);
+      await Promise.all(servers.map((server) => server.stop(true)));
     },
   };
 }

@@ -9,6 +9,7 @@
  * @module
  */
 import { systemClock } from "../../lib/base/clock.ts";
+import { FirkinError } from "../../lib/base/errors.ts";
 import { fetchLimited, handshakeOf, isPlainTarget, isUpgrade, malformed, targetOf, textResponse } from "./http.ts";
 import {
   CLOSE_GRACE_MS,
@@ -93,6 +94,10 @@ async function listen(options: ListenOptions, handlers: TransportHandlers): Prom
   return {
     hostname: options.hostname,
     port: server.addr.port,
+    reloadTls: () => {
+      const state = "Deno reads it when it begins to listen, and ends all connections when it ceases to";
+      return Promise.reject(new FirkinError("NOT_SUPPORTED", `Cannot take up another certificate: ${state}`));
+    },
     close: async () => {
       const open = [...connections];
       for (const connection of open) connection.close(GOING_AWAY, "The server is shutting down");

@@ -131,6 +131,11 @@ export interface Listener {
   /** The port in use. */
   readonly port: number;
   /**
+   * Takes up the certificate as its files are now, for connections that come; those that are open go on.
+   * @throws {FirkinError} IO, INVALID — as {@link readTls}, and all is as before; NOT_SUPPORTED — the runtime cannot
+   */
+  reloadTls(): Promise<void>;
+  /**
    * Stops accepting, closes what is open with 1001, resolves when all is closed. A peer that does not answer is cut
    * off, after CLOSE_GRACE_MS at the latest, and so is an HTTP request that has not been answered by then.
    */

@@ -52,11 +52,9 @@ type Library = typeof import("uWebSockets.js");
 type App = ReturnType<Library["App"]>;
 type Socket = WebSocket<Seat>;
 
-/** What a handshake leaves for its socket. */
+/** What a handshake leaves with its socket, which has its own copy of this: so nobody looks it up in a table. */
 interface Seat {
-  readonly remoteAddress: string;
-  /** Until it is open. */
-  accepted: Accepted | undefined;
+  readonly connection: UwsConnection;
 }
 
 /** `listen` with a host and an option, which the library has and its types lack. */
@@ -84,30 +82,55 @@ export async function openUwsTransport(): Promise<Transport | undefined> {
   }
 }
 
+// deno-lint-ignore require-await -- so that a refused address rejects and does not throw
 async function listen(library: Library, options: ListenOptions, handlers: TransportHandlers): Promise<Listener> {
-  const connections = new Map<Socket, UwsConnection>();
-  const app = createApp(library, options);
-  serveSockets(app, options, handlers, connections);
+  const connections = new Set<UwsConnection>();
   const answering = new Set<Promise<void>>();
-  app.any("/*", (response, request) => {
-    const answered = serveRequest(response, request, options, handlers);
-    answering.add(answered);
-    void answered.then(() => answering.delete(answered));
-  });
-  const listening = await new Promise<us_listen_socket | false>((resolve) => {
-    (app as unknown as ExclusiveApp).listen(options.hostname, options.port, EXCLUSIVE_PORT, resolve);
-  });
-  if (listening === false) throw listenError(options, "the address is in use or not this machine's");
+  const begin = (): App => {
+    const app = createApp(library, options);
+    serveSockets(app, options, handlers, connections);
+    app.any("/*", (response, request) => {
+      const answered = serveRequest(response, request, options, handlers);
+      answering.add(answered);
+      void answered.then(() => answering.delete(answered));
+    });
+    return app;
+  };
+  const apps = [begin()];
+  let listening = bind(apps[0]!, options, options.port);
+  const port = library.us_socket_local_port(listening);
+  if (options.port === 0 && options.tls !== undefined) {
+    // A port that the system chose could not be bound again while it has connections; one that is asked for can.
+    library.us_listen_socket_close(listening);
+    listening = bind(apps[0]!, options, port);
+  }
   return {
     hostname: options.hostname,
-    port: library.us_socket_local_port(listening),
+    port,
+    // deno-lint-ignore require-await -- so that it rejects and does not throw
+    reloadTls: async () => {
+      // A certificate is an app's for good: another app takes the port over, and what is open stays where it is.
+      const app = begin();
+      library.us_listen_socket_close(listening);
+      apps.push(app);
+      listening = bind(app, options, port);
+    },
     close: async () => {
       library.us_listen_socket_close(listening);
-      for (const connection of connections.values()) connection.close(GOING_AWAY, "The server is shutting down");
+      for (const connection of connections) connection.close(GOING_AWAY, "The server is shutting down");
       await withinGrace(answering);
-      app.close(); // what `end` has sent is with the system by now; all close handlers have run
+      for (const app of apps) app.close(); // what `end` has sent is with the system by now; all close handlers have run
     },
   };
+}
+
+/** Lets an app listen. @throws {FirkinError} UNAVAILABLE */
+function bind(app: App, options: ListenOptions, port: number): us_listen_socket {
+  let listening: us_listen_socket | false = false;
+  // It calls back before it returns.
+  (app as unknown as ExclusiveApp).listen(options.hostname, port, EXCLUSIVE_PORT, (socket) => listening = socket);
+  if (listening === false) throw listenError(options, "the address is in use or not this machine's");
+  return listening;
 }
 
 function createApp(library: Library, { tls }: ListenOptions): App {
@@ -120,7 +143,7 @@ function serveSockets(
   app: App,
   options: ListenOptions,
   handlers: TransportHandlers,
-  connections: Map<Socket, UwsConnection>,
+  connections: Set<UwsConnection>,
 ): void {
   app.ws<Seat>("/*", {
     maxPayloadLength: options.messageBytesMax,
@@ -130,19 +153,19 @@ function serveSockets(
     sendPingsAutomatically: true,
     upgrade: (response, request, context) => decide(response, request, context, handlers),
     open: (socket) => {
-      const connection = new UwsConnection(socket);
-      connections.set(socket, connection);
-      const seat = socket.getUserData();
-      const { accepted } = seat;
-      seat.accepted = undefined;
-      if (accepted !== undefined) connection.begin(accepted.open(connection));
+      const { connection } = socket.getUserData();
+      connections.add(connection);
+      connection.begin(socket);
     },
-    message: (socket, bytes, isBinary) => connections.get(socket)?.message(bytes, isBinary),
-    drain: (socket) => void setImmediate(() => connections.get(socket)?.drain()),
+    message: (socket, bytes, isBinary) => socket.getUserData().connection.message(bytes, isBinary),
+    drain: (socket) => {
+      const { connection } = socket.getUserData();
+      setImmediate(() => connection.drain());
+    },
     close: (socket, code) => {
-      const connection = connections.get(socket);
-      connections.delete(socket);
-      connection?.release(code);
+      const { connection } = socket.getUserData();
+      connections.delete(connection);
+      connection.release(code);
     },
   });
 }
@@ -163,7 +186,13 @@ function decide(
     return;
   }
   const key = request.getHeader("sec-websocket-key");
-  response.upgrade<Seat>({ remoteAddress, accepted: decision }, key, decision.protocol, "", context);
+  response.upgrade<Seat>(
+    { connection: new UwsConnection(remoteAddress, decision) },
+    key,
+    decision.protocol,
+    "",
+    context,
+  );
 }
 
 // --- connection ---
@@ -172,16 +201,20 @@ class UwsConnection implements Connection {
   readonly remoteAddress: string;
   #socket: Socket | undefined;
   #handlers: ConnectionHandlers | undefined;
+  /** Until it is open. */
+  #accepted: Accepted | undefined;
   #code = 0;
 
-  constructor(socket: Socket) {
-    this.remoteAddress = socket.getUserData().remoteAddress;
-    this.#socket = socket;
+  constructor(remoteAddress: string, accepted: Accepted) {
+    this.remoteAddress = remoteAddress;
+    this.#accepted = accepted;
   }
 
-  begin(handlers: ConnectionHandlers): void {
-    this.#handlers = handlers;
-    if (this.#socket === undefined) handlers.closed(this.#code); // closed while it was being opened
+  begin(socket: Socket): void {
+    this.#socket = socket;
+    this.#handlers = this.#accepted?.open(this);
+    this.#accepted = undefined;
+    if (this.#socket === undefined) this.#handlers?.closed(this.#code); // closed while it was being opened
   }
 
   message(bytes: ArrayBuffer, isBinary: boolean): void {
@@ -190,7 +223,7 @@ class UwsConnection implements Connection {
   }
 
   drain(): void {
-    this.#handlers?.drain();
+    if (this.#socket !== undefined) this.#handlers?.drain();
   }
 
   release(code: number): void {

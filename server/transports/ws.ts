@@ -36,7 +36,9 @@ async function listen(options: ListenOptions, handlers: TransportHandlers): Prom
   const connections = new Set<WsConnection>();
   const serve = (incoming: IncomingMessage, outgoing: ServerResponse): void =>
     void serveNodeRequest(incoming, outgoing, options, handlers);
-  const server = options.tls === undefined ? createServer(serve) : createTlsServer(readTls(options.tls), serve);
+  const { tls } = options;
+  const secure = tls && createTlsServer(readTls(tls), serve);
+  const server = secure ?? createServer(serve);
   server.on("upgrade", acceptUpgrades(options, handlers, connections));
   await new Promise<void>((resolve, reject) => {
     server.on("error", (error) => reject(listenError(options, error)));
@@ -46,6 +48,8 @@ async function listen(options: ListenOptions, handlers: TransportHandlers): Prom
   return {
     hostname: options.hostname,
     port: (server.address() as AddressInfo).port,
+    // deno-lint-ignore require-await -- so that it rejects and does not throw
+    reloadTls: async () => secure?.setSecureContext(readTls(tls!)),
     close: async () => {
       const open = [...connections];
       const stopped = new Promise<void>((resolve) => server.close(() => resolve()));

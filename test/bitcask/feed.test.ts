@@ -4,6 +4,7 @@
  * @module
  */
 import { describe, expect, test } from "bun:test";
+import { FirkinError } from "../../lib/base/errors.ts";
 import type { ChangeEvent, EngineEvent, EngineSubscription } from "../../lib/engine/engine.ts";
 import { Cask, randomOf } from "../suites/embedded.ts";
 import { brief, bytesOf, textOf } from "../suites/engine_subject.ts";
@@ -139,6 +140,74 @@ describe("Feed", () => {
         expect(`${seed} ${state(reader.known)}`).toBe(`${seed} ${await sortedState(cask)}`);
       }
     }
+  });
+
+  /** Fills one large segment with changes `from` to `to`, of 100 bytes or so. */
+  async function fill(cask: Cask, from: number, to: number): Promise<void> {
+    for (let start = from; start < to; start += 1_000) {
+      const keys = Array.from({ length: Math.min(1_000, to - start) }, (_, index) => bytesOf(`k${start + index}`));
+      await cask.engine.setMany(
+        "b",
+        keys.map((key) => ({ key, value: bytesOf(FILL.slice(0, 60 + key.at(-1)! % 16)), content: CONTENT.text })),
+      );
+    }
+  }
+
+  /** The key of the first event that `cursor` leads to at once; undefined when it takes more than a turn. */
+  function firstAt(cask: Cask, revision: number): string | undefined {
+    const subscription = cask.engine.subscribe({ from: `${cask.engine.epoch}.${revision}` });
+    const event = subscription.poll!(() => {})![0];
+    subscription.close();
+    return event && "key" in event ? `${event.revision} ${textOf(event.key)}` : undefined;
+  }
+
+  test("a cursor is found without reading all before it, and after an open once it has been read", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 2 ** 24 });
+    await fill(cask, 1, 30_001);
+    const cursors = [0, 1, 2_500, 9_999, 10_000, 17_777, 25_000, 29_999];
+    const expected = cursors.map((revision) => `${revision + 1} k${revision + 1}`);
+    expect(cursors.map((revision) => firstAt(cask, revision))).toEqual(expected);
+    await cask.reopen();
+    // Each reads 10,000 records, and the next goes on from the last place before that.
+    const found = Array.from({ length: 5 }, () => firstAt(cask, 29_999));
+    expect([found[0], found.at(-1)]).toEqual([undefined, expected.at(-1)!]);
+    expect(cursors.map((revision) => firstAt(cask, revision))).toEqual(expected);
+    await cask.compact();
+    await cask.advance(0);
+    expect(cursors.map((revision) => firstAt(cask, revision))).toEqual(expected);
+  });
+
+  test("those who resume together after an open read the log once", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 2 ** 24 });
+    await fill(cask, 1, 30_001);
+    await cask.reopen();
+    const readers = Array.from({ length: 50 }, (_, index) => {
+      return cask.engine.subscribe({ from: `${cask.engine.epoch}.${29_950 + index}` });
+    });
+    // What the first have read, the others need not.
+    const counts = readers.map((reader) => reader.poll!(() => {})!.length);
+    expect(counts[0]).toBe(0);
+    expect(counts.slice(5)).toEqual(readers.slice(5).map((_, index) => 45 - index));
+    expect(readers[0]!.poll!(() => {})!.length).toBe(50);
+    for (const reader of readers) reader.close();
+  });
+
+  test("what a failed write has left behind is no place to begin at", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 2 ** 24 });
+    await fill(cask, 1, 10_001);
+    cask.disk.before = ({ action }) => {
+      if (action === "write") throw new FirkinError("FULL", "The test says so");
+    };
+    const large = Array.from({ length: 4 }, () => cask.set("large", FILL.repeat(300)).catch(() => "failed"));
+    expect(await Promise.all(large)).toEqual(["failed", "failed", "failed", "failed"]);
+    cask.disk.before = () => {};
+    await fill(cask, 10_001, 20_001);
+    const cursors = Array.from({ length: 200 }, (_, index) => 100 * index);
+    // Their revisions are nobody's.
+    const expected = cursors.map((revision) => revision < 10_000 ? revision + 1 : Math.max(revision, 10_004) + 1);
+    expect(cursors.map((revision) => firstAt(cask, revision))).toEqual(
+      expected.map((revision) => `${revision} k${revision < 10_000 ? revision : revision - 4}`),
+    );
   });
 
   test("a reader in the middle of the log keeps its place through compactions", async () => {

@@ -118,13 +118,25 @@ describe("RemoteEngine and its connection", () => {
       expect(loopback.messages.length).toBe(1);
     });
 
-    test("RemoteEngine sends early what is longer than 4 KiB", async () => {
-      const value = new Uint8Array(1_000);
+    test("RemoteEngine sends early what is a third of what is on the way, from a kilobyte to 64 of them", async () => {
+      const large = new Loopback(served);
+      const client = await large.connect();
+      const from = large.messages.length;
+      const value = new Uint8Array(300);
       await Promise.all(
-        Array.from({ length: 50 }, () => engine.set("b", bytesOf("k"), value, { content: CONTENT.bytes })),
+        Array.from({ length: 2_000 }, () => client.set("b", bytesOf("k"), value, { content: CONTENT.bytes })),
       );
-      expect(loopback.messages.length).toBe(10);
-      expect(Math.max(...loopback.messages.map(({ length }) => length))).toBeLessThan(4_096 + 1_100);
+      const lengths = large.messages.slice(from).map(({ length }) => length);
+      const frame = lengths[0]! / Math.ceil(1_024 / 320);
+      let sum = 0;
+      for (const length of lengths.slice(0, -1)) {
+        sum += length;
+        const enough = Math.min(Math.max(1_024, sum / 3), 64 * 1_024);
+        expect(length).toBeGreaterThan(enough);
+        expect(length).toBeLessThanOrEqual(enough + frame);
+      }
+      expect(lengths.length).toBeGreaterThan(10);
+      await client.close();
     });
 
     test("RemoteEngine keeps to the server's limits of requests and bytes, and answers all", async () => {

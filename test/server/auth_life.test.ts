@@ -234,6 +234,33 @@ for (const transport of TRANSPORTS) {
       expect((await from("10.0.0.2")).status).toBe(429);
     });
 
+    test("an address has so many event streams, and who leaves one makes room for the next", async () => {
+      await start({ trustedProxies: ["127.0.0.1"], limits: { streamsPerAddressMax: 2, streamsMax: 4 } });
+      const streams: AbortController[] = [];
+      const from = async (address: string): Promise<number> => {
+        const left = new AbortController();
+        const headers = { "authorization": `Bearer ${token}`, "x-forwarded-for": address };
+        const response = await fetch(`http://127.0.0.1:${server.port}/v1/events`, { headers, signal: left.signal });
+        if (response.status === 200) streams.push(left);
+        else await response.text();
+        return response.status;
+      };
+      expect([await from("10.0.0.1"), await from("10.0.0.1")]).toEqual([200, 200]);
+      expect([await from("10.0.0.1"), await from("10.0.0.9, 10.0.0.1")]).toEqual([429, 429]);
+      // A house has half of the address; and there is a limit for all.
+      expect([await from("2001:db8::1"), await from("2001:db8::2")]).toEqual([200, 200]);
+      expect([await from("2001:db8::3"), await from("10.0.0.2")]).toEqual([429, 429]);
+      streams[0]!.abort();
+      streams[2]!.abort();
+      let status = 429;
+      while (status === 429) status = await from("10.0.0.1"); // as soon as the server has seen it
+      expect([status, await from("10.0.0.1")]).toEqual([200, 429]);
+      for (const stream of streams) stream.abort();
+      while (server.stats()["server.streams"]! > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      expect([await from("10.0.0.1"), await from("10.0.0.1"), await from("10.0.0.1")]).toEqual([200, 200, 429]);
+      for (const stream of streams) stream.abort();
+    });
+
     test("a ticket is for the address that asked for it", async () => {
       await start({ trustedProxies: ["127.0.0.1"] });
       const ticket = async (): Promise<string> => {

@@ -4,12 +4,13 @@
  * @module
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { connect as connectSocket, type Socket } from "node:net";
 import { WebSocket } from "ws";
 import { connect, open } from "../../mod.ts";
 import { OP, SUBPROTOCOL } from "../../lib/wire/protocol.ts";
+import { makeCertificate, OPENSSL } from "../suites/certificate.ts";
 import { testOn } from "../suites/tools.ts";
 import { type Ended, type Served, type StartOptions, Workplace } from "./command.ts";
 import { EventReader } from "./http_client.ts";
@@ -276,6 +277,27 @@ describe("firkin serve", () => {
     expect(await status(await place.serve([...args, "--no-rest"]))).toBe(404);
     expect(await status(await place.serve(args, { env: { FIRKIN_REST: "no" } }))).toBe(404);
     expect(await status(await place.serve([...args, "--rest"], { env: { FIRKIN_REST: "no" } }))).toBe(200);
+  });
+
+  test.skipIf(OPENSSL === undefined)("firkin serve takes up its certificate anew on SIGHUP", async () => {
+    const [first, second] = [makeCertificate(), makeCertificate()];
+    const args = ["--data-dir", ":memory:", "--listen", "127.0.0.1:0", "--tls-cert", first.certFile];
+    const { command, url, transport } = await place.serve([...args, "--tls-key", first.keyFile]);
+    const store = await connect(url, { ca: first.ca });
+    copyFileSync(second.certFile, first.certFile);
+    command.kill("SIGHUP");
+    await command.stderr.find(/^firkin: goes on with the certificate it has: Cannot /m);
+    copyFileSync(second.keyFile, first.keyFile);
+    command.kill("SIGHUP");
+    const isLive = transport !== "deno";
+    await command.stderr.find(isLive ? /^firkin: took up the certificate anew$/m : /it has: Cannot take up another/);
+    expect(await store.bucket("b").has("k")).toBe(false);
+    await store.close();
+    await (await connect(url, { ca: isLive ? second.ca : first.ca })).close();
+    command.kill("SIGTERM");
+    expect((await command.ended).code).toBe(0);
+    first.remove();
+    second.remove();
   });
 
   test("firkin serve ends streams at their cursor and connections with 1012 on SIGTERM", async () => {

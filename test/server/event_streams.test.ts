@@ -261,7 +261,7 @@ describe("event streams", () => {
 
   test("EventStreams.check() ends the streams of who has expired, whether they are read or not", async () => {
     const metrics = new Metrics(systemClock);
-    const gate = { addressOf: (_: Headers, address: string): string => address };
+    const gate = { addressOf: (_: Headers, address: string): string => address, placeOf: () => undefined };
     const shared = { limits: SERVER_LIMITS, clock: systemClock, metrics, gate, onFailure: () => {} };
     const streams = new EventStreams({ ...shared, commands: new Commands({ ...shared, engine }) });
     const principal = { ...EVERYONE, expiresAt: Infinity };

@@ -149,6 +149,12 @@ describe("serve()", () => {
     expect(await refusal(["firkin.v1.cbor"], { origin: server.url.replace("ws:", "http:") })).toBeUndefined();
   });
 
+  test("Server.reloadTls() refuses where there is no TLS, and when the server is closed", async () => {
+    expect(await server.reloadTls().catch((error: unknown) => error)).toBeInstanceOf(TypeError);
+    await server.close();
+    expect(await errorCode(() => server.reloadTls())).toBe("CLOSED");
+  });
+
   test("Server.close() closes once, however often it is called", async () => {
     const first = server.close();
     expect(server.close()).toBe(first);

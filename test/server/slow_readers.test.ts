@@ -22,7 +22,7 @@ const MUTE = CONNECTIONS / 10;
 const OPENING = 100;
 const VALUE_BYTES = 256 * 1_024;
 /** What a reader may leave, and for how long. */
-const LIMITS = { outboundBytesMax: 64 * 1_024, outboundMs: 1_000, connectionsMax: CONNECTIONS + 10 };
+const LIMITS = { outboundBytesMax: 64 * 1_024, outboundMs: 500, connectionsMax: CONNECTIONS + 10 };
 /** From the first event on. */
 const CUT_MS_MAX = 10_000;
 

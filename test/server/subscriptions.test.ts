@@ -27,14 +27,14 @@ const SEED = Number(
 /** One write in so many is of a key that expires. */
 const WRITES = EXPIRING * 3;
 const LANES = 64;
-const TTL_MS_MAX = 1_500;
+const TTL_MS_MAX = 1_000;
 const WRITES_PER_CUT = 400;
-/** Who resumes has its segment read up to its place: the more there is, the fewer it should be. */
-const EVENTS_PER_HOP = Math.ceil(EXPIRING / 5);
+/** Who leaves has been sent a window's worth ahead, which comes again: the more there is, the fewer they should be. */
+const EVENTS_PER_HOP = Math.max(200, Math.ceil(EXPIRING / 50));
 const LAST_KEY = "w-last";
 /** What the last events may take on a busy machine. */
 const PATIENCE_MS = 20_000 + EXPIRING;
-const LIMIT_MS = 60_000 + EXPIRING * 5;
+const LIMIT_MS = 60_000 + EXPIRING * 10;
 
 type Draw = (below: number) => number;
 type Event = SubscriptionEvent<string>;

@@ -7,6 +7,7 @@
 import { describe, expect, test } from "bun:test";
 import { CONTENT, decodeValue, encodeValue } from "../../lib/base/codec.ts";
 import type { ChangeEvent, Entry, ListQuery } from "../../lib/engine/engine.ts";
+import { testAborts } from "./engine_aborts.ts";
 import { testBatches } from "./engine_batches.ts";
 import { testMany } from "./engine_many.ts";
 import { brief, bytesOf, type OpenEngine, revisionOf, Subject, take, textOf } from "./engine_subject.ts";
@@ -24,6 +25,7 @@ export function runEngineSuite(name: string, open: OpenEngine): void {
     testTakes(open);
     testBatches(open);
     testMany(open);
+    testAborts(open);
     testSubscriptions(open);
     testLife(open);
   });
@@ -107,6 +109,18 @@ function testKeys(open: OpenEngine): void {
         await subject.engine.set("b", bytesOf("a"), Uint8Array.of(0x01), { content });
         expect((await subject.get("a"))?.content).toBe(content);
       }
+    });
+
+    test("Engine.list() does not keep the buffers it was given, when much has been written either", async () => {
+      const { engine } = subject;
+      for (let first = 0; first < 9_000; first += 1_000) {
+        const entries = Array.from({ length: 1_000 }, (_, index) => bytesOf(`k${first + index}`));
+        await engine.setMany("b", entries.map((key) => ({ key, value: key, content: CONTENT.text })));
+      }
+      const query = { prefix: bytesOf("k899"), start: bytesOf("k"), end: bytesOf("l"), after: bytesOf("k8990") };
+      const listing = engine.list("b", { ...query, limit: 3 });
+      for (const bytes of Object.values(query)) bytes.fill(0x7a);
+      expect((await listing).entries.map(({ key }) => textOf(key))).toEqual(["k8991", "k8992", "k8993"]);
     });
 
     test("Engine.set() does not keep the buffers it was given", async () => {

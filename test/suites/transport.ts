@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { connect, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { copyFileSync } from "node:fs";
+import { connect, type Socket } from "node:net";
 import {
   BODY_BYTES_MAX,
   EchoClient,
@@ -507,6 +508,34 @@ export function runTransportSuite(name: string, start: () => Promise<EchoServer>
       const strange = await talk(port, request, (text) => text.endsWith("hello"), other).catch(() => "refused");
       expect(strange).toBe("refused");
       await server.fetch("/unlisten");
+    });
+
+    secureTest("Listener.reloadTls() takes up another certificate, or none, and drops nobody", async () => {
+      const [first, second] = [certificate(), certificate()];
+      const { port } = await listen(first.certFile, first.keyFile);
+      const client = await EchoClient.open(port, { ca: first.ca });
+      const reload = async (): Promise<string> => await (await server.fetch("/reload")).text();
+      const isIn = async (ca: string): Promise<boolean> => {
+        const request = "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        const answer = await talk(port, request, (text) => text.endsWith("hello"), ca).catch(() => "refused");
+        return answer !== "refused";
+      };
+      copyFileSync(second.certFile, first.certFile);
+      expect(await reload()).toMatch(/^(INVALID|NOT_SUPPORTED)$/);
+      expect([await isIn(first.ca), await isIn(second.ca)]).toEqual([true, false]);
+      copyFileSync(second.keyFile, first.keyFile);
+      const outcome = await reload();
+      // What each runtime can do is written in docs/SECURITY.md.
+      expect(outcome).toBe(name === "deno" ? "NOT_SUPPORTED" : "reloaded");
+      const isNew = outcome === "reloaded";
+      expect([await isIn(first.ca), await isIn(second.ca)]).toEqual([!isNew, isNew]);
+      if (isNew) expect([await reload(), await isIn(second.ca)]).toEqual(["reloaded", true]);
+      const message = numbered(7, 1024);
+      client.send(message);
+      expect(await client.next()).toEqual(message);
+      await server.fetch("/unlisten");
+      expect(await client.closed).toMatchObject({ code: 1001 });
+      expect(await isIn(second.ca)).toBe(false);
     });
 
     secureTest("listen() refuses files that are no certificate and its key", async () => {

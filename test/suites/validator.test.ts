@@ -72,6 +72,9 @@ describe("SubscriptionValidator", () => {
     expect(problemsOf(() => {})).toEqual([]);
     expect(problemsOf((events) => void events.splice(3, 0, { type: "progress", cursor: "e.15" }))).toEqual([]);
     expect(problemsOfSnapshot(() => {})).toEqual([]);
+    // A key that ended while the snapshot was read, before its page.
+    const ended = (events: Event[]): void => void events.splice(6, 0, change(events[8], { key: "q", revision: 21 }));
+    expect(problemsOfSnapshot(ended)).toEqual([]);
   });
 
   test("SubscriptionValidator takes a compacted log for what it is", () => {
@@ -131,6 +134,9 @@ describe("SubscriptionValidator", () => {
     ["synced too soon", (events) => void events.splice(4, 2, events[5]!, events[4]!)],
     ["synced with a revision that is too old", (events) => void (events[5] = { type: "synced", cursor: "e.19" })],
     ["synced with a revision that is too new", (events) => void (events[5] = { type: "synced", cursor: "e.25" })],
+    ["an end of what was not there, twice", (events) => {
+      events.splice(6, 0, ...[21, 22].map((revision) => change(events[8], { key: "q", revision })));
+    }],
     ["no synced", (events) => void events.splice(5, 1)],
   ])("SubscriptionValidator finds in a snapshot %s", (...row: unknown[]) => {
     const [, spoil] = row as [string, (events: Event[]) => void];

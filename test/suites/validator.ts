@@ -133,6 +133,7 @@ export class SubscriptionValidator {
     if (!this.#matches(key)) this.#say(`${key} is not subscribed to`);
     if (this.#told.has(revision)) this.#say(`${revision} comes twice`);
     this.#told.add(revision);
+    const isFirst = !this.#covered.has(key);
     this.#covered.set(key, revision);
     if (this.#begin === undefined) {
       if (type !== "set" || this.#known.has(key)) this.#say(`the snapshot has ${type} ${key}`);
@@ -141,7 +142,7 @@ export class SubscriptionValidator {
       this.#last = revision;
       this.#checkBatch(partOf(event.value), more === true);
     }
-    if (type !== "set") return this.#end(type, key, event.at);
+    if (type !== "set") return this.#end(type, key, event.at, isFirst);
     if (!this.#book.knows(key, event.value)) this.#say(`nobody asked for ${key} = ${String(event.value)}`);
     this.#forget(key);
     this.#known.set(key, { value: event.value, revision, expiresAt: event.expiresAt });
@@ -199,13 +200,13 @@ export class SubscriptionValidator {
     }
   }
 
-  #end(type: string, key: string, at: number): void {
+  #end(type: string, key: string, at: number, isFirst: boolean): void {
     const known = this.#forget(key);
     if (known === undefined) {
       // It may have been there before the subscriber came, or its beginning is covered by its end.
-      // A snapshot leaves out keys that are due, and their end is yet to be told.
-      const isDue = this.#beganWithSnapshot && type === "expire";
-      if (this.#knowsAll && !isDue && !this.#book.compacted) this.#say(`${type} ${key}, which was not there`);
+      // A snapshot leaves out what is due, and what ends while it is read, page by page: that end is told behind it.
+      const isLeftOut = this.#beganWithSnapshot && isFirst;
+      if (this.#knowsAll && !isLeftOut && !this.#book.compacted) this.#say(`${type} ${key}, which was not there`);
     } else if (type === "expire" && !(known.expiresAt !== undefined && at >= known.expiresAt)) {
       this.#say(`${key} expires at ${at}, and was to live until ${known.expiresAt}`);
     }

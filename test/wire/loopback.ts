@@ -161,6 +161,7 @@ export function hostOf(
     metrics,
     writers: [],
     readers: [],
+    sessions: new Map(),
     unsent: [],
     deliveries: new Deliveries(),
     outbound: { bytes: 0 },

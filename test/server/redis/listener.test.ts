@@ -5,6 +5,8 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { Redis } from "ioredis";
+import { copyFileSync } from "node:fs";
+import type { FirkinError } from "../../../lib/base/errors.ts";
 import type { EmbeddedEngine } from "../../../lib/engine/embedded.ts";
 import { Store } from "../../../lib/store/store.ts";
 import { serve, type ServeOptions, type Server, Tokens } from "../../../server/mod.ts";
@@ -67,11 +69,23 @@ describe("Redis clients", () => {
     expect(server.redisUrl).toMatch(/^rediss:\/\/127\.0\.0\.1:\d+$/);
     const redis = new Redis(server.redisUrl!, { tls: { ca: certificate.ca } });
     expect(await redis.set("a", "1")).toBe("OK");
-    redis.disconnect();
     const stranger = new Redis(server.redisUrl!, { tls: {}, lazyConnect: true, retryStrategy: () => null });
     stranger.on("error", () => {});
     expect(await stranger.connect().catch(() => "refused")).toBe("refused");
+    const second = makeCertificate();
+    copyFileSync(second.certFile, certificate.certFile);
+    copyFileSync(second.keyFile, certificate.keyFile);
+    const outcome = await server.reloadTls().then(() => "reloaded", (error: FirkinError) => error.code);
+    expect(outcome).toBe(server.transport === "deno" ? "NOT_SUPPORTED" : "reloaded");
+    // Who is inside stays, and who comes meets the certificate of now.
+    expect(await redis.get("a")).toBe("1");
+    const ca = outcome === "reloaded" ? second.ca : certificate.ca;
+    const late = new Redis(server.redisUrl!, { tls: { ca } });
+    expect(await late.get("a")).toBe("1");
+    late.disconnect();
+    redis.disconnect();
     certificate.remove();
+    second.remove();
   });
 
   test.each(["POST / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"])("are no browsers: %j", async (head) => {
