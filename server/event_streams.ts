@@ -65,10 +65,10 @@ export class EventStreams implements ClientSource {
   }
 
   /**
-   * Opens a stream. With `from` it continues there; when the log does not reach that far back
-   * it says `resync` and, with `snapshot`, begins anew.
+   * Opens a stream. With `from` it continues there; when the log does not reach that far back it says `resync` and,
+   * with `snapshot`, begins anew.
    *
-   * @throws {FirkinError} BUSY — there are too many, or too many from where `reader` is; or as {@link Commands.subscribe}
+   * @throws {FirkinError} BUSY — there are too many, or too many of the reader's place; as {@link Commands.subscribe}
    */
   async open(reader: StreamReader, query: SubscribeQuery): Promise<Response> {
     const { streamsMax, streamsPerAddressMax } = this.#host.limits;

@@ -17,6 +17,7 @@
  */
 import { compareBytes } from "../base/bytes.ts";
 import {
+  BUCKET_BYTES,
   compareEntryWith,
   ENTRY_BYTES_MIN,
   entryBucketAt,
@@ -144,38 +145,36 @@ export class Replay {
     }
   }
 
-  /** Takes the entries of one block that are in the range; returns how many. */
+  /** Takes the entries of one bucket in one block that are in the range; returns how many. */
   #take(source: Source, isAlone: boolean): number {
     const bytes = this.#bytes;
-    const { segment, end, limit } = source;
+    const { segment, limit } = source;
     const { slot } = segment;
+    const bucket = entryBucketAt(bytes, source.at);
+    const end = source.isOfOneBucket(bucket) ? source.end : endOfBucket(bytes, source.at, source.end);
     let count = 0;
+    let keys = 0;
+    let keysBytes = 0;
     let { at } = source;
-    // Entries are in order of their buckets, so one is added to again and again.
-    let [bucket, keys, recordBytes] = [0, 0, 0];
     while (at < end && (limit === undefined || compareEntryWith(bytes, at, limit) < 0)) {
       const hash = entryHashAt(bytes, at);
       const isSet = entryKindAt(bytes, at) === KIND.set;
+      const recordBytes = entryRecordBytesAt(bytes, at);
       if (!isAlone && !this.#seen.add(hash, at)) {
-        if (isSet) this.#owner.noteDead(segment, entryRecordBytesAt(bytes, at));
+        if (isSet) this.#owner.noteDead(segment, recordBytes);
       } else if (isSet) {
         const offset = entryOffsetAt(bytes, at);
         this.#live.add(hash, slot, offset);
-        if (bucket !== entryBucketAt(bytes, at)) {
-          this.sizes.add(bucket, keys, recordBytes);
-          bucket = entryBucketAt(bytes, at);
-          [keys, recordBytes] = [0, 0];
-        }
         keys++;
-        recordBytes += entryRecordBytesAt(bytes, at);
+        keysBytes += recordBytes;
         const deadline = entryDeadlineAt(bytes, at);
         if (deadline !== undefined) this.#deadlines.push(deadline, slot * ADDRESS_UNIT + offset);
       }
       at = entryEndAt(bytes, at);
       count++;
     }
-    this.sizes.add(bucket, keys, recordBytes);
-    source.leave(at);
+    this.sizes.add(bucket, keys, keysBytes);
+    source.leave(at, at < end);
     return count;
   }
 }
@@ -187,6 +186,14 @@ function endOfRange(sources: readonly Source[]): Uint8Array | undefined {
     if (reach !== undefined && (end === undefined || compareBytes(reach, end) < 0)) end = reach;
   }
   return end;
+}
+
+/** Where the first entry of another bucket than that of the entry at `at` stands, or `end`. */
+function endOfBucket(bytes: Uint8Array, at: number, end: number): number {
+  const bucket = entryBucketAt(bytes, at);
+  let next = at;
+  while (next < end && entryBucketAt(bytes, next) === bucket) next = entryEndAt(bytes, next);
+  return next;
 }
 
 /** A hint, and how far it has been read. */
@@ -264,11 +271,19 @@ class Source {
     return true;
   }
 
-  /** Leaves the block before the entry at `at`, or at its end. */
-  leave(at: number): void {
-    this.#done = at < this.end;
+  /** True when all entries of the block are surely of this bucket, of which the next one is: keys are in order. */
+  isOfOneBucket(bucket: number): boolean {
+    const next = this.#block + 1;
+    if (next === this.#hint.blocks) return false;
+    const separator = this.#hint.separator(next);
+    return separator.length >= BUCKET_BYTES && separator[0]! * 256 + separator[1]! === bucket;
+  }
+
+  /** Leaves the block before the entry at `at`, or at its end. `isDone`: what is left is of the next range. */
+  leave(at: number, isDone: boolean): void {
+    this.#done = isDone;
     this.#next = at - this.#shift;
-    if (this.#done) return;
+    if (at < this.end) return;
     this.#block++;
     this.#next += BLOCK_HEADER_BYTES;
   }
