@@ -2,8 +2,9 @@
  * Hostile input: whatever comes, a server answers or closes, in the way that is documented, says the same however the
  * bytes are split, keeps its memory, and goes on serving others.
  *
- * Each part goes on for `FUZZ_MS` (1.5 s; `npm run fuzz` gives each a minute), from `FUZZ_SEED`; a failure names the seed
- * of its case and shows the bytes. A case is drawn from its own seed, so that `FUZZ_SEED` of it alone begins with it.
+ * Each part goes on for `FUZZ_MS` (1.5 s; `npm run fuzz` gives each a minute), from `FUZZ_SEED`; a failure names the
+ * seed of its case and shows the bytes. A case is drawn from its own seed, so that `FUZZ_SEED` of it alone begins with
+ * it.
  *
  * @module
  */
