@@ -480,12 +480,11 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
   /** Keeps a message for when the session can run it. */
   #keep(bytes: Uint8Array): void {
     const { messageBytesMax, requestsMax } = this.limits;
-    const inbox = this.#inbox ??= [];
     this.#inboxBytes += bytes.length;
-    if (this.#inboxBytes > 2 * messageBytesMax || inbox.length >= requestsMax) {
+    if (this.#inboxBytes > 2 * messageBytesMax || this.#inbox!.length >= requestsMax) {
       return this.#close(CLOSE.tooManyRequests, "too many requests");
     }
-    inbox.push(bytes.slice());
+    this.#inbox!.push(bytes.slice());
   }
 
   /** Puts the rest of a message before those that came after it. */
@@ -590,6 +589,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
     this.#restTimer?.cancel();
     this.#channels?.closeAll();
     this.#inbox = undefined;
+    this.#inboxBytes = 0;
     this.#host.metrics.connections--;
     this.#weigh();
     this.flush();

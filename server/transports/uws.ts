@@ -97,11 +97,15 @@ async function listen(library: Library, options: ListenOptions, handlers: Transp
     return app;
   };
   const apps = [begin()];
-  let listening = bind(apps[0]!, options, options.port);
+  let listening: us_listen_socket | undefined = bind(apps[0]!, options, options.port);
   const port = library.us_socket_local_port(listening);
+  const stop = (): void => {
+    if (listening !== undefined) library.us_listen_socket_close(listening);
+    listening = undefined; // to close it again would end the process
+  };
   if (options.port === 0 && options.tls !== undefined) {
     // A port that the system chose could not be bound again while it has connections; one that is asked for can.
-    library.us_listen_socket_close(listening);
+    stop();
     listening = bind(apps[0]!, options, port);
   }
   return {
@@ -111,12 +115,12 @@ async function listen(library: Library, options: ListenOptions, handlers: Transp
     reloadTls: async () => {
       // A certificate is an app's for good: another app takes the port over, and what is open stays where it is.
       const app = begin();
-      library.us_listen_socket_close(listening);
       apps.push(app);
+      stop();
       listening = bind(app, options, port);
     },
     close: async () => {
-      library.us_listen_socket_close(listening);
+      stop();
       for (const connection of connections) connection.close(GOING_AWAY, "The server is shutting down");
       await withinGrace(answering);
       for (const app of apps) app.close(); // what `end` has sent is with the system by now; all close handlers have run
