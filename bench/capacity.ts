@@ -96,6 +96,7 @@ export class Capacity {
       this.#messages,
       String(MESSAGES_OUTSTANDING),
       String(messages),
+      String(REQUESTS_PER_MESSAGE),
     ]);
     const [seconds, bytes] = output.split(" ").map(Number);
     const requests = messages * REQUESTS_PER_MESSAGE;

@@ -1,10 +1,11 @@
 /*
  * A load without a runtime: one WebSocket, messages that were made beforehand, so many of them unanswered at a time.
  *
- *   load PORT FILE OUTSTANDING MESSAGES
+ *   load PORT FILE OUTSTANDING MESSAGES FRAMES
  *
  * FILE holds pieces, each behind its length (32 bits, little-endian): the HTTP request of the handshake, hello, and
- * the messages, all as they travel; these are sent in turn, over and over. A message is answered by one message.
+ * the messages, all as they travel; these are sent in turn, over and over. Each has so many FRAMES, which are answered
+ * by as many, in whatever messages: a server that is behind answers several in one.
  * Prints the seconds from the first message to the last answer, and the bytes of all answers.
  */
 #include <arpa/inet.h>
@@ -54,24 +55,29 @@ static int openSocket(int port) {
 }
 
 static uint8_t input[1 << 20];
-static size_t held, skipped;
+static size_t held;
 static uint64_t answeredBytes;
 
-/* Steps over whole messages and returns their number. */
+/* Where the CBOR item at `at` ends. */
+static const uint8_t *endOf(const uint8_t *at) {
+  int major = *at >> 5, info = *at & 31, bytes = info < 24 ? 0 : 1 << (info - 24);
+  uint64_t value = info;
+  if (bytes) value = 0;
+  for (at++; bytes > 0; bytes--) value = value << 8 | *at++;
+  if (major == 2 || major == 3) return at + value;
+  if (major == 4 || major == 5) {
+    for (value *= major - 3; value > 0; value--) at = endOf(at);
+  }
+  return at;
+}
+
+/* Takes whole messages and returns the number of their frames. */
 static long answers(void) {
   size_t at = 0;
   long found = 0;
   for (;;) {
     size_t left = held - at;
     uint64_t length, head = 2;
-    if (skipped) { /* the rest of a message */
-      size_t step = left < skipped ? left : skipped;
-      at += step;
-      skipped -= step;
-      if (skipped) break;
-      found++;
-      continue;
-    }
     if (left < 2) break;
     length = input[at + 1] & 127;
     if (length == 126) {
@@ -88,13 +94,19 @@ static long answers(void) {
       fprintf(stderr, "closed by the server\n");
       exit(1);
     }
+    if (left < head + length) break;
+    const uint8_t *frame = input + at + head, *end = frame + length;
+    /* A ping of the transport has no frames. */
+    for (; (input[at] & 15) == 2 && frame < end; found++) frame = endOf(frame);
     answeredBytes += length;
-    at += head;
-    skipped = length;
-    if (!length) found++;
+    at += head + length;
   }
   memmove(input, input + at, held - at);
   held -= at;
+  if (held == sizeof input) {
+    fprintf(stderr, "a message is too long\n");
+    exit(1);
+  }
   return found;
 }
 
@@ -141,18 +153,19 @@ static void greet(int fd) {
 
 int main(int argc, char **argv) {
   struct timespec before, after;
-  long outstanding, messages, sent = 0, answered = 0;
+  long outstanding, messages, frames, sent = 0, answered = 0;
   static uint8_t output[1 << 20];
-  if (argc != 5) return 2;
+  if (argc != 6) return 2;
   readPieces(argv[2]);
   outstanding = atol(argv[3]);
   messages = atol(argv[4]);
+  frames = atol(argv[5]);
   int fd = openSocket(atoi(argv[1]));
   greet(fd);
   clock_gettime(CLOCK_MONOTONIC, &before);
-  while (answered < messages) {
+  while (answered < messages * frames) {
     size_t length = 0;
-    while (sent < messages && sent - answered < outstanding) {
+    while (sent < messages && sent - answered / frames < outstanding) {
       int piece = 2 + sent % (count - 2);
       if (length + lengths[piece] > sizeof output) break;
       memcpy(output + length, pieces[piece], lengths[piece]);
