@@ -16,8 +16,9 @@ import type { Log } from "./log.ts";
 import { isKeyAt, KIND, kindAt } from "./record.ts";
 import type { Segment } from "./segment.ts";
 
-/** Room at first, and again when nothing waits. A power of two. */
-const ROOM_MIN = 1_024;
+/** Room at first, and how much of it stays when nothing waits. Powers of two. */
+const ROOM_MIN = 64;
+const ROOM_KEPT = 1_024;
 
 /** A change in the ring is [hash, slot of its segment, offset]. */
 const WORDS = 3;
@@ -85,7 +86,7 @@ export class PendingChanges {
   #settle(): void {
     if (this.#first !== this.#next) return;
     this.#soonest = Infinity;
-    if (this.#older.length > ROOM_MIN) this.#resize(ROOM_MIN);
+    if (this.#older.length > ROOM_KEPT) this.#resize(ROOM_KEPT);
   }
 
   /** No change that waits has a deadline before this. */
