@@ -285,6 +285,15 @@ export const BUGS = [
     changes: [["lib/bitcask/recovery.ts", "end: batchStart === -1 ? at : batchStart", "end: at"]],
   },
   {
+    name: "a record is copied after its memory was used again",
+    suites: ["test/bitcask/compaction.test.ts"],
+    changes: [[
+      "lib/bitcask/compaction.ts",
+      "if (!this.#owner.isLive(record, 0, address)) return record.length;",
+      "if (!this.#owner.isLive(record, 0, address) || segment.seek(offset, true) < 0) return record.length;",
+    ]],
+  },
+  {
     name: "a record in two frames counts as checked though one was filled anew",
     suites: ["test/bitcask/frames.test.ts"],
     changes: [["lib/bitcask/frames.ts", "if (before !== 0) this.#forgetLastCheck(before - 1);", ""]],

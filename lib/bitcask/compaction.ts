@@ -53,8 +53,8 @@ export interface CompactionOwner {
   seal(): Promise<void>;
   /** Resolves when everything that is visible is on stable storage. */
   sync(): Promise<void>;
-  /** True when the keydir points at this set record, which has just been checked. */
-  isLive(segment: Segment, offset: number): boolean;
+  /** True when the keydir points at the record at `address`, which stands at `at` in `bytes`. */
+  isLive(bytes: Uint8Array, at: number, address: number): boolean;
   /** The record at address `before` has a copy: follow it, unless its key has moved on. */
   moved(before: number, segment: Segment, offset: number): void;
   report(event: CompactionEvent): void;
@@ -347,12 +347,14 @@ export class Compaction {
   /** Copies the record at `offset` if it must stay; returns its length. */
   #copyRecord(run: Run, segment: Segment, offset: number, youngest: number): number {
     const at = segment.seek(offset);
+    // A view: nothing else is sought until it is copied.
     const record = segment.window.subarray(at, at + recordBytesAt(segment.window, at));
     const kind = kindAt(record, 0);
     if (kind === KIND.set) {
-      if (!this.#owner.isLive(segment, offset)) return record.length;
+      const address = segment.slot * ADDRESS_UNIT + offset;
+      if (!this.#owner.isLive(record, 0, address)) return record.length;
       const output = this.#output(run, record.length);
-      output.before.push(segment.slot * ADDRESS_UNIT + offset);
+      output.before.push(address);
       output.offsets.push(output.segment.appendCopy(record));
     } else if (isTombstone(kind)) {
       const revision = revisionAt(record, 0);

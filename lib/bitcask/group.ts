@@ -310,6 +310,8 @@ export class GroupCommit {
       if (segment !== undefined) this.#seal(segment);
       segment = this.#log.begin(length);
     }
+    // What may fail for want of memory, before anything counts on it.
+    segment.makeRoom(MARK_BYTES + length);
     this.#open(segment);
     return segment;
   }

@@ -125,13 +125,18 @@ export class LiveRecords implements LogOwner {
     return this.#keydir.get(hash, bucket, key);
   }
 
-  /** True while the keydir points at the record at `address`. `unchecked`: the caller has just checked its bytes. */
-  isLive(address: number, unchecked = false): boolean {
+  /** True while the keydir points at the record at `address`. @throws {FirkinError} CORRUPT */
+  isLive(address: number): boolean {
     const segment = this.#log.segmentIn(Math.floor(address / ADDRESS_UNIT));
     const offset = address % ADDRESS_UNIT;
     if (segment === undefined || offset >= segment.tail) return false;
-    const at = segment.seek(offset, unchecked);
-    return this.#keydir.pointsAt(this.hash(bucketAt(segment.window, at), keyAt(segment.window, at)), address);
+    const at = segment.seek(offset);
+    return this.isLiveAt(segment.window, at, address);
+  }
+
+  /** True while the keydir points at the record at `address`, which stands at `at` in `bytes`. */
+  isLiveAt(bytes: Uint8Array, at: number, address: number): boolean {
+    return this.#keydir.pointsAt(this.hash(bucketAt(bytes, at), keyAt(bytes, at)), address);
   }
 
   /**

@@ -140,7 +140,7 @@ const HINTS_PART = 1 / 8;
 /** Buckets a store may have: their names stand in the manifest, which is rewritten whole. */
 export const BUCKETS_MAX = 4_096;
 
-const NO_SETTINGS: BucketSettings = {};
+const NO_SETTINGS: BucketSettings = Object.freeze({});
 
 /** Addresses are exact integers: slots beyond this would not be. 64 TiB of segments of the default size. */
 const SLOTS_MAX = 2 ** 21;
@@ -419,7 +419,7 @@ export class Log {
   async configure(name: string, settings: BucketSettings): Promise<void> {
     const number = this.bucketNumber(name) ?? this.createBucket(name);
     await this.switchManifest({ settings: [name, settings] });
-    this.#settings[number - 1] = settings;
+    this.#settings[number - 1] = Object.freeze(settings);
   }
 
   /** The settings of those buckets that have any, as a manifest has them. */
@@ -444,7 +444,7 @@ export class Log {
 
   #name(name: string, settings: BucketSettings = NO_SETTINGS): number {
     const number = this.#bucketNames.push(name);
-    this.#settings.push(settings);
+    this.#settings.push(Object.freeze(settings));
     this.#bucketNumbers.set(name, number);
     return number;
   }

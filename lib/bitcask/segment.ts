@@ -159,6 +159,11 @@ export class Segment {
     return !this.sealed && this.tail + MARK_BYTES + length + SEAL_BYTES <= this.#bytesMax;
   }
 
+  /** Gets memory for so many bytes more: to append them then cannot fail. */
+  makeRoom(length: number): void {
+    this.#reserve(length);
+  }
+
   /** Writes a record at the tail, in memory; returns its offset. */
   append(fields: RecordFields): number {
     const offset = this.tail;
@@ -256,6 +261,7 @@ export class Segment {
 
   /** Widens the span of revisions. */
   #count(offset: number, revision: number): void {
+    assert(revision > this.lastRevision, "the revisions of a segment ascend");
     if (this.firstRevision === 0) this.firstRevision = revision;
     this.lastRevision = revision;
     this.notePlace(offset, revision);
@@ -348,14 +354,13 @@ export class Segment {
     if (at !== -1) return at;
     const room = this.tail - offset;
     if (room < HEADER_BYTES) throw this.corrupt(offset);
-    let place = this.#bring(offset, Math.min(HEADER_BYTES_MAX, room));
-    const length = recordBytesAt(aside.bytes, place);
+    const mark = offset & (FRAME_BYTES - 1);
+    const length = this.#lengthOf(offset, mark, Math.min(HEADER_BYTES_MAX, room));
     if (length <= room) {
       const first = this.#pairOf(offset, length);
-      place = this.#bring(offset, length);
+      const place = this.#bring(offset, length);
       aside.note(length);
       this.window = aside.bytes;
-      const mark = offset & (FRAME_BYTES - 1);
       if (unchecked || (first !== -1 && !frames.isWritten(first) && frames.isChecked(first, mark))) return place;
       if (checkRecord(this.window, place, place + length, this.seed, offset) !== 0) {
         if (first !== -1) frames.setChecked(first, mark);
@@ -365,6 +370,17 @@ export class Segment {
     aside.forget();
     for (const frame of [this.#frameOf(block), this.#frameOf(block + 1)]) if (frame !== -1) frames.forget(frame);
     throw this.corrupt(offset);
+  }
+
+  /** The length of the record at `offset`, whose header has so many bytes at most. */
+  #lengthOf(offset: number, mark: number, headerBytes: number): number {
+    const { frames, aside } = this.#home;
+    const frame = this.#frameOf(offset >>> FRAME_SHIFT);
+    if (frame !== -1 && mark + headerBytes <= FRAME_BYTES) {
+      return recordBytesAt(frames.slabOf(frame), frames.startOf(frame) + mark);
+    }
+    const place = this.#bring(offset, headerBytes);
+    return recordBytesAt(aside.bytes, place);
   }
 
   /** Takes a block into a frame if it is in none and worth it; true when that was done. */

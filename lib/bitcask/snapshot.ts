@@ -263,7 +263,8 @@ class Run {
       return false;
     }
     if ((expiresAtAt(segment.window, at) ?? Infinity) <= this.#time) return false;
-    return this.#died.has(segment.slot * ADDRESS_UNIT + offset) || this.#owner.isLive(segment, offset);
+    const address = segment.slot * ADDRESS_UNIT + offset;
+    return this.#died.has(address) || this.#owner.isLive(segment.window, at, address);
   }
 
   // --- what was taken meanwhile ---

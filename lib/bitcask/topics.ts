@@ -35,7 +35,7 @@ export class Topic<Member> {
   constructor({ bucket, key, prefix, types, values = true }: SubscribeQuery) {
     this.bucket = bucket;
     const start = key ?? prefix;
-    this.prefix = start !== undefined && start.length > 0 ? start.slice() : undefined;
+    this.prefix = start !== undefined && start.length > 0 ? new Uint8Array(start) : undefined;
     this.exact = key !== undefined;
     this.types = types && new Set(types);
     this.values = values;

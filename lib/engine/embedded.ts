@@ -173,9 +173,7 @@ export class EmbeddedEngine implements Engine {
       committed,
       page: (...page) => this.#changes(...page),
     });
-    const isLive = ({ slot }: Segment, offset: number): boolean => {
-      return this.#live.isLive(slot * ADDRESS_UNIT + offset, true);
-    };
+    const isLive = (bytes: Uint8Array, at: number, address: number): boolean => this.#live.isLiveAt(bytes, at, address);
     this.#compaction = new Compaction(log, this.#clock, {
       now,
       committed,
@@ -269,10 +267,10 @@ export class EmbeddedEngine implements Engine {
     const { prefix, start, end, after } = query;
     const own = {
       ...query,
-      ...(prefix && { prefix: prefix.slice() }),
-      ...(start && { start: start.slice() }),
-      ...(end && { end: end.slice() }),
-      ...(after && { after: after.slice() }),
+      ...(prefix && { prefix: new Uint8Array(prefix) }),
+      ...(start && { start: new Uint8Array(start) }),
+      ...(end && { end: new Uint8Array(end) }),
+      ...(after && { after: new Uint8Array(after) }),
     };
     await this.#live.sort();
     return this.#list(bucket, own, entryAt);

@@ -100,7 +100,7 @@ export class RemoteEngine implements Engine {
   }
 
   get(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
-    const own = key.slice();
+    const own = new Uint8Array(key);
     return this.#link.request(
       OP.get,
       (writer) => this.#write(writer, bucket, own),
@@ -127,7 +127,7 @@ export class RemoteEngine implements Engine {
   }
 
   take(bucket: string, key: Uint8Array): Promise<Entry | undefined> {
-    const own = key.slice();
+    const own = new Uint8Array(key);
     return this.#link.request(
       OP.take,
       (writer) => this.#write(writer, bucket, own),
@@ -136,7 +136,7 @@ export class RemoteEngine implements Engine {
   }
 
   async getMany(bucket: string, keys: readonly Uint8Array[]): Promise<(Entry | undefined)[]> {
-    const own = keys.map((key) => key.slice());
+    const own = keys.map((key) => new Uint8Array(key));
     const parts: Promise<(Entry | undefined)[]>[] = [];
     for (let start = 0; start < own.length; start += KEYS_MAX) {
       parts.push(this.#getPart(bucket, own.slice(start, start + KEYS_MAX)));
@@ -157,7 +157,7 @@ export class RemoteEngine implements Engine {
       writeUintOrNull(writer, ifRevision);
       writer.bool(once);
       // Without a condition nothing stands in its way, and nobody asks for the key.
-      return link.send(readWriteResult, ifRevision === undefined ? key : key.slice());
+      return link.send(readWriteResult, ifRevision === undefined ? key : new Uint8Array(key));
     } catch (error) {
       return link.refuse(error);
     }
@@ -176,7 +176,7 @@ export class RemoteEngine implements Engine {
   }
 
   atomic(operations: readonly Operation[]): Promise<AtomicResult> {
-    const keys = operations.map(({ key }) => key.slice());
+    const keys = operations.map(({ key }) => new Uint8Array(key));
     return this.#link.request(
       OP.atomic,
       (writer) => {
@@ -188,7 +188,7 @@ export class RemoteEngine implements Engine {
   }
 
   delete(bucket: string, key: Uint8Array, options: DeleteOptions = {}): Promise<WriteResult> {
-    const own = key.slice();
+    const own = new Uint8Array(key);
     return this.#link.request(
       OP.delete,
       (writer) => {
@@ -200,7 +200,7 @@ export class RemoteEngine implements Engine {
   }
 
   touch(bucket: string, key: Uint8Array, deadline: Deadline | undefined): Promise<WriteResult> {
-    const own = key.slice();
+    const own = new Uint8Array(key);
     return this.#link.request(
       OP.touch,
       (writer) => {
@@ -238,7 +238,11 @@ export class RemoteEngine implements Engine {
 
   subscribe(query: SubscribeQuery): EngineSubscription {
     const { key, prefix } = query;
-    const own = { ...query, ...(key && { key: key.slice() }), ...(prefix && { prefix: prefix.slice() }) };
+    const own = {
+      ...query,
+      ...(key && { key: new Uint8Array(key) }),
+      ...(prefix && { prefix: new Uint8Array(prefix) }),
+    };
     const subscription = new RemoteSubscription(own, {
       grant: (channel, bytes) => this.#grant(channel, bytes),
       closed: (channel) => {

@@ -117,5 +117,5 @@ export class Atomic {
 
 /** `bytes`, or a copy when they are what was `given`: that may change before the commit. */
 function own(bytes: Uint8Array, given: unknown): Uint8Array {
-  return bytes === given ? bytes.slice() : bytes;
+  return bytes === given ? new Uint8Array(bytes) : bytes;
 }

@@ -170,6 +170,35 @@ describe("Compaction", () => {
     }
   });
 
+  test("copies every value as it is, whatever its size and however little of the log is in memory", async () => {
+    for (const frames of [0, 2, 8, 40]) {
+      const random = randomOf(frames);
+      const cask = await Cask.open({
+        cacheBytesMax: frames * 4_096,
+        segmentBytesMax: 256 * 1024,
+        valueBytesMax: 2 ** 16,
+      });
+      const wanted = new Map<string, string>();
+      for (let index = 0; index < 150; index++) {
+        const value = `${index}:`.padEnd(1 + random([100, 3_000, 16_000][random(3)]!), "v");
+        wanted.set(`k${index}`, value);
+        await cask.set(`k${index}`, value);
+      }
+      await cask.reopen();
+      // What is read often has a place in memory, and the rest comes in between.
+      for (let reads = 300; reads > 0; reads--) cask.get(`k${random(150)}`);
+      for (let index = 0; index < 150; index += 3) {
+        wanted.delete(`k${index}`);
+        await cask.delete(`k${index}`);
+      }
+      await cask.compact();
+      const wrong = (): string[] => [...wanted].filter(([key, value]) => cask.get(key) !== value).map(([key]) => key);
+      expect([frames, wrong()]).toEqual([frames, []]);
+      await cask.reopen();
+      expect([frames, wrong()]).toEqual([frames, []]);
+    }
+  });
+
   test("is right in every turn while the keydir moves: reads, listings, deadlines, subscribers", async () => {
     let turns = 0;
     for (let seed = 1; seed <= 30; seed++) {

@@ -50,6 +50,28 @@ describe("GroupCommit", () => {
     expect(cask.disk.count("write", from)).toBe(2);
   });
 
+  test("a write for which there is no memory fails alone", async () => {
+    for (const sync of ["always", "os"] as const) {
+      const cask = await Cask.open({ sync, segmentBytesMax: 1024 * 1024 });
+      await cask.set("first", "0");
+      const { Uint8Array } = globalThis;
+      // A segment that outgrows its first step gets all its room at once.
+      globalThis.Uint8Array = new Proxy(Uint8Array, {
+        construct(target, args: [number]) {
+          if (args[0] >= 1024 * 1024) throw new RangeError("Array buffer allocation failed");
+          return new target(...args);
+        },
+      });
+      const refused = cask.set("a", "x".repeat(300_000));
+      globalThis.Uint8Array = Uint8Array;
+      expect(String(await refused.catch((error: unknown) => error))).toContain("allocation failed");
+      await Promise.all([cask.set("b", "1"), cask.set("c", "2")]);
+      expect([cask.get("a"), cask.get("b"), cask.get("c")]).toEqual([undefined, "1", "2"]);
+      await cask.reopen();
+      expect(await cask.all()).toBe("b=1 c=2 first=0");
+    }
+  });
+
   test("a write is not visible, told or answered before its sync", async () => {
     const cask = await Cask.open();
     await cask.set("a", "old");

@@ -37,6 +37,10 @@ describe("settings of a bucket", () => {
       ["b", 1, SETTINGS],
       ["constructor", 0, { ttl: 5 }],
     ]);
+    // They are nobody's to change by hand.
+    for (const { settings } of cask.engine.buckets()) {
+      expect(() => Object.assign(settings, { ttl: 7 })).toThrow(TypeError);
+    }
     await cask.finish(cask.engine.configure("b", {}));
     expect([settingsOf(cask), settingsOf(cask, "toString")]).toEqual([{}, undefined]);
     await cask.reopen();

@@ -291,7 +291,7 @@ class Bare {
     const owner = {
       now,
       committed: (): number => bare.group.committed,
-      isLive: (segment: Segment, offset: number): boolean => bare.live.isLive(segment.slot * ADDRESS_UNIT + offset),
+      isLive: (bytes: Uint8Array, at: number, address: number): boolean => bare.live.isLiveAt(bytes, at, address),
     };
     const rest = { seal: () => bare.group.rotate(), sync: () => bare.group.sync(), moved: () => {}, report: () => {} };
     const options = {

@@ -30,7 +30,7 @@ function entriesOf(
     const offset = segment.append({
       kind: KIND.set,
       bucket,
-      revision: 1,
+      revision: number + 1,
       at: 0,
       key,
       value: EMPTY,

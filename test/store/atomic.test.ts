@@ -4,6 +4,7 @@
  * @module
  */
 import { describe, expect, test } from "bun:test";
+import { Buffer } from "node:buffer";
 import { ManualClock } from "../../lib/base/clock.ts";
 import type { Key } from "../../lib/base/bytes.ts";
 import type { Bucket } from "../../lib/store/bucket.ts";
@@ -72,7 +73,8 @@ describe("Atomic", () => {
   test("takes keys and values as they are when given", async () => {
     const { store, other, bucket } = await twoStores();
     const bytes = store.bucket<Uint8Array>("bytes", { codec: "bytes" });
-    const key = Uint8Array.of(1);
+    // `slice` of a Buffer is no copy.
+    const key = Buffer.from([1]);
     const value = { list: [1] };
     const data = Uint8Array.of(2);
     const batch = store.atomic().set(bucket, key, value).set(bytes, key, data);
