@@ -112,7 +112,11 @@ describe("settings of a bucket", () => {
     expect(await errorCode(() => engine.setMany("b", [small, { key, value, ...TEXT }]))).toBe("TOO_LARGE");
     const batch = [{ type: "set", bucket: "b", ...small }, { type: "set", bucket: "b", key, value, ...TEXT }] as const;
     expect(await errorCode(() => engine.atomic(batch))).toBe("TOO_LARGE");
+    const counter = bytesOf("counter");
+    expect(await errorCode(() => engine.increment("b", counter, 70_000))).toBe("TOO_LARGE");
     expect(engine.buckets("b")).toMatchObject([{ keys: 0 }]);
+    await engine.increment("b", counter, 60_000);
+    expect(await errorCode(() => engine.increment("b", counter, 10_000))).toBe("TOO_LARGE");
     await engine.set("b", key, bytesOf("mid"), TEXT);
     await engine.set("other", key, value, TEXT);
     await cask.close();
