@@ -57,6 +57,16 @@ describe("settings of a bucket", () => {
     await cask.close();
   });
 
+  test("are replaced on a condition, which is judged when those before are there", async () => {
+    const cask = await Cask.open();
+    const configure = (ttl: number, before: number | undefined): Promise<boolean> =>
+      cask.engine.configure("b", { ttl }, (current) => current?.ttl === before);
+    const asked = [configure(1, undefined), configure(2, undefined), configure(3, 1), configure(4, 1)];
+    expect(await cask.finish(Promise.all(asked))).toEqual([true, false, true, false]);
+    expect(settingsOf(cask)).toEqual({ ttl: 3 });
+    await cask.close();
+  });
+
   test("are on their way while the store closes: it waits for them", async () => {
     const cask = await Cask.open();
     await cask.set("a", "1");
