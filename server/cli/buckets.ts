@@ -129,7 +129,7 @@ export async function bucketsOf(flags: TargetFlags, store?: Store): Promise<read
 
 function print(all: readonly TaggedBucket[], flags: OutputFlags): number {
   if (forPrograms(flags)) {
-    process.stdout.write(all.map(({ etag: _, ...bucket }) => `${JSON.stringify(bucket)}\n`).join(""));
+    process.stdout.write(all.map((bucket) => `${JSON.stringify({ ...bucket, etag: undefined })}\n`).join(""));
     return EXIT.done;
   }
   printTable(

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import type { BucketSettings } from "../../lib/engine/settings.ts";
 import { askSettings, type KnownBucket } from "./bucket_form.ts";
 import { button, element, field, say } from "./dom.ts";
 import { Editor } from "./editor.ts";

@@ -172,15 +172,14 @@ export function listenError(options: Pick<ListenOptions, "hostname" | "port">, c
 /**
  * Binds again what listened before, after the port was given up for `cause`, which no other could take over.
  *
- * @throws {FirkinError} CLOSED — it cannot be bound, such as one below 1024 by a process that has dropped its privileges
+ * @throws {FirkinError} CLOSED — it cannot be bound, such as one below 1024 without the privilege that it took
  */
 export function rebound<Bound>(bind: () => Bound, cause: unknown): Bound {
   try {
     return bind();
   } catch {
-    throw new FirkinError("CLOSED", `Cannot go on: the port is given up and not to be had again: ${messageOf(cause)}`, {
-      cause,
-    });
+    const state = `the port is given up and not to be had again: ${messageOf(cause)}`;
+    throw new FirkinError("CLOSED", `Cannot go on: ${state}`, { cause });
   }
 }
 
