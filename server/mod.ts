@@ -67,6 +67,7 @@ const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 export type ServerEvent =
   | { readonly type: "fallback"; readonly message: string }
   | { readonly type: "insecure"; readonly message: string }
+  | { readonly type: "unnamed"; readonly message: string }
   | { readonly type: "failure"; readonly error: unknown };
 
 /** Options of {@link serve}. */
@@ -253,10 +254,16 @@ function seatsOf(): Pick<SessionHost, "sessions" | "writers" | "readers" | "unse
   };
 }
 
-/** The names that a request may use for this server. */
-function hostsOf(hostname: string, { allowedHosts = [] }: ServeOptions): readonly string[] {
+/** The names that a request may use for this server; who forgot to give it any is told. */
+function hostsOf(hostname: string, { allowedHosts = [], onEvent }: ServeOptions): readonly string[] {
+  if (!/^(?:0\.0\.0\.0|::)$/.test(hostname)) return [...allowedHosts, nameIn(hostname)];
   // All addresses at once are nobody's name.
-  return /^(?:0\.0\.0\.0|::)$/.test(hostname) ? allowedHosts : [...allowedHosts, nameIn(hostname)];
+  if (allowedHosts.length === 0) {
+    const message =
+      "answers to this machine's own names alone, and 403 to others: it has been given none (allowedHosts)";
+    onEvent?.({ type: "unnamed", message });
+  }
+  return allowedHosts;
 }
 
 /** A host as a URL has it. */

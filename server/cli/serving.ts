@@ -96,6 +96,7 @@ function toldOf(event: LogEvent | ServerEvent): Told | undefined {
       return event.phase === "failed" ? told("error", `compaction failed: ${messageOf(event.error)}`) : undefined;
     case "fallback":
     case "insecure":
+    case "unnamed":
       return told("warn", event.message);
     case "failure":
       return told("error", `failure: ${messageOf(event.error)}`);
@@ -274,7 +275,7 @@ export function addServeCommand(firkin: Command): void {
   examples(
     command,
     "firkin serve --data-dir ./data",
-    "firkin serve --listen 0.0.0.0:7480 --auth tokens.json --tls-cert cert.pem --tls-key key.pem",
+    "firkin serve --listen 0.0.0.0:7480 --allow-host db.example --auth tokens.json --tls-cert c.pem --tls-key k.pem",
     "firkin --config firkin.toml serve --log json",
   ).action((flags: ServeFlags) => serveCommand(flags));
 }

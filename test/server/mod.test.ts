@@ -81,7 +81,8 @@ describe("serve()", () => {
     const auth = new Tokens();
     await auth.create({ name: "web", scopes: [{ buckets: "*", rights: ["read"] }] });
     const events: unknown[] = [];
-    const base = { store, port: 0, hostname: "0.0.0.0", onEvent: (event: unknown) => void events.push(event) };
+    const onEvent = (event: unknown): void => void events.push(event);
+    const base = { store, port: 0, hostname: "0.0.0.0", allowedHosts: ["firkin.example"], onEvent };
     const tls = { certFile: "/nowhere/cert.pem", keyFile: "/nowhere/key.pem" };
     expect(await errorCode(() => serve({ ...base, insecureNoTls: true }))).toBe("FORBIDDEN");
     expect(await errorCode(() => serve({ ...base, tls }))).toBe("FORBIDDEN");
@@ -93,12 +94,13 @@ describe("serve()", () => {
     const proxied = await serve({ ...base, auth, trustedProxies: ["10.0.0.1"] });
     const at = (host: string): Promise<number> =>
       statusOf(proxied.port, `GET /livez HTTP/1.1\r\nHost: ${host}:${proxied.port}\r\n\r\n`);
-    expect([await at("127.0.0.1"), await at("0.0.0.0")]).toEqual([200, 403]);
+    expect([await at("127.0.0.1"), await at("firkin.example"), await at("0.0.0.0")]).toEqual([200, 200, 403]);
     await proxied.close();
     expect(events).toEqual([]);
-    await (await serve({ ...base, auth, insecureNoTls: true })).close();
+    await (await serve({ ...base, auth, insecureNoTls: true, allowedHosts: [] })).close();
     expect(events).toEqual([
       { type: "insecure", message: "tokens and values travel in the clear to 0.0.0.0" },
+      { type: "unnamed", message: expect.stringMatching(/^answers to this machine's own names alone/) },
     ]);
   });
 
@@ -226,7 +228,7 @@ function isTrusted(port: number, ca: string): Promise<boolean> {
 async function refusals(): Promise<{ refuse(count: number): void; restore(): void }> {
   let left = 0;
   if ("Bun" in globalThis) {
-    const { Bun } = globalThis as unknown as { readonly Bun: { serve(options: unknown): unknown } };
+    const { Bun } = globalThis as unknown as { readonly Bun: { serve: (options: unknown) => unknown } };
     const { serve } = Bun;
     Bun.serve = (options) => {
       if (left-- > 0) throw new Error("permission denied");
