@@ -8,15 +8,16 @@
  *
  * @module
  */
+import { createHash } from "node:crypto";
 import { decodeText } from "../lib/base/bytes.ts";
 import type { Clock } from "../lib/base/clock.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import type { Engine } from "../lib/engine/engine.ts";
-import { type BucketSettings, SETTING_NAMES } from "../lib/engine/settings.ts";
+import { type BucketSettings, SETTING_NAMES, type SettingsCondition } from "../lib/engine/settings.ts";
 import { type Duration, milliseconds } from "../lib/store/bucket.ts";
 import type { Principal, Scope } from "./auth.ts";
 import type { Clients, ListedClient } from "./clients.ts";
-import type { Commands } from "./commands.ts";
+import type { Commands, ShownBucket } from "./commands.ts";
 import type { Gate } from "./gate.ts";
 import { type History, HISTORY_COLUMNS } from "./history.ts";
 import { ref } from "./openapi.ts";
@@ -30,6 +31,9 @@ import type { Tokens } from "./tokens.ts";
 /** As many connections are told of, and as many subscriptions of each: a server may have ten thousand. */
 const CLIENTS_MAX = 500;
 const SUBSCRIPTIONS_MAX = 20;
+
+/** Settings are replaced as a whole, never changed: the ETags of 4,096 buckets would take 15 ms each time. */
+const TAGS = new WeakMap<BucketSettings, string>();
 
 /** What is administered. */
 export interface Administration {
@@ -72,23 +76,33 @@ function ownRoutes({ commands, gate, history, clock }: Administration): readonly
     method: "GET",
     path: "/v1/buckets",
     id: "buckets",
-    summary: "The buckets that one may see, and how much is in those that one may read",
-    answers: { 200: { description: "Buckets by name: keys, and bytes of their records", types: [JSON_TYPE] } },
+    summary: "The buckets that one may see, how much is in those that one may read, and their settings",
+    answers: { 200: { description: "Buckets by name: keys, bytes of their records, settings", types: [JSON_TYPE] } },
     async run({ principal }) {
-      return json(JSON.stringify({ buckets: await commands.buckets(principal) }));
+      const buckets = await commands.buckets(principal);
+      // Who may change settings can say which it has seen.
+      const isAdmin = principal.allows("admin", undefined);
+      return json(JSON.stringify({ buckets: isAdmin ? buckets.map(tagged) : buckets }));
     },
   }, {
     method: "PUT",
     path: "/v1/admin/buckets/{bucket}",
     id: "configureBucket",
     summary: "Give a bucket settings in the place of those that it had; make it when there is none",
+    headers: {
+      "If-Match": "Only in the place of the settings that have this etag",
+      "If-None-Match": "With *: only when there is no such bucket",
+    },
     body: { types: [JSON_TYPE], schema: ref("BucketSettings") },
     answers: { 204: { description: "They are on stable storage" } },
     async run({ request, principal, bucket }) {
       const { ttl, ...others } = await membersOfBody(request, SETTING_NAMES);
       const own = ttl === undefined ? others : { ...others, ttl: milliseconds(ttl as Duration) };
-      await commands.configure(principal, bucket, own as BucketSettings);
-      return answer(204, null);
+      if (await commands.configure(principal, bucket, own as BucketSettings, conditionOf(request.headers))) {
+        return answer(204, null);
+      }
+      const state = request.headers.has("if-match") ? "its settings are others by now" : "it is there";
+      throw new Refused("PRECONDITION_FAILED", `Cannot configure this bucket on that condition: ${state}`);
     },
   }, {
     method: "GET",
@@ -103,6 +117,34 @@ function ownRoutes({ commands, gate, history, clock }: Administration): readonly
       return json(JSON.stringify({ now: Math.round(clock.wall()), columns: HISTORY_COLUMNS, rows }));
     },
   }];
+}
+
+/** A bucket as who may configure it is told of it. */
+export type TaggedBucket = ShownBucket & { readonly etag?: string };
+
+function tagged(bucket: ShownBucket): TaggedBucket {
+  return { ...bucket, etag: tagOf(bucket.settings ?? {}) };
+}
+
+/** The ETag of settings: the same for the same, whoever gave them. */
+function tagOf(settings: BucketSettings): string {
+  let tag = TAGS.get(settings);
+  if (tag === undefined) {
+    const text = JSON.stringify(SETTING_NAMES.map((name) => settings[name]));
+    tag = `"${createHash("sha256").update(text).digest("hex").slice(0, 16)}"`;
+    TAGS.set(settings, tag);
+  }
+  return tag;
+}
+
+/** What If-Match and If-None-Match say about settings that may be replaced. */
+function conditionOf(headers: Headers): SettingsCondition {
+  const [match, none] = [headers.get("if-match"), headers.get("if-none-match")];
+  return (current) => (match === null || names(match, current)) && (none === null || !names(none, current));
+}
+
+function names(tags: string, current: BucketSettings | undefined): boolean {
+  return current !== undefined && tags.split(",").some((tag) => ["*", tagOf(current)].includes(tag.trim()));
 }
 
 // --- clients ---

@@ -48,7 +48,7 @@ import {
   type ValueReader,
   type WriteResult,
 } from "../lib/engine/engine.ts";
-import type { BucketSettings } from "../lib/engine/settings.ts";
+import type { BucketSettings, SettingsCondition } from "../lib/engine/settings.ts";
 import { KEYS_MAX } from "../lib/wire/protocol.ts";
 import type { Principal, Right } from "./auth.ts";
 import { type Metrics, type OperationName, OPERATIONS } from "./metrics.ts";
@@ -57,7 +57,7 @@ import type { CommandSpan, Tracing } from "./tracing.ts";
 /** What comes back, at once or later. */
 export type Answer<Result> = Result | Promise<Result>;
 
-/** What is told of a bucket: its name and, to who may read it, the rest. */
+/** What is told of a bucket: its name, to who may administer the store its settings, to who may read it all. */
 export type ShownBucket = Pick<BucketInfo, "name"> & Partial<BucketInfo>;
 
 /** What commands need to work on. */
@@ -88,7 +88,7 @@ const RIGHTS: Readonly<Record<OperationName, readonly Right[]>> = {
   take: ["read", "write"],
   atomic: [], // those of its operations, each in its own bucket
   subscribe: ["subscribe"],
-  buckets: [], // any right in a bucket shows its name, and read how much is in it
+  buckets: [], // any right in a bucket shows its name, read how much is in it, admin the settings of all
   stats: ["admin"],
   sync: ["admin"],
   compact: ["admin"],
@@ -371,24 +371,36 @@ export class Commands {
 
   // --- the store as a whole ---
 
-  /** The buckets in which a principal has any right, by name, with how much is in those that it may read. */
+  /**
+   * The buckets in which a principal has any right, by name, with how much is in those that it may read. Who may
+   * administer the store sees all, and their settings: it could not change some of them otherwise and keep the rest.
+   */
   buckets(principal: Principal): Answer<ShownBucket[]> {
     return this.#run(COMMANDS.buckets, principal, undefined, () => {
+      const isAdmin = principal.allows("admin", undefined);
       return (this.#engine.buckets?.() ?? [])
-        .filter(({ name }) => VISIBLE.some((right) => principal.allows(right, name)))
-        .map((size) => principal.allows("read", size.name) ? size : { name: size.name })
+        .filter(({ name }) => isAdmin || VISIBLE.some((right) => principal.allows(right, name)))
+        .map((info) => {
+          const { name, settings } = info;
+          return principal.allows("read", name) ? info : isAdmin ? { name, settings } : { name };
+        })
         .sort((left, right) => left.name < right.name ? -1 : 1);
     });
   }
 
-  /** Gives a bucket settings, and makes it when there is none. */
-  configure(principal: Principal, bucket: string, settings: BucketSettings): Answer<void> {
+  /** Gives a bucket settings, and makes it when there is none; false when `may` says no to those that it has. */
+  configure(
+    principal: Principal,
+    bucket: string,
+    settings: BucketSettings,
+    may?: SettingsCondition,
+  ): Answer<boolean> {
     return this.#run(COMMANDS.administer, principal, undefined, () => {
       this.#checkBucket(bucket);
       if (this.#engine.configure === undefined) {
         throw new FirkinError("NOT_SUPPORTED", "Cannot configure a bucket: this store has none of its own");
       }
-      return this.#engine.configure(bucket, settings);
+      return this.#engine.configure(bucket, settings, may);
     });
   }
 

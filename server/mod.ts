@@ -29,15 +29,16 @@ import { Session, type SessionHost } from "./session.ts";
 import { ServerSnapshots } from "./snapshots.ts";
 import type { Tokens } from "./tokens.ts";
 import { openTracing } from "./tracing.ts";
-import type {
-  Accepted,
-  Connection,
-  Handshake,
-  Listener,
-  TlsFiles,
-  Transport,
-  TransportHandlers,
-  TransportName,
+import {
+  type Accepted,
+  type Connection,
+  type Handshake,
+  type Listener,
+  readTls,
+  type TlsFiles,
+  type Transport,
+  type TransportHandlers,
+  type TransportName,
 } from "./transports/transport.ts";
 import { Proxies } from "./visitors.ts";
 import { Web } from "./web.ts";
@@ -66,6 +67,7 @@ const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 export type ServerEvent =
   | { readonly type: "fallback"; readonly message: string }
   | { readonly type: "insecure"; readonly message: string }
+  | { readonly type: "unnamed"; readonly message: string }
   | { readonly type: "failure"; readonly error: unknown };
 
 /** Options of {@link serve}. */
@@ -124,10 +126,13 @@ export interface Server {
   stats(): StoreStats;
   /**
    * Takes up the certificate as its files are now, on all ports: connections that come get it, those that are open go
-   * on. Nothing has changed when it rejects.
+   * on. Nothing has changed when it rejects, but with CLOSED: on Bun and uWebSockets.js the port is given up for an
+   * instant, and a server that cannot bind it again has closed itself.
    *
    * @throws {TypeError} the server speaks no TLS
-   * @throws {FirkinError} IO, INVALID — the files cannot be used; NOT_SUPPORTED — Deno, where it takes another `serve`
+   * @throws {FirkinError} IO, INVALID — the files cannot be used; UNAVAILABLE — the port was refused, and the server
+   *   goes on with what it has; CLOSED — it is closed, maybe by this; NOT_SUPPORTED — Deno, where it takes another
+   *   `serve`
    */
   reloadTls(): Promise<void>;
   /**
@@ -201,6 +206,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
     await Promise.all([listener.close(), redisListener?.close()]);
   };
   let ended: Promise<void> | undefined;
+  const close = (): Promise<void> => ended ??= end(); // once: to close what is closed ends the process (uWebSockets.js)
   return {
     url: `${tls === undefined ? "ws" : "wss"}://${name}:${listener.port}`,
     hostname,
@@ -209,22 +215,31 @@ export async function serve(options: ServeOptions): Promise<Server> {
       `${tls === undefined ? "redis" : "rediss"}://${nameIn(redis!.hostname)}:${redisListener.port}`,
     transport: transport.name,
     stats: () => metrics.read(),
-    reloadTls: () => reload(ended === undefined ? tls : null, listener, redisListener),
-    // Once: to close what is closed ends the process (uWebSockets.js).
-    close: () => ended ??= end(),
+    reloadTls: () => reload(ended === undefined ? tls : null, { listener, redisListener, close }),
+    close,
   };
 }
 
 /** See {@link Server.reloadTls}; `tls` is null when the server is closed. */
 async function reload(
   tls: TlsFiles | undefined | null,
-  listener: Listener,
-  redis: RedisListener | undefined,
+  { listener, redisListener, close }: {
+    readonly listener: Listener;
+    readonly redisListener: RedisListener | undefined;
+    readonly close: () => Promise<void>;
+  },
 ): Promise<void> {
   if (tls === null) throw new FirkinError("CLOSED", "Cannot take up another certificate: the server is closed");
   if (tls === undefined) throw new TypeError("Cannot take up another certificate: the server speaks no TLS");
-  await listener.reloadTls();
-  redis?.reloadTls();
+  // Before anything has changed: nothing can fail between one port and the other.
+  const pem = redisListener && readTls(tls);
+  try {
+    await listener.reloadTls();
+  } catch (error) {
+    if (error instanceof FirkinError && error.code === "CLOSED") await close();
+    throw error;
+  }
+  if (pem !== undefined) redisListener!.reloadTls(pem);
 }
 
 /** What the sessions of a server share and nobody else has. */
@@ -239,10 +254,16 @@ function seatsOf(): Pick<SessionHost, "sessions" | "writers" | "readers" | "unse
   };
 }
 
-/** The names that a request may use for this server. */
-function hostsOf(hostname: string, { allowedHosts = [] }: ServeOptions): readonly string[] {
+/** The names that a request may use for this server; who forgot to give it any is told. */
+function hostsOf(hostname: string, { allowedHosts = [], onEvent }: ServeOptions): readonly string[] {
+  if (!/^(?:0\.0\.0\.0|::)$/.test(hostname)) return [...allowedHosts, nameIn(hostname)];
   // All addresses at once are nobody's name.
-  return /^(?:0\.0\.0\.0|::)$/.test(hostname) ? allowedHosts : [...allowedHosts, nameIn(hostname)];
+  if (allowedHosts.length === 0) {
+    const message =
+      "answers to this machine's own names alone, and 403 to others: it has been given none (allowedHosts)";
+    onEvent?.({ type: "unnamed", message });
+  }
+  return allowedHosts;
 }
 
 /** A host as a URL has it. */

@@ -25,7 +25,7 @@ export const REST_CODES: Readonly<Record<RestCode, { readonly http: number; read
   METHOD_NOT_ALLOWED: { http: 405, meaning: "The path does not answer this method" },
   NOT_ACCEPTABLE: { http: 406, meaning: "The value has no form that the request accepts" },
   SINGLE_READ: { http: 409, meaning: "The key is single-read: POST to its /take reads and ends it" },
-  PRECONDITION_FAILED: { http: 412, meaning: "The key is not at the revision that the request asked for" },
+  PRECONDITION_FAILED: { http: 412, meaning: "The key, or the bucket, is not as the request asked for" },
   UNSUPPORTED_MEDIA_TYPE: { http: 415, meaning: "The body is of no type that is taken here" },
 };
 

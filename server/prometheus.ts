@@ -149,7 +149,7 @@ class Page {
     this.text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`;
   }
 
-  /** One value; labels come from closed sets and need no escapes. */
+  /** One value; labels come from closed sets, or are names of buckets, and need no escapes. */
   line(name: string, labels: Readonly<Record<string, string>>, value: number): void {
     const parts = Object.entries(labels).map(([label, text]) => `${label}="${text}"`);
     this.text += `${name}${parts.length === 0 ? "" : `{${parts.join(",")}}`} ${value}\n`;

@@ -56,7 +56,6 @@ export function addTokenCommands(firkin: Command, exit: (code: number) => void):
 
   const create = add("create", "create a token and print it, once").argument("<name>", "what it is for")
     // Not a required option: that is asked for before the settings file is read.
-    // Not a required option: that is asked for before the settings file is read.
     .option(
       "--allow <buckets:rights>",
       "what it may, such as 'team-*:read,subscribe' or '*:read,write,subscribe,admin'; may be repeated",

@@ -13,6 +13,7 @@
  * @module
  */
 import type { ErrorCode } from "../lib/base/errors.ts";
+import { isBucketName } from "../lib/engine/engine.ts";
 import type { Principal } from "./auth.ts";
 
 /** A span, as the API has it. */
@@ -92,8 +93,9 @@ export class Tracing {
     this.#attributes = { "db.system.name": "firkin", ...(syncPolicy !== undefined && { "firkin.sync": syncPolicy }) };
   }
 
-  /** Begins the span of a command. */
-  begin(operation: string, { trace }: Principal, bucket: string | undefined): CommandSpan {
+  /** Begins the span of a command; what cannot be a bucket's name is left out: it is what a client says, unchecked. */
+  begin(operation: string, { trace }: Principal, said: string | undefined): CommandSpan {
+    const bucket = said !== undefined && isBucketName(said) ? said : undefined;
     const attributes = { ...this.#attributes, "db.operation.name": operation };
     const options = {
       kind: KIND_SERVER,

@@ -153,8 +153,10 @@ export class Web {
     return await route.run({ request, remoteAddress, principal, ...place, query });
   }
 
-  #ticket({ request, remoteAddress, principal }: Call): Response {
-    const ticket = this.#host.gate.issueTicket(principal, request.headers, remoteAddress);
+  #ticket({ request, remoteAddress }: Call): Response {
+    // Not as whom the call has: that one belongs to this request's trace, and what comes over the WebSocket does not.
+    const known = this.#principalOf(request, remoteAddress);
+    const ticket = this.#host.gate.issueTicket(known, request.headers, remoteAddress);
     return json(JSON.stringify(ticket), {}, 201);
   }
 

@@ -181,11 +181,10 @@ export class Writes {
       throw new FirkinError("INVALID", "Cannot increment a single-read key: its sum would show its value");
     }
     const content = current === undefined ? CONTENT.cbor : contentAt(current.segment.window, current.at);
-    const expiresAt = current === undefined
-      ? this.#admitted(bucket, EMPTY, undefined)
-      : expiresAtAt(current.segment.window, current.at);
     const before = current === undefined ? undefined : valueAt(current.segment.window, current.at);
     const { sum, bytes } = addToValue(before, content, by);
+    const given = this.#admitted(bucket, bytes, undefined);
+    const expiresAt = current === undefined ? given : expiresAtAt(current.segment.window, current.at);
     return { sum, record: this.#setRecord(bucket, key, bytes, expiresAt, { content }) };
   }
 

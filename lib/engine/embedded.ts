@@ -63,7 +63,7 @@ import {
   type ValueReader,
   type WriteResult,
 } from "./engine.ts";
-import { type BucketSettings, checkSettings } from "./settings.ts";
+import { type BucketSettings, checkSettings, type SettingsCondition } from "./settings.ts";
 
 /** Options of {@link openEmbedded}, all given; `open` has the defaults. */
 export interface EmbeddedOptions extends EngineLimits, CompactionOptions, Omit<LogOptions, "attach"> {
@@ -116,7 +116,7 @@ export class EmbeddedEngine implements Engine {
   /** The last time at which an expiry is to be written that could not be. */
   #lateUntil = 0;
   /** Settings of buckets that are on their way to stable storage. */
-  #configured: Promise<void> = Promise.resolve();
+  #configured: Promise<unknown> = Promise.resolve();
   #closed = false;
   #closing: Promise<void> | undefined;
 
@@ -467,14 +467,19 @@ export class EmbeddedEngine implements Engine {
   }
 
   /** See {@link Engine.configure}. */
-  async configure(bucket: string, settings: BucketSettings): Promise<void> {
+  async configure(bucket: string, settings: BucketSettings, may: SettingsCondition = () => true): Promise<boolean> {
     this.#checkWrite();
     const checked = checkSettings({ ...settings }, this.limits.valueBytesMax);
     this.#group.admit(KIND.set);
-    const configured = this.#configured.then(() => this.#log.configure(bucket, checked));
+    const configured = this.#configured.then(async () => {
+      const number = this.#log.bucketNumber(bucket);
+      if (!may(number === undefined ? undefined : this.#log.settingsOf(number))) return false;
+      await this.#log.configure(bucket, checked);
+      return true;
+    });
     // A failure is its caller's; and a close waits, so that nothing is written when the folder is given back.
     this.#configured = configured.catch(() => {});
-    await configured;
+    return await configured;
   }
 
   /** See {@link Engine.stats}. */

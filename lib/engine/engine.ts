@@ -12,7 +12,7 @@
 import type { Content } from "../base/codec.ts";
 import { FirkinError } from "../base/errors.ts";
 import type { Histogram } from "../base/histogram.ts";
-import type { BucketSettings } from "./settings.ts";
+import type { BucketSettings, SettingsCondition } from "./settings.ts";
 
 /** A page of a listing carries at most this many entries, and about this many bytes. */
 export const PAGE_ENTRIES_MAX = 1_000;
@@ -316,9 +316,11 @@ export interface Engine {
   buckets?(name?: string): readonly BucketInfo[];
   /**
    * Where `buckets` is: gives a bucket settings in the place of those that it had, and makes it when there is none.
-   * Resolves when they are on stable storage. @throws {TypeError | RangeError} settings that no bucket may have
+   * Resolves to true when they are on stable storage. With `may`, which is asked about those that it has when nothing
+   * else changes them, nothing happens when that says no, and the answer is false.
+   * @throws {TypeError | RangeError} settings that no bucket may have
    */
-  configure?(bucket: string, settings: BucketSettings): Promise<void>;
+  configure?(bucket: string, settings: BucketSettings, may?: SettingsCondition): Promise<boolean>;
   stats(): Promise<EngineStats>;
   /** Where they are at hand: how long things have taken since the open. */
   durations?(): EngineDurations;

@@ -19,6 +19,9 @@ export interface BucketSettings {
   readonly description?: string;
 }
 
+/** Whether the settings that a bucket has may be replaced; undefined: there is no such bucket. */
+export type SettingsCondition = (current: BucketSettings | undefined) => boolean;
+
 /** The names of settings. */
 export const SETTING_NAMES = ["ttl", "valueBytesMax", "compression", "description"] as const;
 

@@ -8,7 +8,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import type { BucketSettings } from "../../lib/engine/settings.ts";
 import { milliseconds } from "../../lib/store/bucket.ts";
 import { checkBucketName, type Store } from "../../lib/store/store.ts";
-import type { ShownBucket } from "../commands.ts";
+import type { TaggedBucket } from "../admin.ts";
 import { bytes, EXIT, forPrograms, grouped, note, type OutputFlags, printTable } from "./output.ts";
 import { examples, parseWhole, type TargetFlags, withStore, withTarget } from "./targets.ts";
 
@@ -64,7 +64,7 @@ async function createCommand(name: string, flags: SettingFlags): Promise<number>
       note(`there is a bucket ${name}: firkin bucket settings changes it`);
       return EXIT.missing;
     }
-    await configure(name, changed({}, flags));
+    await configure(name, changed({}, flags), { "if-none-match": "*" });
     return EXIT.done;
   }, "make");
 }
@@ -79,7 +79,7 @@ async function settingsCommand(name: string, flags: SettingFlags): Promise<numbe
     const settings = changed(bucket.settings ?? {}, flags);
     const isAsked = [flags.ttl, flags.valueMax, flags.compression, flags.description].every((one) => one === undefined);
     if (isAsked) return print([bucket], flags);
-    await configure(name, settings);
+    await configure(name, settings, bucket.etag === undefined ? {} : { "if-match": bucket.etag });
     return EXIT.done;
   });
 }
@@ -96,12 +96,13 @@ function changed(before: BucketSettings, flags: SettingFlags): BucketSettings {
   return Object.fromEntries(Object.entries(wanted).filter(([, value]) => value !== undefined));
 }
 
-type Configure = (name: string, settings: BucketSettings) => Promise<void>;
+/** A server is told what is to be replaced, since others may change it meanwhile; a folder is this command's alone. */
+type Configure = (name: string, settings: BucketSettings, condition: Record<string, string>) => Promise<void>;
 
 /** Runs `use` with the buckets of the store, by name, and what changes their settings. */
 async function withBuckets(
   flags: TargetFlags,
-  use: (all: readonly ShownBucket[], configure: Configure) => number | Promise<number>,
+  use: (all: readonly TaggedBucket[], configure: Configure) => number | Promise<number>,
   ifMissing: "make" | "refuse" = "refuse",
 ): Promise<number> {
   if (flags.dataDir !== undefined) {
@@ -110,25 +111,25 @@ async function withBuckets(
     }, ifMissing);
   }
   const { askServer } = await import("./remote.ts");
-  return await use(await bucketsOf(flags), (name, settings) => {
-    return askServer(flags, "PUT", `/v1/admin/buckets/${name}`, settings);
+  return await use(await bucketsOf(flags), (name, settings, condition) => {
+    return askServer(flags, "PUT", `/v1/admin/buckets/${name}`, settings, condition);
   });
 }
 
 /** The buckets of a folder that is open, or of a server, by name. */
-export async function bucketsOf(flags: TargetFlags, store?: Store): Promise<readonly ShownBucket[]> {
+export async function bucketsOf(flags: TargetFlags, store?: Store): Promise<readonly TaggedBucket[]> {
   if (flags.dataDir !== undefined) {
     return store!.buckets().toSorted((left, right) => left.name < right.name ? -1 : 1);
   }
   const { askServer } = await import("./remote.ts");
-  return (await askServer<{ buckets: ShownBucket[] }>(flags, "GET", "/v1/buckets")).buckets;
+  return (await askServer<{ buckets: TaggedBucket[] }>(flags, "GET", "/v1/buckets")).buckets;
 }
 
 // --- words ---
 
-function print(all: readonly ShownBucket[], flags: OutputFlags): number {
+function print(all: readonly TaggedBucket[], flags: OutputFlags): number {
   if (forPrograms(flags)) {
-    process.stdout.write(all.map((bucket) => `${JSON.stringify(bucket)}\n`).join(""));
+    process.stdout.write(all.map((bucket) => `${JSON.stringify({ ...bucket, etag: undefined })}\n`).join(""));
     return EXIT.done;
   }
   printTable(

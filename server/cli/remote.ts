@@ -19,6 +19,7 @@ export async function askServer<Answer>(
   method: "GET" | "PUT" | "POST" | "DELETE",
   path: string,
   body?: object,
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<Answer> {
   const url = new URL(path, flags.url.replace(/^ws/, "http"));
   const token = tokenOf(flags);
@@ -30,13 +31,14 @@ export async function askServer<Answer>(
     headers: {
       ...(token !== undefined && { authorization: `Bearer ${token}` }),
       ...(hasBody && { "content-type": "application/json" }),
+      ...headers,
     },
   }, hasBody ? JSON.stringify(body ?? {}) : undefined);
   const parsed = parse(answer);
   if (status >= 200 && status < 300) return parsed as Answer;
   const { code, detail } = (parsed ?? {}) as { readonly code?: string; readonly detail?: string };
   const known = code !== undefined && Object.hasOwn(ERRORS, code) ? code as ErrorCode : undefined;
-  if (known === undefined && status === 404) {
+  if (known === undefined && (status === 404 || status === 412)) {
     throw new FirkinError("INVALID", detail ?? "There is nothing at this path");
   }
   throw new FirkinError(known ?? "UNAVAILABLE", detail ?? `${url.host} answers with ${status}`);

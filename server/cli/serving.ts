@@ -9,7 +9,7 @@
 import process from "node:process";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { systemClock } from "../../lib/base/clock.ts";
-import { messageOf } from "../../lib/base/errors.ts";
+import { FirkinError, messageOf } from "../../lib/base/errors.ts";
 import type { LogEvent, SyncPolicy } from "../../lib/bitcask/log.ts";
 import { open } from "../../lib/store/open.ts";
 import { SERVER_LIMITS } from "../limits.ts";
@@ -96,6 +96,7 @@ function toldOf(event: LogEvent | ServerEvent): Told | undefined {
       return event.phase === "failed" ? told("error", `compaction failed: ${messageOf(event.error)}`) : undefined;
     case "fallback":
     case "insecure":
+    case "unnamed":
       return told("warn", event.message);
     case "failure":
       return told("error", `failure: ${messageOf(event.error)}`);
@@ -127,6 +128,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
     forceUnlock: flags.forceUnlock === "yes",
     onEvent,
   });
+  let failure: string | void;
   try {
     const server = await serve({
       store,
@@ -145,8 +147,7 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
       ...(flags.transport !== undefined && { transport: flags.transport }),
     });
     // Before anybody is told that there is a server to stop.
-    const stopped = stopSignal();
-    if (tlsCert !== undefined) reloadOnHangup(server, flags.log);
+    const stopped = Promise.race([stopSignal(), ...(tlsCert === undefined ? [] : [reloadOnHangup(server, flags.log)])]);
     const { url, transport } = server;
     const { dataDir, sync } = flags;
     info("serving", `serving ${dataDir} on ${url} (${transport}, sync ${sync})`, { dataDir, url, transport, sync });
@@ -154,7 +155,8 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
       info("redis", `Redis clients at ${server.redisUrl}`, { url: server.redisUrl });
     }
     info("dashboard", `dashboard at ${url.replace(/^ws/, "http")}/`);
-    await stopped;
+    failure = await stopped;
+    if (failure !== undefined) tell(flags.log, { level: "error", event: "certificate", message: failure });
     info("closing", "closing");
     endInTime(flags.log);
     await server.close();
@@ -163,19 +165,25 @@ async function serveCommand(flags: ServeFlags): Promise<void> {
   }
   info("closed", "closed, everything is on disk");
   // Nothing is left to wait for, though a runtime may think so: Deno does for a peer that vanished (`deno.ts`).
-  process.exit(EXIT.done);
+  process.exit(failure === undefined ? EXIT.done : EXIT.failure);
 }
 
-/** Takes up the certificate anew whenever a SIGHUP comes; without TLS a SIGHUP ends the process, as it does others. */
-function reloadOnHangup(server: Server, log: "text" | "json"): void {
+/**
+ * Takes up the certificate anew whenever a SIGHUP comes; without TLS a SIGHUP ends the process, as it does others.
+ * Resolves when the server has closed itself over it, to why.
+ */
+function reloadOnHangup(server: Server, log: "text" | "json"): Promise<string> {
   const event = "certificate";
-  process.on("SIGHUP", () => {
-    server.reloadTls().then(
-      () => tell(log, { level: "info", event, message: "took up the certificate anew" }),
-      (error: unknown) => {
-        tell(log, { level: "error", event, message: `goes on with the certificate it has: ${messageOf(error)}` });
-      },
-    );
+  return new Promise((resolve) => {
+    process.on("SIGHUP", () => {
+      server.reloadTls().then(
+        () => tell(log, { level: "info", event, message: "took up the certificate anew" }),
+        (error: unknown) => {
+          if (error instanceof FirkinError && error.code === "CLOSED") return resolve(error.message);
+          tell(log, { level: "error", event, message: `goes on with the certificate it has: ${messageOf(error)}` });
+        },
+      );
+    });
   });
 }
 
@@ -267,7 +275,7 @@ export function addServeCommand(firkin: Command): void {
   examples(
     command,
     "firkin serve --data-dir ./data",
-    "firkin serve --listen 0.0.0.0:7480 --auth tokens.json --tls-cert cert.pem --tls-key key.pem",
+    "firkin serve --listen 0.0.0.0:7480 --allow-host db.example --auth tokens.json --tls-cert c.pem --tls-key k.pem",
     "firkin --config firkin.toml serve --log json",
   ).action((flags: ServeFlags) => serveCommand(flags));
 }

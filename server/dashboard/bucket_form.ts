@@ -11,14 +11,22 @@ import { duration, problem } from "./words.ts";
 const NAME = "[a-z0-9][a-z0-9_\\-]{0,63}";
 const DURATION = "\\d+(\\.\\d+)?(ms|s|m|h|d)";
 
+/** A bucket that is there, as it was shown. */
+export interface KnownBucket {
+  readonly name: string;
+  readonly settings?: BucketSettings;
+  /** Of the settings, so that none are replaced unseen; absent when there is no such bucket yet. */
+  readonly etag?: string;
+}
+
 /** Asks, and sends the answer; resolves to the bucket's name, or undefined when nothing was to be changed. */
-export function askSettings(server: Server, bucket?: string, before: BucketSettings = {}): Promise<string | undefined> {
-  return new Promise((resolve) => new SettingsForm(server, bucket, before, resolve).open());
+export function askSettings(server: Server, bucket?: KnownBucket): Promise<string | undefined> {
+  return new Promise((resolve) => new SettingsForm(server, bucket, resolve).open());
 }
 
 class SettingsForm {
   readonly #server: Server;
-  readonly #bucket: string | undefined;
+  readonly #bucket: KnownBucket | undefined;
   readonly #done: (bucket: string | undefined) => void;
   readonly #dialog: HTMLDialogElement;
   readonly #note = element("p", { class: "note", role: "status" });
@@ -28,12 +36,8 @@ class SettingsForm {
   readonly #compression = element("input", { type: "checkbox" });
   readonly #description = element("input", { maxlength: 200, placeholder: "a line for people" });
 
-  constructor(
-    server: Server,
-    bucket: string | undefined,
-    before: BucketSettings,
-    done: (bucket: string | undefined) => void,
-  ) {
+  constructor(server: Server, bucket: KnownBucket | undefined, done: (bucket: string | undefined) => void) {
+    const before = bucket?.settings ?? {};
     this.#server = server;
     this.#bucket = bucket;
     this.#done = done;
@@ -41,7 +45,7 @@ class SettingsForm {
     this.#most.value = String(before.valueBytesMax ?? "");
     this.#compression.checked = before.compression !== false;
     this.#description.value = before.description ?? "";
-    const title = bucket === undefined ? "New bucket" : `Settings of ${bucket}`;
+    const title = bucket === undefined ? "New bucket" : `Settings of ${bucket.name}`;
     const save = element("button", { class: "primary", text: bucket === undefined ? "Create" : "Save" });
     const form = element(
       "form",
@@ -76,7 +80,9 @@ class SettingsForm {
   }
 
   async #send(): Promise<void> {
-    const name = this.#bucket ?? this.#name.value;
+    const name = this.#bucket?.name ?? this.#name.value;
+    const etag = this.#bucket?.etag;
+    const headers: Record<string, string> = etag === undefined ? { "if-none-match": "*" } : { "if-match": etag };
     const body = {
       ...(this.#ttl.value !== "" && { ttl: this.#ttl.value }),
       ...(this.#most.value !== "" && { valueBytesMax: Number(this.#most.value) }),
@@ -84,7 +90,7 @@ class SettingsForm {
       ...(this.#description.value !== "" && { description: this.#description.value }),
     };
     try {
-      await this.#server.ask(`/v1/admin/buckets/${name}`, { method: "PUT", body });
+      await this.#server.ask(`/v1/admin/buckets/${name}`, { method: "PUT", body, headers });
       this.#end(name);
     } catch (error) {
       say(this.#note, problem(error));

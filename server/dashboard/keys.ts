@@ -3,8 +3,7 @@
  *
  * @module
  */
-import type { BucketSettings } from "../../lib/engine/settings.ts";
-import { askSettings } from "./bucket_form.ts";
+import { askSettings, type KnownBucket } from "./bucket_form.ts";
 import { button, element, field, say } from "./dom.ts";
 import { Editor } from "./editor.ts";
 import { type KeyRow, KEYS_MAX, Listing } from "./listing.ts";
@@ -18,11 +17,9 @@ const BUCKETS_EVERY_MS = 5_000;
 const COUNTDOWN_MS = 200;
 const FRESH_MS = 1_200;
 
-interface BucketInfo {
-  readonly name: string;
+interface BucketInfo extends KnownBucket {
   readonly keys?: number;
   readonly bytes?: number;
-  readonly settings?: BucketSettings;
 }
 
 /** The view. */
@@ -220,8 +217,8 @@ export class KeysView {
 
   /** Asks for settings of the bucket, or of a new one, and shows it. */
   async #configure(bucket?: string): Promise<void> {
-    const { settings } = this.#infos.find(({ name }) => name === bucket) ?? {};
-    const name = await askSettings(this.#server, bucket, settings);
+    const known = this.#infos.find(({ name }) => name === bucket);
+    const name = await askSettings(this.#server, known ?? (bucket === undefined ? undefined : { name: bucket }));
     if (name === undefined) return;
     await this.#askBuckets();
     if (name !== this.#bucket) this.choose(name);

@@ -38,6 +38,15 @@ export interface HistoryAnswer {
   readonly rows: readonly (readonly number[])[];
 }
 
+/** What a plain request is beside its path. */
+interface RequestOptions {
+  readonly method?: string;
+  readonly body?: object;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** How long an answer may take, in milliseconds. */
+  readonly patience?: number;
+}
+
 /** A plain request that was refused. */
 export class RequestError extends Error {
   readonly status: number;
@@ -117,13 +126,14 @@ export class Server {
   }
 
   /** A plain request; what it answers, from JSON. @throws {RequestError} */
-  async ask<Answer>(path: string, init: { method?: string; body?: object; patience?: number } = {}): Promise<Answer> {
+  async ask<Answer>(path: string, init: RequestOptions = {}): Promise<Answer> {
     const token = sessionStorage.getItem(TOKEN_ITEM);
     const response = await fetch(path, {
       method: init.method ?? "GET",
       headers: {
         ...(token !== null && { authorization: `Bearer ${token}` }),
         ...(init.body && { "content-type": "application/json" }),
+        ...init.headers,
       },
       ...(init.body && { body: JSON.stringify(init.body) }),
       signal: AbortSignal.timeout(init.patience ?? 15_000),

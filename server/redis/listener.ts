@@ -48,7 +48,6 @@ export class RedisListener implements ClientSource {
   readonly kind = "redis";
   readonly port: number;
   readonly #server: Server;
-  readonly #tls: TlsFiles | undefined;
   readonly #host: RedisHost;
   readonly #gate: Gate;
   readonly #sessions: Map<RedisSession, SocketWire> = new Map();
@@ -58,7 +57,6 @@ export class RedisListener implements ClientSource {
   constructor(server: Server, options: RedisListenerOptions) {
     const { commands, limits, clock, metrics, gate, outbound, onFailure } = options;
     this.#server = server;
-    this.#tls = options.tls;
     this.#gate = gate;
     this.port = (server.address() as { readonly port: number }).port;
     this.#host = {
@@ -106,9 +104,9 @@ export class RedisListener implements ClientSource {
     if (!isWelcome) refuse(socket, "max number of clients reached");
   }
 
-  /** Takes up the certificate as its files are now, for connections that come. @throws {FirkinError} IO, INVALID */
-  reloadTls(): void {
-    if (this.#tls !== undefined) (this.#server as TlsServer).setSecureContext(readTls(this.#tls));
+  /** Takes up another certificate, for connections that come. Only where it has one. */
+  reloadTls(pem: ReturnType<typeof readTls>): void {
+    (this.#server as TlsServer).setSecureContext(pem);
   }
 
   /** Closes what has come to its end. */

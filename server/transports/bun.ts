@@ -29,6 +29,7 @@ import {
   listenError,
   type ListenOptions,
   readTls,
+  rebound,
   type Transport,
   type TransportHandlers,
   withinGrace,
@@ -51,6 +52,9 @@ interface BunServer {
   requestIP(request: Request): { readonly address: string } | null;
   stop(closeActive: boolean): Promise<void>;
 }
+
+/** A certificate and its key. */
+type Pem = ReturnType<typeof readTls>;
 
 interface BunServeOptions {
   readonly hostname: string;
@@ -93,17 +97,26 @@ async function listen(options: ListenOptions, handlers: TransportHandlers): Prom
   const runtime = (globalThis as unknown as { readonly Bun: BunRuntime }).Bun;
   const connections = new Set<BunConnection>();
   const answering = new Set<Promise<unknown>>();
-  const servers = [serve(runtime, options, handlers, connections, answering)];
+  let tls = options.tls && readTls(options.tls);
+  const begin = (port: number, pem: Pem | undefined): BunServer =>
+    serve(runtime, { ...options, port, pem }, handlers, connections, answering);
+  const servers = [begin(options.port, tls)];
   const { port } = servers[0]!;
   return {
     hostname: options.hostname,
     port,
     // deno-lint-ignore require-await -- so that it rejects and does not throw
     reloadTls: async () => {
-      if (options.tls) readTls(options.tls);
+      const renewed = options.tls && readTls(options.tls);
       // Bun's own `reload` keeps the certificate: another server takes the port over, and what is open stays.
       void servers.at(-1)!.stop(false);
-      servers.push(serve(runtime, { ...options, port }, handlers, connections, answering));
+      try {
+        servers.push(begin(port, renewed));
+      } catch (error) {
+        servers.push(rebound(() => begin(port, tls), error));
+        throw error;
+      }
+      tls = renewed;
     },
     close: async () => {
       for (const connection of connections) connection.close(GOING_AWAY, "The server is shutting down");
@@ -118,12 +131,12 @@ async function listen(options: ListenOptions, handlers: TransportHandlers): Prom
 
 function serve(
   runtime: BunRuntime,
-  options: ListenOptions,
+  options: ListenOptions & { readonly pem: Pem | undefined },
   handlers: TransportHandlers,
   connections: Set<BunConnection>,
   answering: Set<Promise<unknown>>,
 ): BunServer {
-  const tls = options.tls && readTls(options.tls);
+  const { pem } = options;
   try {
     return runtime.serve({
       hostname: options.hostname,
@@ -131,7 +144,7 @@ function serve(
       reusePort: false,
       development: false,
       maxRequestBodySize: options.bodyBytesMax,
-      ...(tls && { tls }),
+      ...(pem && { tls: pem }),
       fetch: (request, server) => {
         if (!URL.canParse(request.url) || !isPlainTarget(targetOf(request.url))) {
           return malformed();

@@ -132,7 +132,9 @@ export interface Listener {
   readonly port: number;
   /**
    * Takes up the certificate as its files are now, for connections that come; those that are open go on.
-   * @throws {FirkinError} IO, INVALID — as {@link readTls}, and all is as before; NOT_SUPPORTED — the runtime cannot
+   * @throws {FirkinError} IO, INVALID — as {@link readTls}; UNAVAILABLE — the port was refused to the new certificate;
+   *   NOT_SUPPORTED — the runtime cannot: with each of these all is as before. CLOSED — the port was given up and
+   *   cannot be bound again: nobody comes in any more
    */
   reloadTls(): Promise<void>;
   /**
@@ -165,6 +167,20 @@ export function listenError(options: Pick<ListenOptions, "hostname" | "port">, c
   if (code === "EADDRINUSE") state = "the address is in use";
   if (code === "EADDRNOTAVAIL") state = "the address is not this machine's";
   return new FirkinError("UNAVAILABLE", `Cannot listen on ${hostname}:${options.port}: ${state}`, { cause });
+}
+
+/**
+ * Binds again what listened before, after the port was given up for `cause`, which no other could take over.
+ *
+ * @throws {FirkinError} CLOSED — it cannot be bound, such as one below 1024 without the privilege that it took
+ */
+export function rebound<Bound>(bind: () => Bound, cause: unknown): Bound {
+  try {
+    return bind();
+  } catch {
+    const state = `the port is given up and not to be had again: ${messageOf(cause)}`;
+    throw new FirkinError("CLOSED", `Cannot go on: ${state}`, { cause });
+  }
 }
 
 /** uWebSockets.js or `ws` on Node, Bun.serve, Deno.serve. */

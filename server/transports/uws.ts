@@ -41,6 +41,7 @@ import {
   listenError,
   type ListenOptions,
   readTls,
+  rebound,
   type Transport,
   type TransportHandlers,
   withinGrace,
@@ -114,10 +115,16 @@ async function listen(library: Library, options: ListenOptions, handlers: Transp
     // deno-lint-ignore require-await -- so that it rejects and does not throw
     reloadTls: async () => {
       // A certificate is an app's for good: another app takes the port over, and what is open stays where it is.
-      const app = begin();
-      apps.push(app);
+      const [before, app] = [apps.at(-1)!, begin()];
       stop();
-      listening = bind(app, options, port);
+      try {
+        listening = bind(app, options, port);
+      } catch (error) {
+        app.close();
+        listening = rebound(() => bind(before, options, port), error);
+        throw error;
+      }
+      apps.push(app);
     },
     close: async () => {
       stop();

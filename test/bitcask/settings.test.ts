@@ -61,6 +61,16 @@ describe("settings of a bucket", () => {
     await cask.close();
   });
 
+  test("are replaced on a condition, which is judged when those before are there", async () => {
+    const cask = await Cask.open();
+    const configure = (ttl: number, before: number | undefined): Promise<boolean> =>
+      cask.engine.configure("b", { ttl }, (current) => current?.ttl === before);
+    const asked = [configure(1, undefined), configure(2, undefined), configure(3, 1), configure(4, 1)];
+    expect(await cask.finish(Promise.all(asked))).toEqual([true, false, true, false]);
+    expect(settingsOf(cask)).toEqual({ ttl: 3 });
+    await cask.close();
+  });
+
   test("are on their way while the store closes: it waits for them", async () => {
     const cask = await Cask.open();
     await cask.set("a", "1");
@@ -116,7 +126,11 @@ describe("settings of a bucket", () => {
     expect(await errorCode(() => engine.setMany("b", [small, { key, value, ...TEXT }]))).toBe("TOO_LARGE");
     const batch = [{ type: "set", bucket: "b", ...small }, { type: "set", bucket: "b", key, value, ...TEXT }] as const;
     expect(await errorCode(() => engine.atomic(batch))).toBe("TOO_LARGE");
+    const counter = bytesOf("counter");
+    expect(await errorCode(() => engine.increment("b", counter, 70_000))).toBe("TOO_LARGE");
     expect(engine.buckets("b")).toMatchObject([{ keys: 0 }]);
+    await engine.increment("b", counter, 60_000);
+    expect(await errorCode(() => engine.increment("b", counter, 10_000))).toBe("TOO_LARGE");
     await engine.set("b", key, bytesOf("mid"), TEXT);
     await engine.set("other", key, value, TEXT);
     await cask.close();

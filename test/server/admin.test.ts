@@ -13,6 +13,7 @@ import { HEADER_BYTES } from "../../lib/bitcask/record.ts";
 import { connect } from "../../lib/store/connect.ts";
 import { open } from "../../lib/store/open.ts";
 import type { Store } from "../../lib/store/store.ts";
+import type { TaggedBucket } from "../../server/admin.ts";
 import { type Scope, serve, type Server, Tokens } from "../../server/mod.ts";
 import { ServerSnapshots } from "../../server/snapshots.ts";
 import { errorCode } from "../suites/fs.ts";
@@ -53,10 +54,16 @@ describe("administration", () => {
     return (await tokens.create({ name, scopes })).token;
   }
 
-  async function ask(method: string, path: string, token = secret, body?: object): Promise<[number, unknown]> {
+  async function ask(
+    method: string,
+    path: string,
+    token = secret,
+    body?: object,
+    headers: Record<string, string> = {},
+  ): Promise<[number, unknown]> {
     const response = await fetch(`${server.url.replace("ws:", "http:")}${path}`, {
       method,
-      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json", ...headers },
       ...(body && { body: JSON.stringify(body) }),
     });
     const text = await response.text();
@@ -82,8 +89,9 @@ describe("administration", () => {
     expect(await ask("GET", "/v1/me", team)).toMatchObject([200, { name: "team", scopes, asksTokens: true }]);
     expect(await ask("GET", "/v1/buckets", team)).toMatchObject([200, { buckets: [{ name: "team-a", keys: 1 }] }]);
     const bytes = HEADER_BYTES + 4;
+    const same = { keys: 1, bytes, settings: {}, etag: expect.any(String) };
     expect(await ask("GET", "/v1/buckets")).toEqual([200, {
-      buckets: [{ name: "other", keys: 1, bytes, settings: {} }, { name: "team-a", keys: 1, bytes, settings: {} }],
+      buckets: [{ name: "other", ...same }, { name: "team-a", ...same }],
     }]);
   });
 
@@ -102,6 +110,25 @@ describe("administration", () => {
     expect(await put("-", {})).toMatchObject([400, { code: "INVALID" }]);
     expect((await put("sessions", {}))[0]).toBe(204);
     expect(store.engine.buckets!("sessions")).toMatchObject([{ settings: {} }]);
+  });
+
+  test("replaces no settings unseen: If-Match, If-None-Match", async () => {
+    const operator = await grant("admin alone", [{ buckets: "*", rights: ["admin"] }]);
+    const settings = { ttl: 5, description: "who" };
+    await store.configure("sessions", settings);
+    const put = async (bucket: string, body: object, headers: Record<string, string>): Promise<number> =>
+      (await ask("PUT", `/v1/admin/buckets/${bucket}`, operator, body, headers))[0];
+    const [, { buckets }] = await ask("GET", "/v1/buckets", operator) as [number, { buckets: TaggedBucket[] }];
+    expect(buckets).toEqual([{ name: "sessions", settings, etag: expect.any(String) }]);
+    const etag = buckets[0]!.etag!;
+    expect(await put("sessions", {}, { "if-none-match": "*" })).toBe(412);
+    expect(await put("none", {}, { "if-match": "*" })).toBe(412);
+    expect(store.buckets()).toMatchObject([{ name: "sessions", settings }]);
+    expect(await put("made", {}, { "if-none-match": "*" })).toBe(204);
+    expect(await put("sessions", { ttl: 6 }, { "if-match": etag })).toBe(204);
+    expect(await put("sessions", { ttl: 7 }, { "if-match": etag })).toBe(412);
+    expect(await put("sessions", settings, {})).toBe(204);
+    expect(await put("sessions", {}, { "if-match": `"0", ${etag}` })).toBe(204);
   });
 
   test("tells connections and their subscriptions, and closes one", async () => {

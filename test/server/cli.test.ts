@@ -300,6 +300,30 @@ describe("firkin serve", () => {
     second.remove();
   });
 
+  testOn("bun", OPENSSL)("firkin serve ends with 3 when its port is lost to a new certificate", async () => {
+    const refuse = "if (++bound > 1) throw new Error('permission denied')";
+    writeFileSync(
+      place.path("refuse.mjs"),
+      `const { serve } = Bun; let bound = 0; Bun.serve = (options) => { ${refuse}; return serve(options); };`,
+    );
+    const tls = makeCertificate();
+    const { command, url } = await place.serve(
+      ["--data-dir", "data", "--listen", "127.0.0.1:0", "--tls-cert", tls.certFile, "--tls-key", tls.keyFile],
+      { env: { BUN_OPTIONS: `--preload ${place.path("refuse.mjs")}` } },
+    );
+    const store = await connect(url, { ca: tls.ca });
+    await store.bucket("b").set("k", 1);
+    command.kill("SIGHUP");
+    const { code, stderr } = await command.ended;
+    expect([code, stderr.slice(-3)]).toEqual([3, [
+      expect.stringMatching(/^firkin: Cannot go on: the port is given up .*: permission denied$/),
+      "firkin: closing",
+      "firkin: closed, everything is on disk",
+    ]]);
+    await store.close();
+    tls.remove();
+  });
+
   test("firkin serve ends streams at their cursor and connections with 1012 on SIGTERM", async () => {
     const { command, url, port } = await place.serve(["--data-dir", "data", "--listen", "127.0.0.1:0"]);
     const talk = new Talk(url);

@@ -139,7 +139,10 @@ describe("Commands", () => {
       ]);
       expect(await commands.buckets(having(["read"]))).toMatchObject([{ name: "b", keys: 2 }]);
       expect(await commands.buckets(having(["write"]))).toEqual([{ name: "b" }]);
-      expect(await commands.buckets(having(["admin"], true))).toEqual([]);
+      expect(await commands.buckets(having(["admin"], true))).toEqual([
+        { name: "a", settings: {} },
+        { name: "b", settings: {} },
+      ]);
       expect(await commands.count(having(["read"]), "b")).toBe(2);
       expect(await commands.count(having(["read"], true), "none")).toBe(0);
       expect(await errorCode(() => commands.count(having(["write"]), "b"))).toBe("FORBIDDEN");

@@ -1,4 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { copyFileSync } from "node:fs";
+import { connect as connectTls } from "node:tls";
 import { WebSocket } from "ws";
 import { systemClock } from "../../lib/base/clock.ts";
 import { CONTENT } from "../../lib/base/codec.ts";
@@ -6,6 +8,7 @@ import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
 import { connectEngine, type RemoteEngine } from "../../lib/engine/remote.ts";
 import { Store } from "../../lib/store/store.ts";
 import { serve, type Server, type ServerLimits, Tokens } from "../../server/mod.ts";
+import { makeCertificate, OPENSSL } from "../suites/certificate.ts";
 import { bytesOf, take, textOf } from "../suites/engine_subject.ts";
 import { errorCode } from "../suites/fs.ts";
 import { openMemoryEngine } from "../wire/loopback.ts";
@@ -78,7 +81,8 @@ describe("serve()", () => {
     const auth = new Tokens();
     await auth.create({ name: "web", scopes: [{ buckets: "*", rights: ["read"] }] });
     const events: unknown[] = [];
-    const base = { store, port: 0, hostname: "0.0.0.0", onEvent: (event: unknown) => void events.push(event) };
+    const onEvent = (event: unknown): void => void events.push(event);
+    const base = { store, port: 0, hostname: "0.0.0.0", allowedHosts: ["firkin.example"], onEvent };
     const tls = { certFile: "/nowhere/cert.pem", keyFile: "/nowhere/key.pem" };
     expect(await errorCode(() => serve({ ...base, insecureNoTls: true }))).toBe("FORBIDDEN");
     expect(await errorCode(() => serve({ ...base, tls }))).toBe("FORBIDDEN");
@@ -90,12 +94,13 @@ describe("serve()", () => {
     const proxied = await serve({ ...base, auth, trustedProxies: ["10.0.0.1"] });
     const at = (host: string): Promise<number> =>
       statusOf(proxied.port, `GET /livez HTTP/1.1\r\nHost: ${host}:${proxied.port}\r\n\r\n`);
-    expect([await at("127.0.0.1"), await at("0.0.0.0")]).toEqual([200, 403]);
+    expect([await at("127.0.0.1"), await at("firkin.example"), await at("0.0.0.0")]).toEqual([200, 200, 403]);
     await proxied.close();
     expect(events).toEqual([]);
-    await (await serve({ ...base, auth, insecureNoTls: true })).close();
+    await (await serve({ ...base, auth, insecureNoTls: true, allowedHosts: [] })).close();
     expect(events).toEqual([
       { type: "insecure", message: "tokens and values travel in the clear to 0.0.0.0" },
+      { type: "unnamed", message: expect.stringMatching(/^answers to this machine's own names alone/) },
     ]);
   });
 
@@ -155,6 +160,34 @@ describe("serve()", () => {
     expect(await errorCode(() => server.reloadTls())).toBe("CLOSED");
   });
 
+  test.skipIf(OPENSSL === undefined || "Deno" in globalThis)(
+    "Server.reloadTls() goes on as before when the port is refused, and closes when it is not to be had again",
+    async () => {
+      const ports = await refusals();
+      const [first, second] = [makeCertificate(), makeCertificate()];
+      const store = new Store(engine);
+      const other = await serve({ store, port: 0, tls: first, redis: { port: 0 } });
+      try {
+        copyFileSync(second.certFile, first.certFile);
+        copyFileSync(second.keyFile, first.keyFile);
+        ports.refuse(1);
+        expect(await errorCode(() => other.reloadTls())).toBe("UNAVAILABLE");
+        const redisPort = Number(new URL(other.redisUrl!).port);
+        expect([await isTrusted(other.port, first.ca), await isTrusted(redisPort, first.ca)]).toEqual([true, true]);
+        await other.reloadTls();
+        expect([await isTrusted(other.port, second.ca), await isTrusted(redisPort, second.ca)]).toEqual([true, true]);
+        ports.refuse(2);
+        expect(await errorCode(() => other.reloadTls())).toBe("CLOSED");
+        expect([await isTrusted(other.port, second.ca), await isTrusted(redisPort, second.ca)]).toEqual([false, false]);
+      } finally {
+        ports.restore();
+        await other.close();
+        first.remove();
+        second.remove();
+      }
+    },
+  );
+
   test("Server.close() closes once, however often it is called", async () => {
     const first = server.close();
     expect(server.close()).toBe(first);
@@ -179,3 +212,41 @@ describe("serve()", () => {
     await client.close();
   });
 });
+
+/** True when a server listens on the port that has this certificate. */
+function isTrusted(port: number, ca: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connectTls({ port, host: "127.0.0.1", ca }, () => {
+      resolve(true);
+      socket.destroy();
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
+
+/** Makes the next attempts of this runtime's own server to bind a port fail, as they do without the privilege. */
+async function refusals(): Promise<{ refuse(count: number): void; restore(): void }> {
+  let left = 0;
+  if ("Bun" in globalThis) {
+    const { Bun } = globalThis as unknown as { readonly Bun: { serve: (options: unknown) => unknown } };
+    const { serve } = Bun;
+    Bun.serve = (options) => {
+      if (left-- > 0) throw new Error("permission denied");
+      return serve(options);
+    };
+    return { refuse: (count) => left = count, restore: () => Bun.serve = serve };
+  }
+  const library = (await import("uWebSockets.js")).default;
+  const { SSLApp } = library;
+  library.SSLApp = (options) => {
+    const app = SSLApp(options);
+    const listen = app.listen.bind(app) as (...place: unknown[]) => unknown;
+    app.listen = ((...place: unknown[]) => {
+      if (left-- > 0) (place.at(-1) as (socket: false) => void)(false);
+      else listen(...place);
+      return app;
+    }) as typeof app.listen;
+    return app;
+  };
+  return { refuse: (count) => left = count, restore: () => library.SSLApp = SSLApp };
+}

@@ -94,6 +94,27 @@ describe("tracing", () => {
     expect(last).toContain("event: ended");
   });
 
+  test("a span is named by nothing that cannot be a bucket's name", async () => {
+    await ask(`/v1/buckets/${"Y".repeat(500)}/keys/k`, {});
+    const [span] = exporter.getFinishedSpans();
+    expect([span!.name, span!.attributes]).toEqual([
+      "peek",
+      { "db.system.name": "firkin", "db.operation.name": "peek", "firkin.sync": "always", "error.type": "FORBIDDEN" },
+    ]);
+  });
+
+  test("over a WebSocket each command begins a trace, also when its ticket was drawn within one", async () => {
+    const traceparent = `00-${TRACE}-${PARENT}-01`;
+    const { ticket } = await (await ask("/v1/tickets", { traceparent }, { method: "POST" })).json() as {
+      ticket: string;
+    };
+    const client = await connect(`${server.url}/?ticket=${ticket}`);
+    await client.bucket("secrets").get("k");
+    await client.close();
+    const [get] = exporter.getFinishedSpans();
+    expect([get!.name, get!.parentSpanContext]).toEqual(["get secrets", undefined]);
+  });
+
   test("is not there without an SDK", async () => {
     const told: string[] = [];
     trace.disable();
