@@ -50,13 +50,14 @@ export class Topics implements Listener {
     return this.#patterns.size;
   }
 
-  /** What an operator is told of them. */
-  describe(): ClientSubscription[] {
-    return [...this.#channels.values(), ...this.#patterns.values()].map(({ name, source }) => ({
-      channel: shownKey(name),
-      ...(source !== undefined && { revision: Number(source.cursor.split(".")[1]) }),
-      waits: false,
-    }));
+  /** What an operator is told of them, one after the other. */
+  *told(): Generator<ClientSubscription> {
+    for (const topics of [this.#channels, this.#patterns]) {
+      for (const { name, source } of topics.values()) {
+        const revision = source === undefined ? {} : { revision: Number(source.cursor.split(".")[1]) };
+        yield { channel: shownKey(name), ...revision, waits: false };
+      }
+    }
   }
 
   /** Both. */
