@@ -10,7 +10,7 @@ import { compareBytes } from "../../lib/base/bytes.ts";
 import { FirkinError } from "../../lib/base/errors.ts";
 import { type Entry, type ListQuery, PAGE_ENTRIES_MAX } from "../../lib/engine/engine.ts";
 import type { Answer } from "../commands.ts";
-import type { Client } from "./call.ts";
+import { checkName, type Client } from "./call.ts";
 import { literalPrefix, matchesGlob } from "./glob.ts";
 import { DATABASES } from "./keys.ts";
 import { integerOf, latin1, wordOf } from "./numbers.ts";
@@ -47,6 +47,7 @@ function prefixQuery(pattern: Uint8Array | undefined): { readonly prefix?: Uint8
 /** KEYS pattern */
 export async function keys(client: Client, args: readonly Uint8Array[]): Promise<Reply> {
   const pattern = args[1]!;
+  checkName(pattern, client.host);
   const { outboundHardBytesMax } = client.host.limits;
   const found: Uint8Array[] = [];
   let bytes = 0;
@@ -96,6 +97,7 @@ export function scan(client: Client, args: readonly Uint8Array[]): Answer<Reply>
   const cursor = latin1(args[1]!);
   if (!/^\d{1,20}$/.test(cursor)) throw new ErrorReply("ERR invalid cursor");
   const { count, pattern, type } = scanOptions(args);
+  if (pattern !== undefined) checkName(pattern, host);
   const place = /^0+$/.test(cursor) ? undefined : host.cursors.find(cursor);
   if (!/^0+$/.test(cursor) && place?.bucket !== bucket) throw new ErrorReply("ERR invalid cursor");
   const query = { ...prefixQuery(pattern), limit: Math.min(count, PAGE_ENTRIES_MAX) };

@@ -12,7 +12,7 @@ import type { ChangeEvent, EngineSubscription } from "../../lib/engine/engine.ts
 import { type ClientSubscription, shownKey } from "../clients.ts";
 import type { Answer } from "../commands.ts";
 import { failureOf } from "../commands.ts";
-import type { Client } from "./call.ts";
+import { checkName, type Client } from "./call.ts";
 import type { Listener } from "./hub.ts";
 import { follow, notificationsOf, queryOf } from "./notifications.ts";
 import { latin1 } from "./numbers.ts";
@@ -67,6 +67,7 @@ export class Topics implements Listener {
 
   /** Listens to a channel or a pattern, and says so when what comes later will be told. */
   subscribe(name: Uint8Array, isPattern: boolean): Answer<Reply> {
+    checkName(name, this.#client.host);
     const topics = isPattern ? this.#patterns : this.#channels;
     const known = topics.has(latin1(name));
     const own = name.slice();

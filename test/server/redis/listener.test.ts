@@ -438,6 +438,32 @@ describe("Redis clients", () => {
     expect(await peer.ask("EXISTS", "a")).toBe(":0\r\n");
   });
 
+  test("a channel's name or a pattern that is longer than any name is refused, whatever takes it", async () => {
+    const peer = open();
+    const most = `__keyspace@${"b".repeat(64)}__:${"k".repeat(1_024)}`;
+    await peer.ask("HELLO", "3");
+    expect(await peer.ask("SUBSCRIBE", most)).toContain("subscribe");
+    expect(await peer.ask("PSUBSCRIBE", `${most}*`)).toContain("psubscribe");
+    const long = "*a".repeat(577);
+    for (
+      const command of [
+        ["SUBSCRIBE", long],
+        ["PSUBSCRIBE", `__keyspace@b__:${long}`],
+        ["PUBLISH", long, "news"],
+        ["KEYS", long],
+        ["SCAN", "0", "MATCH", long],
+        ["CONFIG", "GET", "port", long],
+        ["COMMAND", "LIST", "FILTERBY", "PATTERN", long],
+      ]
+    ) {
+      expect([command[0], await peer.ask(...command)]).toEqual([
+        command[0],
+        expect.stringContaining("-ERR Cannot use a name"),
+      ]);
+    }
+    expect(server.stats()["server.subscriptions"]).toBe(2);
+  });
+
   test("who does not read is not read from, and closed in the end", async () => {
     await stop();
     await start({ limits: { outboundMs: 300, outboundBytesMax: 64 * 1024 } });
