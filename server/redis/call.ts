@@ -84,6 +84,8 @@ export interface Client {
   version: RespVersion;
   readonly channels: number;
   readonly patterns: number;
+  /** Both, tracking, and keys that are not there and are watched. */
+  readonly subscriptions: number;
   /** Commands that wait for EXEC; -1 outside of a transaction. */
   readonly queued: number;
   /** Who a token stands for is whom the connection is from now on. @throws {FirkinError} UNAUTHORIZED, BUSY */
@@ -130,6 +132,12 @@ export function checkName(name: Uint8Array, { limits: { keyBytesMax } }: Pick<Re
     "TOO_LARGE",
     `Cannot use a name or pattern of ${name.length} bytes: at most ${most} are allowed`,
   );
+}
+
+/** Looks whether a connection may have one subscription more. @throws {FirkinError} BUSY */
+export function checkRoom({ subscriptions, host: { limits: { subscriptionsMax } } }: Client): void {
+  if (subscriptions < subscriptionsMax) return;
+  throw new FirkinError("BUSY", `Cannot subscribe: this connection has ${subscriptionsMax} subscriptions, the most`);
 }
 
 /** What a client is told of whatever was thrown. */

@@ -125,7 +125,7 @@ export class RedisListener implements ClientSource {
   }
 
   #describe(session: RedisSession, wire: SocketWire, subscriptionsMax: number): ClientInfo {
-    const { principal, connectedAt, name, library, libraryVersion, topics } = session;
+    const { principal, connectedAt, name, library, libraryVersion } = session;
     const agent = [name, [library, libraryVersion].filter(Boolean).join("/")].filter(Boolean).join(" ");
     return {
       name: principal.name,
@@ -133,8 +133,8 @@ export class RedisListener implements ClientSource {
       agent: shownText(agent),
       ageMs: Math.round(this.#host.clock.wall() - connectedAt),
       ...wire.traffic(),
-      subscriptions: firstOf(topics.told(), subscriptionsMax),
-      subscriptionsTotal: topics.count,
+      subscriptions: firstOf(session.told(), subscriptionsMax),
+      subscriptionsTotal: session.subscriptions,
     };
   }
 

@@ -295,6 +295,34 @@ describe("Redis clients", () => {
     expect(await run()).toBe("*1\r\n+PONG\r\n");
   });
 
+  test("what a connection subscribes to, tracks, or watches in vain is counted, told and bounded", async () => {
+    await stop();
+    await start({ limits: { subscriptionsMax: 4 } });
+    const peer = open();
+    await peer.ask("HELLO", "3");
+    await store.bucket("0").set("there", 1);
+    await peer.ask("WATCH", "gone", "gone", "there");
+    await peer.askAll([["WATCH", "gone"], ["SUBSCRIBE", "news"], ["CLIENT", "TRACKING", "ON"], ["WATCH", "lost"]]);
+    const count = (): number => server.stats()["server.subscriptions"]!;
+    expect(count()).toBe(4);
+    const { clients } = await (await fetch(`${server.url.replace("ws:", "http:")}/v1/admin/clients`)).json() as {
+      clients: unknown[];
+    };
+    expect(clients).toMatchObject([{
+      subscriptionsTotal: 4,
+      subscriptions: [{ channel: "news" }, { bucket: "0", revision: 1 }, { bucket: "0", key: "gone" }, { key: "lost" }],
+    }]);
+    for (const command of [["WATCH", "more"], ["SUBSCRIBE", "more"], ["PSUBSCRIBE", "__key*"]]) {
+      expect(await peer.ask(...command)).toContain("this connection has 4 subscriptions, the most");
+    }
+    await peer.ask("UNWATCH");
+    expect(count()).toBe(2);
+    await peer.askAll([["WATCH", "gone"], ["MULTI"], ["EXEC"]]);
+    expect(count()).toBe(2);
+    await peer.askAll([["WATCH", "gone"], ["RESET"]]);
+    expect(count()).toBe(0);
+  });
+
   test("SCAN shows every key once, while others come and go", async () => {
     const peer = open();
     const wanted = Array.from({ length: 300 }, (_, index) => `key:${index}`);
