@@ -2,8 +2,8 @@
  * Who is connected, whatever it speaks: WebSocket clients, event streams, Redis clients.
  *
  * Each protocol says what there is to tell of its connections, by numbers of its own; here they get a letter before the
- * number, by which one can be closed. A server may have ten thousand with a thousand subscriptions each, and somebody looks
- * at them every second: so only those that are listed are described, and no more of each than is told.
+ * number, by which one can be closed. A server may have ten thousand with a thousand subscriptions each, and somebody
+ * looks at them every second: so only those that are listed are described, and no more of each than is told.
  *
  * @module
  */

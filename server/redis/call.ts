@@ -18,7 +18,7 @@ import type { Hub } from "./hub.ts";
 import { ErrorReply, type Reply, type RespVersion, type RespWriter } from "./resp.ts";
 import type { Updates, View } from "./view.ts";
 
-/** So much longer than a key may the name of a channel be: `__keyspace@`, a bucket's name and `__:` stand before one. */
+/** So much longer than a key may a channel's name be: `__keyspace@`, a bucket's name and `__:` stand before one. */
 const NAME_MORE_BYTES = 128;
 
 /** One call of a command on keys. */
