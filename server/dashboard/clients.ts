@@ -83,7 +83,7 @@ export class ClientsView {
             const lines = subscriptions.map((one) => this.#behind(one));
             return lines.some((line) => line !== "") ? lines : [];
           },
-          class: "number",
+          class: "number cut",
         },
         { title: "Waiting", text: ({ bufferedBytes }) => bytes(bufferedBytes), class: "number" },
         {
