@@ -81,8 +81,9 @@ function settingsOf({ settings, limits, port }: RedisHost): Readonly<Record<stri
 export function config(client: Client, args: Args): Reply {
   switch (wordOf(args[1]!)) {
     case "GET": {
-      for (const pattern of args.slice(2)) checkName(pattern, client.host);
       const patterns = args.slice(2).map((pattern) => encodeText(latin1(pattern).toLowerCase().toWellFormed()));
+      // All of them together: each is held against each setting.
+      checkName({ length: patterns.reduce((sum, { length }) => sum + length, 0) }, client.host);
       const found = Object.entries(settingsOf(client.host)).filter(([name]) => {
         return patterns.some((pattern) => matchesGlob(pattern, encodeText(name)));
       });

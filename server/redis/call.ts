@@ -125,12 +125,12 @@ export interface Client {
  *
  * @throws {FirkinError} TOO_LARGE
  */
-export function checkName(name: Uint8Array, { limits: { keyBytesMax } }: Pick<RedisHost, "limits">): void {
-  const most = keyBytesMax + NAME_MORE_BYTES;
-  if (name.length <= most) return;
+export function checkName({ length }: { readonly length: number }, { limits }: Pick<RedisHost, "limits">): void {
+  const most = limits.keyBytesMax + NAME_MORE_BYTES;
+  if (length <= most) return;
   throw new FirkinError(
     "TOO_LARGE",
-    `Cannot use a name or pattern of ${name.length} bytes: at most ${most} are allowed`,
+    `Cannot use a name or pattern of ${length} bytes: at most ${most} are allowed`,
   );
 }
 

@@ -480,7 +480,7 @@ describe("Redis clients", () => {
         ["PUBLISH", long, "news"],
         ["KEYS", long],
         ["SCAN", "0", "MATCH", long],
-        ["CONFIG", "GET", "port", long],
+        ["CONFIG", "GET", ...Array.from({ length: 20 }, () => "p".repeat(60))],
         ["COMMAND", "LIST", "FILTERBY", "PATTERN", long],
       ]
     ) {
