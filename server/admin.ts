@@ -16,7 +16,7 @@ import type { Engine } from "../lib/engine/engine.ts";
 import { type BucketSettings, SETTING_NAMES, type SettingsCondition } from "../lib/engine/settings.ts";
 import { type Duration, milliseconds } from "../lib/store/bucket.ts";
 import type { Principal, Scope } from "./auth.ts";
-import type { Clients, ListedClient } from "./clients.ts";
+import type { Clients } from "./clients.ts";
 import type { Commands, ShownBucket } from "./commands.ts";
 import type { Gate } from "./gate.ts";
 import { type History, HISTORY_COLUMNS } from "./history.ts";
@@ -165,8 +165,7 @@ function clientRoutes({ commands, clients, engine }: Administration): readonly R
       return json(JSON.stringify(
         await commands.administer(principal, async () => {
           const { revision } = await engine.stats();
-          const all = clients.list();
-          return { revision, total: all.length, clients: all.slice(0, CLIENTS_MAX).map(clientOf) };
+          return { revision, ...clients.list(CLIENTS_MAX, SUBSCRIPTIONS_MAX) };
         }),
       ));
     },
@@ -181,14 +180,6 @@ function clientRoutes({ commands, clients, engine }: Administration): readonly R
       return answer(204, null);
     },
   }];
-}
-
-function clientOf({ subscriptions, ...info }: ListedClient): object {
-  return {
-    ...info,
-    subscriptions: subscriptions.slice(0, SUBSCRIPTIONS_MAX),
-    subscriptionsTotal: subscriptions.length,
-  };
 }
 
 // --- snapshots ---

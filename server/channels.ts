@@ -12,6 +12,7 @@ import type { EngineEvent, EngineSubscription, SubscribeQuery } from "../lib/eng
 import type { CborWriter } from "../lib/wire/cbor.ts";
 import { FRAME, WORD, writeChange } from "../lib/wire/protocol.ts";
 import type { Principal } from "./auth.ts";
+import { type ClientSubscription, firstOf, shownQuery } from "./clients.ts";
 import { type Deliveries, type EventSource, sourceOf } from "./deliveries.ts";
 import type { Metrics } from "./metrics.ts";
 
@@ -33,14 +34,6 @@ export interface ChannelHost {
   flush(): void;
   /** Sends frames as a message of their own, which stay the caller's; false when others were written before them. */
   transmit(frames: Uint8Array): boolean;
-}
-
-/** What is told of a channel. */
-export interface ChannelInfo extends SubscribeQuery {
-  /** It has been sent everything up to here; 0 while it is sent a snapshot. */
-  readonly revision: number;
-  /** Its client takes nothing more at the moment. */
-  readonly waits: boolean;
 }
 
 interface Channel {
@@ -103,14 +96,13 @@ export class Channels {
     return id;
   }
 
-  /** What each of them is for, and how far it has come. */
-  describe(): ChannelInfo[] {
-    const info = ({ query, source, credit }: Channel): ChannelInfo => ({
-      ...query,
+  /** What an operator is told of the first `count` of them. */
+  describe(count: number): ClientSubscription[] {
+    return firstOf(this.#channels.values(), count).map(({ query, source, credit }) => ({
+      ...shownQuery(query),
       revision: Number(source.cursor.split(".")[1]),
       waits: credit <= 0,
-    });
-    return [...this.#channels.values()].map(info);
+    }));
   }
 
   /** Lets a channel send. */

@@ -16,7 +16,7 @@ import { FirkinError } from "../lib/base/errors.ts";
 import type { EngineEvent, EngineSubscription, SubscribeQuery } from "../lib/engine/engine.ts";
 import { REPLY_FLUSH_BYTES } from "../lib/wire/protocol.ts";
 import { hasExpired, type Principal } from "./auth.ts";
-import { type ClientInfo, type ClientSource, shownKey } from "./clients.ts";
+import { type ClientInfo, type ClientSource, type DescribedClient, shownQuery, shownText } from "./clients.ts";
 import { type Commands, failureOf } from "./commands.ts";
 import type { Gate } from "./gate.ts";
 import type { ServerLimits } from "./limits.ts";
@@ -109,8 +109,8 @@ export class EventStreams implements ClientSource {
   }
 
   /** See {@link ClientSource}. */
-  *clients(): Generator<readonly [number, ClientInfo]> {
-    for (const [number, stream] of this.#open) yield [number, stream.describe()];
+  clients(): ReadonlyMap<number, DescribedClient> {
+    return this.#open;
   }
 
   /** See {@link ClientSource}. Its reader comes back by itself, as browsers do. */
@@ -126,7 +126,7 @@ export class EventStreams implements ClientSource {
 }
 
 /** One stream. */
-class EventStream {
+class EventStream implements DescribedClient {
   readonly body: ReadableStream<Uint8Array>;
   readonly #host: StreamHost;
   readonly #principal: Principal;
@@ -162,7 +162,7 @@ class EventStream {
     this.#host = host;
     this.#principal = reader.principal;
     this.#address = host.gate.addressOf(reader.headers, reader.remoteAddress);
-    this.#agent = reader.headers.get("user-agent") ?? "";
+    this.#agent = shownText(reader.headers.get("user-agent") ?? "");
     this.#openedAt = host.clock.monotonic();
     this.#query = query;
     this.#onClosed = onClosed;
@@ -187,14 +187,15 @@ class EventStream {
     if (this.#synced && this.#query.from === undefined) this.#text += control("progress", this.#cursor);
   }
 
-  /** What an operator is told of it. */
+  /** See {@link DescribedClient}. */
+  get bufferedBytes(): number {
+    return this.#untakenBytes + this.#text.length;
+  }
+
+  /** See {@link DescribedClient}. */
   describe(): ClientInfo {
-    const { bucket, key, prefix, types } = this.#query;
     const subscription = {
-      ...(bucket !== undefined && { bucket }),
-      ...(key !== undefined && { key: shownKey(key) }),
-      ...(prefix !== undefined && { prefix: shownKey(prefix) }),
-      ...(types !== undefined && { types }),
+      ...shownQuery(this.#query),
       revision: this.#synced ? Number(this.#cursor.split(".")[1]) : 0,
       waits: this.#untakenBytes > 0,
     };
@@ -205,8 +206,9 @@ class EventStream {
       ageMs: Math.round(this.#host.clock.monotonic() - this.#openedAt),
       bytesIn: 0,
       bytesOut: this.#bytesOut,
-      bufferedBytes: this.#untakenBytes + this.#text.length,
+      bufferedBytes: this.bufferedBytes,
       subscriptions: [subscription],
+      subscriptionsTotal: 1,
     };
   }
 

@@ -15,6 +15,7 @@ import type { Clock } from "../lib/base/clock.ts";
 import { FirkinError } from "../lib/base/errors.ts";
 import { SUBPROTOCOL } from "../lib/wire/protocol.ts";
 import { admit, type AdmitOptions, EVERYONE, type Guest, type Principal, type Refusal } from "./auth.ts";
+import { shownText } from "./clients.ts";
 import type { ServerLimits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import { Tickets } from "./tickets.ts";
@@ -26,8 +27,6 @@ import { type Place, placeOf, type Proxies, Visitors } from "./visitors.ts";
 const BEARER_PROTOCOL = "firkin.bearer.";
 /** Headers that hold credentials have no reason to be longer. */
 const CREDENTIALS_LENGTH_MAX = 4_096;
-/** As much of what a client says about itself is kept. */
-const AGENT_LENGTH_MAX = 120;
 /** Names under which people put tokens into URLs. */
 const TOKEN_PARAMETERS = ["token", "access_token", "auth", "bearer"];
 
@@ -124,7 +123,7 @@ export class Gate {
     return this.#visitors.refusalOf(place, principal !== undefined) ??
       new Seat(this.#visitors, place, principal, this.#identifyToken, {
         address: this.addressOf(headers, remoteAddress),
-        agent: (headers.get("user-agent") ?? "").slice(0, AGENT_LENGTH_MAX),
+        agent: shownText(headers.get("user-agent") ?? ""),
       });
   }
 

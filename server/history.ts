@@ -28,7 +28,7 @@ export const HISTORY_COLUMNS = [
   "events", // changes sent to subscribers
   "p50Us", // of the operations of that second
   "p99Us",
-  "connections",
+  "connections", // event streams are some, too
   "subscriptions",
   "keys",
   "logBytes",
@@ -198,7 +198,7 @@ function rowOf(
     events: rate("events"),
     p50Us: latency.quantile(0.5),
     p99Us: latency.quantile(0.99),
-    connections: metrics.connections,
+    connections: metrics.connections + metrics.streams,
     subscriptions: metrics.subscriptions + metrics.streams,
     keys: there("keys"),
     logBytes: there("log.bytes"),

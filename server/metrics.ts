@@ -50,10 +50,10 @@ const CODES = Object.keys(ERRORS) as ErrorCode[];
 
 /** What one server has counted since it started. */
 export class Metrics {
-  /** Connections open now. */
+  /** Connections open now, of WebSocket and Redis clients. */
   connections = 0;
   connectionsTotal = 0;
-  /** Subscriptions open now. */
+  /** Subscriptions open on them: to keys and channels, those by which Redis clients track, and watch missing keys. */
   subscriptions = 0;
   /** Event streams open now. */
   streams = 0;

@@ -17,7 +17,7 @@ import type { Engine } from "../lib/engine/engine.ts";
 import type { Store, StoreStats } from "../lib/store/store.ts";
 import { CLOSE, OPERATION_BYTES_MAX, SUBPROTOCOL } from "../lib/wire/protocol.ts";
 import type { AdmitOptions, Guest, Refusal } from "./auth.ts";
-import { type ClientInfo, Clients, type ClientSource, shownKey } from "./clients.ts";
+import { Clients, type ClientSource } from "./clients.ts";
 import { Commands } from "./commands.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Gate } from "./gate.ts";
@@ -321,19 +321,8 @@ class Front implements TransportHandlers, ClientSource {
   }
 
   /** See {@link ClientSource}. */
-  *clients(): Generator<readonly [number, ClientInfo]> {
-    for (const [number, session] of this.#host.sessions) {
-      const { channels, ...info } = session.describe();
-      const subscriptions = channels.map(({ bucket, key, prefix, types, revision, waits }) => ({
-        ...(bucket !== undefined && { bucket }),
-        ...(key !== undefined && { key: shownKey(key) }),
-        ...(prefix !== undefined && { prefix: shownKey(prefix) }),
-        ...(types !== undefined && { types }),
-        revision,
-        waits,
-      }));
-      yield [number, { ...info, subscriptions }];
-    }
+  clients(): ReadonlyMap<number, Session> {
+    return this.#host.sessions;
   }
 
   /** See {@link ClientSource}. */

@@ -108,9 +108,9 @@ function operations(page: Page, metrics: Metrics): void {
 }
 
 function connections(page: Page, metrics: Metrics): void {
-  page.single("firkin_connections", "gauge", "WebSocket connections that are open", metrics.connections);
-  page.single("firkin_connections_opened_total", "counter", "WebSocket connections", metrics.connectionsTotal);
-  page.single("firkin_subscriptions", "gauge", "Subscriptions of WebSocket connections", metrics.subscriptions);
+  page.single("firkin_connections", "gauge", "Connections of WebSocket and Redis clients", metrics.connections);
+  page.single("firkin_connections_opened_total", "counter", "Connections that were opened", metrics.connectionsTotal);
+  page.single("firkin_subscriptions", "gauge", "Subscriptions of these connections", metrics.subscriptions);
   page.single("firkin_event_streams", "gauge", "Event streams over HTTP that are open", metrics.streams);
   page.single("firkin_events_total", "counter", "Changes sent to subscribers", metrics.events);
   page.head(
@@ -128,11 +128,16 @@ function connections(page: Page, metrics: Metrics): void {
     metrics.protocolErrors,
   );
   page.single("firkin_auth_failures_total", "counter", "Wrong credentials", metrics.authFailures);
-  page.single("firkin_request_errors_total", "counter", "WebSocket requests answered with an error", metrics.errors);
-  page.single("firkin_received_bytes_total", "counter", "Bytes of WebSocket messages received", metrics.bytesIn);
-  page.single("firkin_sent_bytes_total", "counter", "Bytes of messages and event streams sent", metrics.bytesOut);
-  page.single("firkin_received_messages_total", "counter", "WebSocket messages received", metrics.messagesIn);
-  page.single("firkin_sent_messages_total", "counter", "WebSocket messages sent", metrics.messagesOut);
+  page.single(
+    "firkin_request_errors_total",
+    "counter",
+    "Requests on connections that were answered with an error",
+    metrics.errors,
+  );
+  page.single("firkin_received_bytes_total", "counter", "Bytes received on connections", metrics.bytesIn);
+  page.single("firkin_sent_bytes_total", "counter", "Bytes sent on connections and event streams", metrics.bytesOut);
+  page.single("firkin_received_messages_total", "counter", "Messages, or pieces of RESP, received", metrics.messagesIn);
+  page.single("firkin_sent_messages_total", "counter", "Messages, or pieces of RESP, sent", metrics.messagesOut);
   page.head("firkin_http_requests_total", "counter", "Plain HTTP requests answered");
   for (const [labels, count] of metrics.requests) {
     const [method = "", status = ""] = labels.split(" ");

@@ -19,7 +19,8 @@ import type { SubscribeQuery } from "../lib/engine/engine.ts";
 import { CborReader, CborWriter } from "../lib/wire/cbor.ts";
 import { CLOSE, expectItems, FRAME, OP, REPLY_FLUSH_BYTES, SHAPES, VERSION } from "../lib/wire/protocol.ts";
 import { type Guest, hasExpired, NOBODY, type Principal } from "./auth.ts";
-import { type ChannelHost, type ChannelInfo, Channels } from "./channels.ts";
+import { type ChannelHost, Channels } from "./channels.ts";
+import type { ClientInfo, DescribedClient } from "./clients.ts";
 import { type Commands, failureOf } from "./commands.ts";
 import type { Deliveries } from "./deliveries.ts";
 import { FRAME_REQUESTS, type FrameHost, type FrameRequest, type Subscribed } from "./frames.ts";
@@ -39,23 +40,6 @@ const ID_MAX = 2 ** 32 - 1;
 /** How long a connection's requests run before others get their turn, and after how many it looks at the clock. */
 const TURN_MS = 10;
 const FRAMES_PER_LOOK = 16;
-
-/** What is told of a connection. */
-export interface SessionInfo {
-  /** Of its principal. */
-  readonly name: string;
-  readonly address: string;
-  readonly agent: string;
-  /** How long it has been open. */
-  readonly ageMs: number;
-  readonly bytesIn: number;
-  readonly bytesOut: number;
-  /** Bytes that wait to be sent. */
-  readonly bufferedBytes: number;
-  /** Requests that run. */
-  readonly unanswered: number;
-  readonly channels: readonly ChannelInfo[];
-}
 
 /** Bytes that wait to be sent on all connections of a server. */
 export interface Outbound {
@@ -82,7 +66,7 @@ export interface SessionHost {
 }
 
 /** One connection's state, and the handlers that its transport calls. */
-export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
+export class Session implements ConnectionHandlers, FrameHost, ChannelHost, DescribedClient {
   /** Who asks; who it is may change while requests run, which keep the rights that they began with. */
   principal: Principal;
   readonly #host: SessionHost;
@@ -175,8 +159,13 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
     }
   }
 
-  /** What an operator is told of it. */
-  describe(): SessionInfo {
+  /** See {@link DescribedClient}. */
+  get bufferedBytes(): number {
+    return this.#weigh();
+  }
+
+  /** See {@link DescribedClient}. */
+  describe(subscriptionsMax: number): ClientInfo {
     const { address, agent } = this.#guest;
     return {
       name: this.principal.name,
@@ -186,8 +175,8 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost {
       bytesIn: this.#bytesIn,
       bytesOut: this.#bytesOut,
       bufferedBytes: this.#weigh(),
-      unanswered: this.#unanswered,
-      channels: this.#channels?.describe() ?? [],
+      subscriptions: this.#channels?.describe(subscriptionsMax) ?? [],
+      subscriptionsTotal: this.#channels?.count ?? 0,
     };
   }
 

@@ -54,6 +54,8 @@ export class ClientsView {
   readonly #shown = element("span", { class: "muted", role: "status", id: "clients-shown" });
   readonly #table: Table<ClientInfo>;
   #timer: ReturnType<typeof setInterval> | undefined;
+  /** An answer is awaited: a server that is slow to give it is not asked again. */
+  #isAsking = false;
   /** The last revision of the store. */
   #revision = 0;
 
@@ -62,23 +64,26 @@ export class ClientsView {
     this.#table = new Table<ClientInfo>(
       "Clients",
       [
-        { title: "Name", text: ({ name }) => name, class: "strong" },
+        { title: "Name", text: ({ name }) => [name], class: "strong cut" },
         { title: "By", text: ({ kind }) => KINDS[kind] },
         {
           title: "From",
-          text: ({ address, agent }) => [address, programOf(agent)].filter(Boolean).join(" · "),
-          class: "mono",
+          text: ({ address, agent }) => [[address, programOf(agent)].filter(Boolean).join(" · ")],
+          class: "mono cut",
         },
         { title: "Open for", text: ({ ageMs }) => span(ageMs) },
         {
           title: "Subscriptions",
           text: topicsOf,
-          class: "mono lines",
+          class: "mono cut rest",
         },
         {
           title: "Behind",
-          text: ({ subscriptions }) => subscriptions.map((one) => this.#behind(one)).join("\n"),
-          class: "lines number",
+          text: ({ subscriptions }) => {
+            const lines = subscriptions.map((one) => this.#behind(one));
+            return lines.some((line) => line !== "") ? lines : [];
+          },
+          class: "number cut",
         },
         { title: "Waiting", text: ({ bufferedBytes }) => bytes(bufferedBytes), class: "number" },
         {
@@ -100,7 +105,9 @@ export class ClientsView {
 
   enter(): void {
     void this.#ask();
-    this.#timer = setInterval(() => void this.#ask(), EVERY_MS);
+    this.#timer = setInterval(() => {
+      if (!document.hidden) void this.#ask();
+    }, EVERY_MS);
   }
 
   leave(): void {
@@ -108,6 +115,8 @@ export class ClientsView {
   }
 
   async #ask(): Promise<void> {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
     try {
       const { clients, total, revision } = await this.#server.ask<Answer>("/v1/admin/clients");
       this.#revision = revision;
@@ -120,6 +129,8 @@ export class ClientsView {
       );
     } catch (error) {
       if (this.#server.state === "live") say(this.#shown, problem(error));
+    } finally {
+      this.#isAsking = false;
     }
   }
 
@@ -143,9 +154,10 @@ export class ClientsView {
 }
 
 /** A line for each subscription that is told of. */
-function topicsOf({ subscriptions, subscriptionsTotal }: ClientInfo): string {
+function topicsOf({ subscriptions, subscriptionsTotal }: ClientInfo): readonly string[] {
+  if (subscriptionsTotal === 0) return ["none"];
   const left = subscriptionsTotal - subscriptions.length;
-  return [...subscriptions.map(topicOf), ...(left > 0 ? [`${count(left)} more`] : [])].join("\n") || "none";
+  return [...subscriptions.map(topicOf), ...(left > 0 ? [`${count(left)} more`] : [])];
 }
 
 function topicOf({ channel, bucket, key, prefix, types }: Subscribed): string {

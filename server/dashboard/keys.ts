@@ -101,7 +101,7 @@ export class KeysView {
   /** The view is in sight: at a bucket, when one is named. */
   enter(bucket: string | undefined): void {
     this.#create.hidden = !this.#server.mayAnywhere("write");
-    this.#createBucket.hidden = this.#settings.hidden = !this.#server.may("admin");
+    this.#offer();
     this.#timers = [
       setInterval(() => {
         if (!document.hidden) void this.#askBuckets();
@@ -126,10 +126,17 @@ export class KeysView {
   choose(bucket: string): void {
     const isOther = bucket !== this.#bucket;
     this.#bucket = bucket;
+    this.#offer();
     if (isOther) this.#prefix.value = "";
     history.replaceState(null, "", `#/keys/${bucket}`);
     this.#drawBuckets();
     this.#list();
+  }
+
+  /** Shows what may be done with buckets. */
+  #offer(): void {
+    this.#createBucket.hidden = !this.#server.may("admin");
+    this.#settings.hidden = this.#createBucket.hidden || this.#bucket === undefined;
   }
 
   #list(): void {

@@ -8,7 +8,8 @@ import { element, say } from "./dom.ts";
 /** A column. */
 export interface Column<Item> {
   readonly title: string;
-  readonly text: (item: Item) => string;
+  /** Text, or lines, each of which is cut where the column ends and whole when it is pointed at. */
+  readonly text: (item: Item) => string | readonly string[];
   readonly class?: string;
 }
 
@@ -53,7 +54,7 @@ export class Table<Item> {
       const row = this.#rows.get(this.#idOf(item)) ?? this.#make(item);
       const before = this.#body.children[place] ?? null;
       if (before !== row.node) this.#body.insertBefore(row.node, before);
-      this.#columns.forEach(({ text }, place) => say(row.cells[place]!, text(item)));
+      this.#columns.forEach(({ text }, place) => fill(row.cells[place]!, text(item)));
     }
   }
 
@@ -65,5 +66,16 @@ export class Table<Item> {
     const row = { node, cells };
     this.#rows.set(this.#idOf(item), row);
     return row;
+  }
+}
+
+function fill(cell: HTMLElement, content: string | readonly string[]): void {
+  if (typeof content === "string") return say(cell, content);
+  while (cell.children.length > content.length) cell.lastElementChild!.remove();
+  for (const [place, line] of content.entries()) {
+    const node = cell.children[place] ?? cell.appendChild(element("span", { class: "line" }));
+    if (node.textContent === line) continue;
+    node.textContent = line;
+    node.setAttribute("title", line);
   }
 }

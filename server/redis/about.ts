@@ -5,7 +5,7 @@
  */
 import { encodeText } from "../../lib/base/bytes.ts";
 import { FirkinError } from "../../lib/base/errors.ts";
-import type { Client, RedisHost } from "./call.ts";
+import { checkName, type Client, type RedisHost } from "./call.ts";
 import { REDIS_VERSION } from "./connection.ts";
 import { matchesGlob } from "./glob.ts";
 import { DATABASES } from "./keys.ts";
@@ -82,6 +82,8 @@ export function config(client: Client, args: Args): Reply {
   switch (wordOf(args[1]!)) {
     case "GET": {
       const patterns = args.slice(2).map((pattern) => encodeText(latin1(pattern).toLowerCase().toWellFormed()));
+      // All of them together: each is held against each setting.
+      checkName({ length: patterns.reduce((sum, { length }) => sum + length, 0) }, client.host);
       const found = Object.entries(settingsOf(client.host)).filter(([name]) => {
         return patterns.some((pattern) => matchesGlob(pattern, encodeText(name)));
       });
@@ -132,7 +134,11 @@ export interface CommandFacts {
 const CATEGORIES: Readonly<Record<string, string>> = { read: "readonly" };
 
 /** COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN pattern] */
-function namesOf(commands: ReadonlyMap<string, CommandFacts>, args: Args): string[] {
+function namesOf(
+  commands: ReadonlyMap<string, CommandFacts>,
+  host: Pick<RedisHost, "limits">,
+  args: Args,
+): string[] {
   const all = [...commands.values()].flatMap(({ name, flags, subcommands = {} }) => {
     const names = [name, ...Object.keys(subcommands).map((word) => `${name}|${word.toLowerCase()}`)];
     return names.map((one) => ({ name: one, flags }));
@@ -140,6 +146,7 @@ function namesOf(commands: ReadonlyMap<string, CommandFacts>, args: Args): strin
   if (args.length === 2) return all.map(({ name }) => name);
   if (args.length !== 5 || wordOf(args[2]!) !== "FILTERBY") throw new ErrorReply("ERR syntax error");
   const wanted = args[4]!;
+  checkName(wanted, host);
   const flag = latin1(wanted).toLowerCase();
   const filters: Readonly<Record<string, (name: string, flags: readonly string[]) => boolean>> = {
     MODULE: () => false,
@@ -152,13 +159,17 @@ function namesOf(commands: ReadonlyMap<string, CommandFacts>, args: Args): strin
 }
 
 /** COMMAND [COUNT | LIST | INFO name... | DOCS name... | GETKEYS command...] */
-export function command(commands: ReadonlyMap<string, CommandFacts>, args: Args): Reply {
+export function command(
+  commands: ReadonlyMap<string, CommandFacts>,
+  host: Pick<RedisHost, "limits">,
+  args: Args,
+): Reply {
   const names = args.slice(2).map((name) => latin1(name).toLowerCase());
   switch (args.length === 1 ? "INFO" : wordOf(args[1]!)) {
     case "COUNT":
       return commands.size;
     case "LIST":
-      return namesOf(commands, args).map(bulk);
+      return namesOf(commands, host, args).map(bulk);
     case "DOCS":
       return new MapReply([]);
     case "GETKEYS":

@@ -8,7 +8,7 @@
  * @module
  */
 import type { Clock } from "../../lib/base/clock.ts";
-import { ERRORS } from "../../lib/base/errors.ts";
+import { ERRORS, FirkinError } from "../../lib/base/errors.ts";
 import type { Principal } from "../auth.ts";
 import { type Answer, type Commands, failureOf } from "../commands.ts";
 import type { ServerLimits } from "../limits.ts";
@@ -17,6 +17,9 @@ import type { Cursors } from "./cursors.ts";
 import type { Hub } from "./hub.ts";
 import { ErrorReply, type Reply, type RespVersion, type RespWriter } from "./resp.ts";
 import type { Updates, View } from "./view.ts";
+
+/** So much longer than a key may a channel's name be: `__keyspace@`, a bucket's name and `__:` stand before one. */
+const NAME_MORE_BYTES = 128;
 
 /** One call of a command on keys. */
 export interface KeyCall {
@@ -81,6 +84,8 @@ export interface Client {
   version: RespVersion;
   readonly channels: number;
   readonly patterns: number;
+  /** Both, tracking, and keys that are not there and are watched. */
+  readonly subscriptions: number;
   /** Commands that wait for EXEC; -1 outside of a transaction. */
   readonly queued: number;
   /** Who a token stands for is whom the connection is from now on. @throws {FirkinError} UNAUTHORIZED, BUSY */
@@ -112,6 +117,27 @@ export interface Client {
   end(): void;
   /** Closes at once. */
   kill(): void;
+}
+
+/**
+ * Looks at a channel's name, or a pattern of names or keys: what is longer than any name fits none, is kept for as long
+ * as somebody listens, and costs its length at each comparison.
+ *
+ * @throws {FirkinError} TOO_LARGE
+ */
+export function checkName({ length }: { readonly length: number }, { limits }: Pick<RedisHost, "limits">): void {
+  const most = limits.keyBytesMax + NAME_MORE_BYTES;
+  if (length <= most) return;
+  throw new FirkinError(
+    "TOO_LARGE",
+    `Cannot use a name or pattern of ${length} bytes: at most ${most} are allowed`,
+  );
+}
+
+/** Looks whether a connection may have one subscription more. @throws {FirkinError} BUSY */
+export function checkRoom({ subscriptions, host: { limits: { subscriptionsMax } } }: Client): void {
+  if (subscriptions < subscriptionsMax) return;
+  throw new FirkinError("BUSY", `Cannot subscribe: this connection has ${subscriptionsMax} subscriptions, the most`);
 }
 
 /** What a client is told of whatever was thrown. */

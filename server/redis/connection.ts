@@ -8,7 +8,7 @@
 import { FirkinError } from "../../lib/base/errors.ts";
 import { isBucketName } from "../../lib/engine/engine.ts";
 import type { Answer } from "../commands.ts";
-import type { Client } from "./call.ts";
+import { checkName, type Client } from "./call.ts";
 import { databaseOf } from "./keys.ts";
 import { latin1, parseInteger, textOf, wordOf } from "./numbers.ts";
 import { bulk, ErrorReply, MapReply, type Reply, VerbatimReply } from "./resp.ts";
@@ -350,5 +350,6 @@ export function publish(self: Client, args: Args): Reply {
   if (!self.principal.allows("write", undefined)) {
     throw new FirkinError("FORBIDDEN", "Cannot publish: the right to write in the whole store is missing");
   }
+  checkName(args[1]!, self.host);
   return self.host.hub.publish(args[1]!, args[2]!);
 }

@@ -11,7 +11,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer, type Server as TlsServer } from "node:tls";
 import { toHex } from "../../lib/base/bytes.ts";
 import type { Clock } from "../../lib/base/clock.ts";
-import type { ClientInfo, ClientSource } from "../clients.ts";
+import { type ClientInfo, type ClientSource, type DescribedClient, firstOf, shownText } from "../clients.ts";
 import type { Commands } from "../commands.ts";
 import type { Gate } from "../gate.ts";
 import type { ServerLimits } from "../limits.ts";
@@ -115,18 +115,25 @@ export class RedisListener implements ClientSource {
   }
 
   /** See {@link ClientSource}. */
-  *clients(): Generator<readonly [number, ClientInfo]> {
+  *clients(): Generator<readonly [number, DescribedClient]> {
     for (const [session, wire] of this.#sessions) {
-      const { id, principal, connectedAt, name, library, libraryVersion } = session;
-      yield [id, {
-        name: principal.name,
-        address: wire.address,
-        agent: [name, [library, libraryVersion].filter(Boolean).join("/")].filter(Boolean).join(" "),
-        ageMs: Math.round(this.#host.clock.wall() - connectedAt),
-        ...wire.traffic(),
-        subscriptions: session.topics.describe(),
-      }];
+      const describe = (subscriptionsMax: number): ClientInfo => this.#describe(session, wire, subscriptionsMax);
+      yield [session.id, { bufferedBytes: wire.bufferedBytes(), describe }];
     }
+  }
+
+  #describe(session: RedisSession, wire: SocketWire, subscriptionsMax: number): ClientInfo {
+    const { principal, connectedAt, name, library, libraryVersion } = session;
+    const agent = [name, [library, libraryVersion].filter(Boolean).join("/")].filter(Boolean).join(" ");
+    return {
+      name: principal.name,
+      address: wire.address,
+      agent: shownText(agent),
+      ageMs: Math.round(this.#host.clock.wall() - connectedAt),
+      ...wire.traffic(),
+      subscriptions: firstOf(session.told(), subscriptionsMax),
+      subscriptionsTotal: session.subscriptions,
+    };
   }
 
   /** See {@link ClientSource}. */

@@ -10,7 +10,7 @@ import { compareBytes } from "../../lib/base/bytes.ts";
 import { FirkinError } from "../../lib/base/errors.ts";
 import { type Entry, type ListQuery, PAGE_ENTRIES_MAX } from "../../lib/engine/engine.ts";
 import type { Answer } from "../commands.ts";
-import type { Client } from "./call.ts";
+import { checkName, type Client } from "./call.ts";
 import { literalPrefix, matchesGlob } from "./glob.ts";
 import { DATABASES } from "./keys.ts";
 import { integerOf, latin1, wordOf } from "./numbers.ts";
@@ -18,6 +18,12 @@ import { bulk, ErrorReply, type Reply } from "./resp.ts";
 
 /** Keys that SCAN looks at when it is not told how many. */
 const SCAN_COUNT = 10;
+
+/**
+ * Letters of pattern and key that are compared before others get their turn: at most some 10 ms. A page of the longest
+ * keys and a pattern that was made for it took 8 s.
+ */
+const WORK_PER_TURN = 2_000_000;
 
 /** The pages of a listing. */
 async function* pagesOf(
@@ -47,11 +53,18 @@ function prefixQuery(pattern: Uint8Array | undefined): { readonly prefix?: Uint8
 /** KEYS pattern */
 export async function keys(client: Client, args: readonly Uint8Array[]): Promise<Reply> {
   const pattern = args[1]!;
-  const { outboundHardBytesMax } = client.host.limits;
+  checkName(pattern, client.host);
+  const { clock, limits: { outboundHardBytesMax } } = client.host;
   const found: Uint8Array[] = [];
   let bytes = 0;
+  let work = 0;
   for await (const entries of pagesOf(client, client.bucket, prefixQuery(pattern))) {
     for (const { key } of entries) {
+      work += pattern.length * key.length;
+      if (work > WORK_PER_TURN) {
+        await new Promise<void>((resolve) => clock.after(0, resolve));
+        work = 0;
+      }
       if (!matchesGlob(pattern, key)) continue;
       found.push(key);
       bytes += key.length + 16;
@@ -96,16 +109,22 @@ export function scan(client: Client, args: readonly Uint8Array[]): Answer<Reply>
   const cursor = latin1(args[1]!);
   if (!/^\d{1,20}$/.test(cursor)) throw new ErrorReply("ERR invalid cursor");
   const { count, pattern, type } = scanOptions(args);
+  if (pattern !== undefined) checkName(pattern, host);
   const place = /^0+$/.test(cursor) ? undefined : host.cursors.find(cursor);
   if (!/^0+$/.test(cursor) && place?.bucket !== bucket) throw new ErrorReply("ERR invalid cursor");
   const query = { ...prefixQuery(pattern), limit: Math.min(count, PAGE_ENTRIES_MAX) };
   const answer = host.commands.list(principal, bucket, place === undefined ? query : { ...query, after: place.after });
   const tell = ({ entries, more }: { readonly entries: readonly Entry[]; readonly more: boolean }): Reply => {
-    const found = entries.map(({ key }) => key).filter((key) => {
-      return (type ?? "string") === "string" && (pattern === undefined || matchesGlob(pattern, key));
-    });
-    const last = entries.at(-1);
-    const next = more && last !== undefined ? host.cursors.add({ bucket, after: last.key }) : "0";
+    const found: Uint8Array[] = [];
+    let [looked, work] = [0, 0];
+    while (looked < entries.length && work < WORK_PER_TURN) {
+      const { key } = entries[looked++]!;
+      work += (pattern?.length ?? 0) * key.length;
+      if ((type ?? "string") === "string" && (pattern === undefined || matchesGlob(pattern, key))) found.push(key);
+    }
+    const last = entries[looked - 1];
+    const hasMore = more || looked < entries.length;
+    const next = hasMore && last !== undefined ? host.cursors.add({ bucket, after: last.key }) : "0";
     return [bulk(next), found];
   };
   return answer instanceof Promise ? answer.then(tell) : tell(answer);

@@ -15,9 +15,10 @@ import { compareBytes } from "../../lib/base/bytes.ts";
 import type { Timer } from "../../lib/base/clock.ts";
 import { CONTENT, type Content } from "../../lib/base/codec.ts";
 import { type Guest, hasExpired, NOBODY, type Principal } from "../auth.ts";
+import type { ClientSubscription } from "../clients.ts";
 import type { Answer } from "../commands.ts";
 import { keysOf } from "./about.ts";
-import { type Client, errorOf, type RedisHost, type Silence } from "./call.ts";
+import { checkRoom, type Client, errorOf, type RedisHost, type Silence } from "./call.ts";
 import { latin1 } from "./numbers.ts";
 import { type Outlet, Output } from "./output.ts";
 import { ErrorReply, type Reply, RespProtocolError, RespReader, type RespVersion } from "./resp.ts";
@@ -200,6 +201,17 @@ export class RedisSession implements Client {
     return this.topics.patterns;
   }
 
+  get subscriptions(): number {
+    return this.topics.count + this.#transaction.subscriptions + (this.#tracking === undefined ? 0 : 1);
+  }
+
+  /** What an operator is told of them, one after the other. */
+  *told(): Generator<ClientSubscription> {
+    yield* this.topics.told();
+    if (this.#tracking !== undefined) yield this.#tracking.told();
+    yield* this.#transaction.told();
+  }
+
   get queued(): number {
     return this.#transaction.queued;
   }
@@ -256,6 +268,7 @@ export class RedisSession implements Client {
     }
     if (current !== undefined && !current.isBroadcast) return "OK";
     this.#stopTracking();
+    checkRoom(this);
     this.#tracking = new Tracking(this, options, (reply) => this.#told(reply));
     return this.#tracking.ready.then(() => "OK", (error: unknown) => {
       this.#stopTracking();

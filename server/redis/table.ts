@@ -250,7 +250,7 @@ const CLIENT_ROWS: readonly ClientRow[] = [
   onClient("acl", -2, "noscript loading stale joins", connection.acl, { WHOAMI: 2 }),
   onClient("info", -1, "loading stale joins", about.info),
   onClient("config", -2, "admin noscript loading stale joins", about.config, { GET: -3, SET: -4, RESETSTAT: 2 }),
-  onClient("command", -1, "loading stale joins", (_, args) => about.command(ROWS, args), COMMAND),
+  onClient("command", -1, "loading stale joins", ({ host }, args) => about.command(ROWS, host, args), COMMAND),
   { ...onClient("debug", -2, "admin noscript loading stale", () => null), refusal: about.DEBUG_REFUSED },
 ];
 

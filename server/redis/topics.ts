@@ -12,7 +12,7 @@ import type { ChangeEvent, EngineSubscription } from "../../lib/engine/engine.ts
 import { type ClientSubscription, shownKey } from "../clients.ts";
 import type { Answer } from "../commands.ts";
 import { failureOf } from "../commands.ts";
-import type { Client } from "./call.ts";
+import { checkName, checkRoom, type Client } from "./call.ts";
 import type { Listener } from "./hub.ts";
 import { follow, notificationsOf, queryOf } from "./notifications.ts";
 import { latin1 } from "./numbers.ts";
@@ -50,13 +50,14 @@ export class Topics implements Listener {
     return this.#patterns.size;
   }
 
-  /** What an operator is told of them. */
-  describe(): ClientSubscription[] {
-    return [...this.#channels.values(), ...this.#patterns.values()].map(({ name, source }) => ({
-      channel: shownKey(name),
-      ...(source !== undefined && { revision: Number(source.cursor.split(".")[1]) }),
-      waits: false,
-    }));
+  /** What an operator is told of them, one after the other. */
+  *told(): Generator<ClientSubscription> {
+    for (const topics of [this.#channels, this.#patterns]) {
+      for (const { name, source } of topics.values()) {
+        const revision = source === undefined ? {} : { revision: Number(source.cursor.split(".")[1]) };
+        yield { channel: shownKey(name), ...revision, waits: false };
+      }
+    }
   }
 
   /** Both. */
@@ -66,23 +67,19 @@ export class Topics implements Listener {
 
   /** Listens to a channel or a pattern, and says so when what comes later will be told. */
   subscribe(name: Uint8Array, isPattern: boolean): Answer<Reply> {
+    checkName(name, this.#client.host);
     const topics = isPattern ? this.#patterns : this.#channels;
     const known = topics.has(latin1(name));
     const own = name.slice();
     const reply = (): Reply => new PushReply([bulk(isPattern ? "psubscribe" : "subscribe"), own, this.count]);
     if (known) return reply();
     const { host, principal } = this.#client;
-    const { subscriptionsMax } = host.limits;
-    if (this.count >= subscriptionsMax) {
-      throw new FirkinError(
-        "BUSY",
-        `Cannot subscribe: this connection has ${subscriptionsMax} subscriptions, the most`,
-      );
-    }
+    checkRoom(this.#client);
     const query = queryOf(own, isPattern);
     if (query === undefined) {
       this.#listen(own, isPattern);
       topics.set(latin1(own), { name: own });
+      host.metrics.subscriptions++;
       return reply();
     }
     const source = host.commands.subscribe(principal, query);
@@ -169,10 +166,9 @@ export class Topics implements Listener {
     if (topic === undefined) return;
     topics.delete(latin1(name));
     const { host } = this.#client;
-    if (topic.source !== undefined) {
-      host.metrics.subscriptions--;
-      topic.source.close();
-    } else if (topics === this.#patterns) host.hub.unsubscribePattern(topic.name, this);
+    host.metrics.subscriptions--;
+    if (topic.source !== undefined) topic.source.close();
+    else if (topics === this.#patterns) host.hub.unsubscribePattern(topic.name, this);
     else host.hub.unsubscribe(topic.name, this);
   }
 }

@@ -12,6 +12,7 @@
  */
 import { startsWith } from "../../lib/base/bytes.ts";
 import type { EngineEvent, EngineSubscription } from "../../lib/engine/engine.ts";
+import type { ClientSubscription } from "../clients.ts";
 import { failureOf } from "../commands.ts";
 import type { Client } from "./call.ts";
 import { latin1, wordOf } from "./numbers.ts";
@@ -78,6 +79,11 @@ export class Tracking {
   /** True when it tells whatever was read. */
   get isBroadcast(): boolean {
     return this.#prefixes !== undefined;
+  }
+
+  /** What an operator is told of it. */
+  told(): ClientSubscription {
+    return { bucket: this.#bucket, revision: Number(this.#source.cursor.split(".")[1]), waits: false };
   }
 
   /** Remembers keys that are about to be read. */

@@ -10,6 +10,7 @@
  *
  * @module
  */
+import type { ClientSubscription } from "../clients.ts";
 import type { Answer } from "../commands.ts";
 import { keysOf } from "./about.ts";
 import { type Client, errorOf } from "./call.ts";
@@ -97,6 +98,16 @@ export class Transaction {
     if (this.#queue !== undefined) throw new ErrorReply("ERR WATCH inside MULTI is not allowed");
     await (this.#watches ??= new Watches(this.#client)).add(keys);
     return "OK";
+  }
+
+  /** Subscriptions to keys that are watched and were not there. */
+  get subscriptions(): number {
+    return this.#watches?.absent ?? 0;
+  }
+
+  /** What an operator is told of them. */
+  told(): Iterable<ClientSubscription> {
+    return this.#watches?.told() ?? [];
   }
 
   /** UNWATCH */

@@ -6,15 +6,17 @@
  *
  * @module
  */
-import type { EngineEvent, EngineSubscription } from "../../lib/engine/engine.ts";
+import type { EngineEvent, EngineSubscription, SubscribeQuery } from "../../lib/engine/engine.ts";
+import { type ClientSubscription, shownQuery } from "../clients.ts";
 import { failureOf } from "../commands.ts";
 import { type EventSource, sourceOf } from "../deliveries.ts";
-import type { Client } from "./call.ts";
+import { checkRoom, type Client } from "./call.ts";
 import { ErrorReply } from "./resp.ts";
 import { nameOf, type Watched } from "./view.ts";
 
 /** A key that was not there. */
 interface Absence {
+  readonly query: SubscribeQuery;
   readonly subscription: EngineSubscription;
   readonly source: EventSource;
 }
@@ -36,19 +38,29 @@ export class Watches {
     return [...this.#keys.values()];
   }
 
+  /** Keys that were not there: there is a subscription for each. */
+  get absent(): number {
+    return this.#absences.length;
+  }
+
+  /** What an operator is told of those subscriptions. They are read when `EXEC` comes, and so never behind. */
+  *told(): Generator<ClientSubscription> {
+    for (const { query } of this.#absences) yield { ...shownQuery(query), waits: false };
+  }
+
   /** Watches more keys, from when it resolves on. @throws {ErrorReply} they are too many */
   async add(keys: readonly Uint8Array[]): Promise<void> {
     const { host: { limits }, bucket } = this.#client;
-    if (this.#keys.size + keys.length > limits.batchOperationsMax / 2) {
+    // Copies: a small argument would keep all that came with it.
+    const added = new Map(keys.map((key) => [nameOf(bucket, key), key.slice()]));
+    for (const name of this.#keys.keys()) added.delete(name);
+    if (this.#keys.size + added.size > limits.batchOperationsMax / 2) {
       throw new ErrorReply("ERR too many keys are watched");
     }
-    // Copies: a small argument would keep all that came with it.
-    await Promise.all(keys.map((key) => this.#add(bucket, key.slice())));
+    await Promise.all([...added].map(([name, key]) => this.#add(name, bucket, key)));
   }
 
-  async #add(bucket: string, key: Uint8Array): Promise<void> {
-    const name = nameOf(bucket, key);
-    if (this.#keys.has(name)) return;
+  async #add(name: string, bucket: string, key: Uint8Array): Promise<void> {
     let entry = await this.#peek(bucket, key);
     if (entry === undefined) {
       await this.#subscribe(bucket, key);
@@ -64,11 +76,13 @@ export class Watches {
   }
 
   async #subscribe(bucket: string, key: Uint8Array): Promise<void> {
-    const { host: { commands }, principal } = this.#client;
+    const { host: { commands, metrics }, principal } = this.#client;
+    if (this.#isClosed) return;
+    checkRoom(this.#client);
     const subscription = commands.observe(principal, bucket, key);
-    if (this.#isClosed) return subscription.close();
     const source = sourceOf(subscription);
-    this.#absences.push({ subscription, source });
+    this.#absences.push({ query: { bucket, key }, subscription, source });
+    metrics.subscriptions++;
     await subscription.ready;
     source.poll(nothing);
   }
@@ -96,6 +110,7 @@ export class Watches {
   /** Lets go of all. */
   close(): void {
     this.#isClosed = true;
+    this.#client.host.metrics.subscriptions -= this.#absences.length;
     for (const { subscription } of this.#absences.splice(0)) subscription.close();
   }
 }

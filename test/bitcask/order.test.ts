@@ -23,7 +23,8 @@ interface Item {
 const home = { storeId: pattern(16), frames: new FrameCache(0), aside: new ReadWindow() };
 
 function append(segment: Segment, item: Item): number {
-  return segment.append({ kind: KIND.set, ...item, revision: segment.lastRevision + 1, at: 0, value: EMPTY, content: 0 });
+  const revision = segment.lastRevision + 1;
+  return segment.append({ kind: KIND.set, ...item, revision, at: 0, value: EMPTY, content: 0 });
 }
 
 /** Some segments with records of random keys in four buckets, and the newest of each key in each of them. */

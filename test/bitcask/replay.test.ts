@@ -70,7 +70,8 @@ function change(log: Log, segment: Segment, random: (limit: number) => number, k
   const deadline = isSet && random(3) === 0 ? random(1_000_000) : undefined;
   const value = isSet ? new Uint8Array(random(9)) : EMPTY;
   const kind = isSet ? KIND.set : KIND.delete;
-  const offset = segment.append({ kind, bucket, revision: segment.lastRevision + 1, at: 1, key, value, content: 0, expiresAt: deadline });
+  const revision = segment.lastRevision + 1;
+  const offset = segment.append({ kind, bucket, revision, at: 1, key, value, content: 0, expiresAt: deadline });
   const old = log.live.get(name);
   if (old !== undefined) {
     const bytes = recordBytesAt(old.segment.bytes(0), old.offset);

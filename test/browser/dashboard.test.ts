@@ -179,6 +179,9 @@ describe("the dashboard", () => {
 
   testOn("bun", browser)("creates, edits, extends and deletes a key, and takes back what is not yet sent", async () => {
     await visit("keys");
+    await waitForText(".empty", /^No buckets yet/);
+    // There is nothing that they could be of.
+    expect(await page.getByRole("button", { name: "Settings", exact: true }).count()).toBe(0);
     await click("New key");
     await page.getByLabel("bucket").last().fill("users");
     await page.getByLabel("key", { exact: true }).fill("ada");
@@ -350,12 +353,20 @@ describe("the dashboard", () => {
 
   testOn("bun", browser)("says who is connected to what, and closes one", async () => {
     const other = await connect(server.url);
-    const subscription = other.bucket("sessions").subscribe({ prefix: "ada" });
-    await subscription.ready;
+    for (const prefix of ["x".repeat(1_000), "ada"]) await other.bucket("sessions").subscribe({ prefix }).ready;
     await visit("clients");
     const row = page.locator("tr", { hasText: "sessions/ada*" });
     await row.waitFor();
-    await waitForText("#clients-shown", /^2 connected, 1 subscription/);
+    await waitForText("#clients-shown", /^2 connected, 2 subscriptions/);
+    // However long a name is, all columns are in sight, and how far behind each is stands beside it.
+    expect(await page.locator(".table").evaluate((table) => table.scrollWidth - table.clientWidth)).toBe(0);
+    const [long, short] = [row.locator(".rest .line").first(), row.locator(".rest .line").last()];
+    expect(await long.getAttribute("title")).toBe(`sessions/${"x".repeat(120)}…*`);
+    const heights = [long, short, row.locator("[data-title=Behind] .line").last()].map(async (line) => {
+      return (await line.boundingBox())!.y;
+    });
+    const [first, second, behind] = await Promise.all(heights);
+    expect([second! - first!, behind! - second!]).toEqual([26, 0]);
     await row.getByRole("button", { name: "Close" }).click();
     await click("Close it");
     await row.waitFor({ state: "detached" });
@@ -363,6 +374,34 @@ describe("the dashboard", () => {
     await page.locator("tr", { hasText: "sessions/ada*" }).waitFor();
     await other.close();
     expect(complaints).toEqual([]);
+  });
+
+  testOn("bun", browser)("asks who is connected one time after the other, and not while nobody looks", async () => {
+    const watched = await browser!.newPage();
+    await watched.clock.install();
+    // Counted where they are made: that a request comes here takes its time.
+    await watched.addInitScript(`window.asked = 0;
+      const fetch = window.fetch;
+      window.fetch = (...request) => {
+        if (request[0] === "/v1/admin/clients") window.asked++;
+        return fetch(...request);
+      }`);
+    let release: (() => void) | undefined;
+    const released = new Promise<void>((resolve) => release = resolve);
+    await watched.route("**/v1/admin/clients", (route) => void released.then(() => route.continue()));
+    await watched.goto(`http://127.0.0.1:${server.port}/#/clients`);
+    await watched.locator(".clients").waitFor();
+    await watched.clock.runFor(3_000);
+    expect(await watched.evaluate("asked")).toBe(1);
+    await watched.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true })");
+    release?.();
+    await watched.locator("#clients-shown", { hasText: "connected" }).waitFor();
+    await watched.clock.runFor(3_000);
+    expect(await watched.evaluate("asked")).toBe(1);
+    await watched.evaluate("delete document.hidden");
+    await watched.clock.runFor(1_000);
+    expect(await watched.evaluate("asked")).toBeGreaterThan(1);
+    await watched.close();
   });
 
   testOn("bun", browser)("asks for a token where one is needed, until it is right, and once", async () => {

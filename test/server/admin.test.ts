@@ -14,6 +14,7 @@ import { connect } from "../../lib/store/connect.ts";
 import { open } from "../../lib/store/open.ts";
 import type { Store } from "../../lib/store/store.ts";
 import type { TaggedBucket } from "../../server/admin.ts";
+import { Clients } from "../../server/clients.ts";
 import { type Scope, serve, type Server, Tokens } from "../../server/mod.ts";
 import { ServerSnapshots } from "../../server/snapshots.ts";
 import { errorCode } from "../suites/fs.ts";
@@ -31,6 +32,22 @@ const ADMIN_PATHS = [
   ["POST", "/v1/admin/tokens"],
   ["DELETE", "/v1/admin/tokens/operator"],
 ] as const;
+
+test("Clients describes only those that are listed, and closes only whom an id names", () => {
+  const told: string[] = [];
+  const closed: number[] = [];
+  const clients = new Clients();
+  const client = (number: number): readonly [number, never] => {
+    const describe = (most: number): object => ({ told: told.push(`${number} ${most}`) });
+    return [number, { bufferedBytes: number, describe } as never];
+  };
+  const closeClient = (number: number): unknown => closed.push(number);
+  clients.add({ kind: "events", clients: () => [client(1), client(3), client(2)], closeClient });
+  const { total, clients: listed } = clients.list(2, 20);
+  expect([total, listed.map(({ id }) => id), told]).toEqual([3, ["e3", "e2"], ["3 20", "2 20"]]);
+  for (const id of ["e1e0", "e 1", "e0x1", "e", "", "1", "w1", "e3"]) clients.close(id);
+  expect(closed).toEqual([3]);
+});
 
 describe("administration", () => {
   let store: Store;
@@ -172,7 +189,7 @@ describe("administration", () => {
     const watcher = await grant("watcher", [{ buckets: "*", rights: ["read", "write", "subscribe"] }]);
     const other = await serve({ store, port: 0, auth: tokens, redis: { port: 0 } });
     const base = other.url.replace("ws:", "http:");
-    const headers = { authorization: `Bearer ${watcher}`, "user-agent": "reader/1" };
+    const headers = { authorization: `Bearer ${watcher}`, "user-agent": `reader/1 ${"x".repeat(900)}` };
     const stream = (await fetch(`${base}/v1/buckets/b/events?prefix=a&types=set`, { headers })).body!.getReader();
     await stream.read();
     const socket = connectSocket(Number(new URL(other.redisUrl!).port));
@@ -195,7 +212,7 @@ describe("administration", () => {
       id: "e1",
       kind: "events",
       name: "watcher",
-      agent: "reader/1",
+      agent: `reader/1 ${"x".repeat(111)}…`,
       address: "127.0.0.1",
       subscriptions: [{ bucket: "b", prefix: "a", types: ["set"], revision: 0 }],
     }, {

@@ -98,13 +98,14 @@ describe("Channels", () => {
     await settled();
     peer.stalled = true;
     await setMany(100, 100);
-    const { channels, bufferedBytes, bytesIn, bytesOut } = peer.session.describe();
-    expect(channels).toMatchObject([
-      { bucket: "b", prefix: bytesOf("k"), types: ["set"], waits: true },
-      { bucket: "b", key: bytesOf("k1"), waits: false },
+    const { subscriptions, bytesIn, bytesOut } = peer.session.describe(2);
+    expect(subscriptions).toMatchObject([
+      { bucket: "b", prefix: "k", types: ["set"], waits: true },
+      { bucket: "b", key: "k1", waits: false },
     ]);
-    expect(channels[1]!.revision).toBeGreaterThanOrEqual(5);
-    expect(bufferedBytes).toBe(peer.buffered);
+    expect(subscriptions[1]!.revision).toBeGreaterThanOrEqual(5);
+    expect(peer.session.describe(1)).toMatchObject({ subscriptions: { length: 1 }, subscriptionsTotal: 2 });
+    expect(peer.session.bufferedBytes).toBe(peer.buffered);
     expect([bytesIn > 30, bytesOut > 100]).toEqual([true, true]);
   });
 

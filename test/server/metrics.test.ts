@@ -1,6 +1,23 @@
 import { describe, expect, test } from "bun:test";
 import { ManualClock } from "../../lib/base/clock.ts";
+import { History, HISTORY_COLUMNS } from "../../server/history.ts";
 import { Metrics, OPERATIONS } from "../../server/metrics.ts";
+import { settled } from "../wire/loopback.ts";
+
+test("History counts event streams among connections and subscriptions", async () => {
+  const clock = new ManualClock();
+  const metrics = new Metrics(clock);
+  Object.assign(metrics, { connections: 7, subscriptions: 5, streams: 2 });
+  const engine = { stats: () => Promise.resolve({}) } as never;
+  const history = new History({ engine, metrics, clock, onFailure: (error) => expect(error).toBe(undefined) });
+  history.begin();
+  await settled();
+  clock.advance(1_000);
+  await settled();
+  history.end();
+  const [row] = history.read(0);
+  expect(["connections", "subscriptions"].map((name) => row?.[HISTORY_COLUMNS.indexOf(name as never)])).toEqual([9, 7]);
+});
 
 const GET = OPERATIONS.indexOf("get");
 const SET = OPERATIONS.indexOf("set");

@@ -295,6 +295,34 @@ describe("Redis clients", () => {
     expect(await run()).toBe("*1\r\n+PONG\r\n");
   });
 
+  test("what a connection subscribes to, tracks, or watches in vain is counted, told and bounded", async () => {
+    await stop();
+    await start({ limits: { subscriptionsMax: 4 } });
+    const peer = open();
+    await peer.ask("HELLO", "3");
+    await store.bucket("0").set("there", 1);
+    await peer.ask("WATCH", "gone", "gone", "there");
+    await peer.askAll([["WATCH", "gone"], ["SUBSCRIBE", "news"], ["CLIENT", "TRACKING", "ON"], ["WATCH", "lost"]]);
+    const count = (): number => server.stats()["server.subscriptions"]!;
+    expect(count()).toBe(4);
+    const { clients } = await (await fetch(`${server.url.replace("ws:", "http:")}/v1/admin/clients`)).json() as {
+      clients: unknown[];
+    };
+    expect(clients).toMatchObject([{
+      subscriptionsTotal: 4,
+      subscriptions: [{ channel: "news" }, { bucket: "0", revision: 1 }, { bucket: "0", key: "gone" }, { key: "lost" }],
+    }]);
+    for (const command of [["WATCH", "more"], ["SUBSCRIBE", "more"], ["PSUBSCRIBE", "__key*"]]) {
+      expect(await peer.ask(...command)).toContain("this connection has 4 subscriptions, the most");
+    }
+    await peer.ask("UNWATCH");
+    expect(count()).toBe(2);
+    await peer.askAll([["WATCH", "gone"], ["MULTI"], ["EXEC"]]);
+    expect(count()).toBe(2);
+    await peer.askAll([["WATCH", "gone"], ["RESET"]]);
+    expect(count()).toBe(0);
+  });
+
   test("SCAN shows every key once, while others come and go", async () => {
     const peer = open();
     const wanted = Array.from({ length: 300 }, (_, index) => `key:${index}`);
@@ -436,6 +464,32 @@ describe("Redis clients", () => {
     expect(await peer.ask("SET", "a", part)).toBe("-ERR this transaction is too large\r\n");
     expect((await peer.ask("EXEC")).slice(0, 10)).toBe("-EXECABORT");
     expect(await peer.ask("EXISTS", "a")).toBe(":0\r\n");
+  });
+
+  test("a channel's name or a pattern that is longer than any name is refused, whatever takes it", async () => {
+    const peer = open();
+    const most = `__keyspace@${"b".repeat(64)}__:${"k".repeat(1_024)}`;
+    await peer.ask("HELLO", "3");
+    expect(await peer.ask("SUBSCRIBE", most)).toContain("subscribe");
+    expect(await peer.ask("PSUBSCRIBE", `${most}*`)).toContain("psubscribe");
+    const long = "*a".repeat(577);
+    for (
+      const command of [
+        ["SUBSCRIBE", long],
+        ["PSUBSCRIBE", `__keyspace@b__:${long}`],
+        ["PUBLISH", long, "news"],
+        ["KEYS", long],
+        ["SCAN", "0", "MATCH", long],
+        ["CONFIG", "GET", ...Array.from({ length: 20 }, () => "p".repeat(60))],
+        ["COMMAND", "LIST", "FILTERBY", "PATTERN", long],
+      ]
+    ) {
+      expect([command[0], await peer.ask(...command)]).toEqual([
+        command[0],
+        expect.stringContaining("-ERR Cannot use a name"),
+      ]);
+    }
+    expect(server.stats()["server.subscriptions"]).toBe(2);
   });
 
   test("who does not read is not read from, and closed in the end", async () => {

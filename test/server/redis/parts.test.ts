@@ -10,6 +10,7 @@ import { Cursors } from "../../../server/redis/cursors.ts";
 import { literalPrefix, matchesGlob } from "../../../server/redis/glob.ts";
 import { normalFlags, queryOf } from "../../../server/redis/notifications.ts";
 import { addFloats, parseInteger } from "../../../server/redis/numbers.ts";
+import { SERVER_LIMITS } from "../../../server/limits.ts";
 import { ROWS } from "../../../server/redis/table.ts";
 import { shown } from "../../../server/redis/values.ts";
 import { bytesOf, textOf } from "../../suites/engine_subject.ts";
@@ -154,7 +155,7 @@ test("Cursors forget the oldest", () => {
 test("COMMAND LIST gives all names, or those that fit", () => {
   const list = (...words: string[]): string[] => {
     const args = ["COMMAND", "LIST", ...words].map((word) => bytesOf(word));
-    return (command(ROWS, args) as Uint8Array[]).map((name) => textOf(name)!);
+    return (command(ROWS, { limits: SERVER_LIMITS }, args) as Uint8Array[]).map((name) => textOf(name)!);
   };
   expect(list()).toContain("client|list");
   expect(list("FILTERBY", "pattern", "config|*re*")).toEqual(["config|resetstat"]);

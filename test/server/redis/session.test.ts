@@ -182,6 +182,38 @@ describe("RedisSession", () => {
     session.closed();
   });
 
+  test("a pattern that is dear to match stops nobody else: KEYS rests, SCAN looks at fewer keys", async () => {
+    const clock = new ManualClock();
+    host = { ...host, clock };
+    const session = open();
+    const long = Array.from({ length: 6 }, (_, index) => `${"a".repeat(1_000)}${index}`);
+    for (const key of long) await engine.set("0", new TextEncoder().encode(key), new Uint8Array(1), { content: 0 });
+    const pattern = `*${"[a-b]".repeat(200)}?`;
+    session.data(new Uint8Array(encode(["KEYS", pattern])));
+    let rests = 0;
+    for (let left = 20; sent === ""; left--) {
+      await settled();
+      if (left > 0) continue;
+      rests++;
+      clock.advance(1);
+      left = 20;
+    }
+    expect(rests).toBeGreaterThanOrEqual(3);
+    for (const key of long) expect(sent).toContain(key);
+    let [cursor, shown, calls] = ["0", "", 0];
+    do {
+      sent = "";
+      session.data(new Uint8Array(encode(["SCAN", cursor, "MATCH", pattern, "COUNT", "100"])));
+      await heard("*2");
+      cursor = sent.split("\r\n")[2]!;
+      shown += sent;
+      calls++;
+    } while (cursor !== "0");
+    for (const key of long) expect(shown.split(key)).toHaveLength(2);
+    expect(calls).toBeGreaterThan(1);
+    session.closed();
+  });
+
   test("reads nothing more while too much waits to be sent", async () => {
     const session = open();
     buffered = host.limits.outboundBytesMax + 1;
