@@ -56,6 +56,12 @@ export function findTool(tool: Tool): string | undefined {
   return undefined;
 }
 
+/** True on one runtime: for whole suites of what runs in processes of its own, whoever asks it. */
+export function isOn(runtime: "bun" | "node"): boolean {
+  const { bun, deno } = process.versions as Record<string, string | undefined>;
+  return runtime === (bun !== undefined ? "bun" : deno !== undefined ? "deno" : "node");
+}
+
 /**
  * `test` for what depends on no runtime and takes long: on this one alone. On the others there is no such test; on this
  * one it is skipped without what it needs.
@@ -64,8 +70,7 @@ export function testOn(
   runtime: "bun" | "node",
   needed: unknown = true,
 ): (name: string, body: () => void | Promise<void>, timeoutMs?: number) => void {
-  const here = process.versions["bun"] !== undefined ? "bun" : process.versions["deno"] !== undefined ? "deno" : "node";
-  if (here !== runtime) return () => {};
+  if (!isOn(runtime)) return () => {};
   return needed === undefined ? test.skip : test;
 }
 

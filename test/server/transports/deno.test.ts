@@ -1,11 +1,14 @@
 /**
- * The transport `deno`, in its own runtime.
+ * The transport `deno`, in its own runtime. Asked from Bun alone: what asks is the same everywhere.
  *
  * @module
  */
 import { runRestSuite } from "../../suites/rest.ts";
+import { isOn } from "../../suites/tools.ts";
 import { runTransportSuite } from "../../suites/transport.ts";
 import { startApplication, startEcho } from "../fixtures/echo_client.ts";
 
-runTransportSuite("deno", () => startEcho("deno"));
-runRestSuite("deno", () => startApplication("store", "deno"));
+if (isOn("bun")) {
+  runTransportSuite("deno", () => startEcho("deno"));
+  runRestSuite("deno", () => startApplication("store", "deno"));
+}
