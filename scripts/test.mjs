@@ -2,6 +2,8 @@
  * Runs the tests on all three runtimes: Bun's and Deno's side by side, each of which keeps one core busy, and Node's,
  * two files at a time, as soon as the first of them has ended. What each says is printed whole, Node's summary last.
  *
+ * Deno has Node's engine: what depends on the language alone is left to Bun and Node (`test.exclude` in deno.json).
+ *
  * Runs all three whatever fails; the exit code is 1 when any did.
  *
  * @module
