@@ -160,7 +160,9 @@ describe("serve()", () => {
     expect(await errorCode(() => server.reloadTls())).toBe("CLOSED");
   });
 
-  test.skipIf(OPENSSL === undefined || "Deno" in globalThis)(
+  // Deno takes up no other certificate.
+  const testReload = "Deno" in globalThis ? () => {} : test.skipIf(OPENSSL === undefined);
+  testReload(
     "Server.reloadTls() goes on as before when the port is refused, and closes when it is not to be had again",
     async () => {
       const ports = await refusals();
