@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { ClientList, ClientSubscription, ListedClient } from "../clients.ts";
 import { button, confirmed, element, say } from "./dom.ts";
 import type { Server } from "./server.ts";
 import { Table } from "./table.ts";
@@ -11,35 +12,7 @@ import { bytes, count, counted, problem, span } from "./words.ts";
 
 const EVERY_MS = 1_000;
 
-interface Subscribed {
-  /** Of Redis clients. */
-  readonly channel?: string;
-  readonly bucket?: string;
-  readonly key?: string;
-  readonly prefix?: string;
-  readonly types?: readonly string[];
-  /** Absent where no log is read. */
-  readonly revision?: number;
-  readonly waits: boolean;
-}
-
-interface ClientInfo {
-  readonly id: string;
-  readonly kind: "websocket" | "events" | "redis";
-  readonly name: string;
-  readonly address: string;
-  readonly agent: string;
-  readonly ageMs: number;
-  readonly bytesIn: number;
-  readonly bytesOut: number;
-  readonly bufferedBytes: number;
-  readonly subscriptions: readonly Subscribed[];
-  readonly subscriptionsTotal: number;
-}
-
-interface Answer {
-  readonly clients: readonly ClientInfo[];
-  readonly total: number;
+interface Answer extends ClientList {
   /** Of the store. */
   readonly revision: number;
 }
@@ -52,7 +25,7 @@ export class ClientsView {
   readonly node: HTMLElement;
   readonly #server: Server;
   readonly #shown = element("span", { class: "muted", role: "status", id: "clients-shown" });
-  readonly #table: Table<ClientInfo>;
+  readonly #table: Table<ListedClient>;
   #timer: ReturnType<typeof setInterval> | undefined;
   /** An answer is awaited: a server that is slow to give it is not asked again. */
   #isAsking = false;
@@ -61,7 +34,7 @@ export class ClientsView {
 
   constructor(server: Server) {
     this.#server = server;
-    this.#table = new Table<ClientInfo>(
+    this.#table = new Table<ListedClient>(
       "Clients",
       [
         { title: "Name", text: ({ name }) => [name], class: "strong cut" },
@@ -134,14 +107,14 @@ export class ClientsView {
     }
   }
 
-  #behind({ revision, waits }: Subscribed): string {
+  #behind({ revision, waits }: ClientSubscription): string {
     if (revision === undefined) return "";
     if (revision === 0) return "snapshot";
     const behind = Math.max(this.#revision - revision, 0);
     return `${behind === 0 ? "–" : count(behind)}${waits ? ", waits" : ""}`;
   }
 
-  async #close({ id, name, address }: ClientInfo): Promise<void> {
+  async #close({ id, name, address }: ListedClient): Promise<void> {
     const question = `Close the connection of ${name} from ${address}? Its client may connect again by itself.`;
     if (!await confirmed(question, "Close it")) return;
     try {
@@ -154,13 +127,13 @@ export class ClientsView {
 }
 
 /** A line for each subscription that is told of. */
-function topicsOf({ subscriptions, subscriptionsTotal }: ClientInfo): readonly string[] {
+function topicsOf({ subscriptions, subscriptionsTotal }: ListedClient): readonly string[] {
   if (subscriptionsTotal === 0) return ["none"];
   const left = subscriptionsTotal - subscriptions.length;
   return [...subscriptions.map(topicOf), ...(left > 0 ? [`${count(left)} more`] : [])];
 }
 
-function topicOf({ channel, bucket, key, prefix, types }: Subscribed): string {
+function topicOf({ channel, bucket, key, prefix, types }: ClientSubscription): string {
   if (channel !== undefined) return channel;
   const keys = key ?? (prefix === undefined ? "" : `${prefix}*`);
   const place = bucket === undefined ? "everything" : keys === "" ? bucket : `${bucket}/${keys}`;
