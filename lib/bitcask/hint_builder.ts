@@ -1,5 +1,5 @@
 /**
- * Making hints, in slices between which others have their turn.
+ * Making hints, in slices (`turns.ts`) between which others have their turn.
  *
  * 1. Walk through the records of a sealed segment and write an entry for each change, one behind the other.
  * 2. Copy them into parts of a few thousand neighbours in key order (`sort.ts`): entries of a part are close to one
@@ -15,7 +15,7 @@
  *
  * @module
  */
-import type { Clock, Timer } from "../base/clock.ts";
+import type { Clock } from "../base/clock.ts";
 import { FirkinError } from "../base/errors.ts";
 import { BUCKET_BYTES, EntryBuffer, entryKindAt, entryRecordBytesAt, isSameKey } from "./entry.ts";
 import { hintBinding, type HintBytes, type HintFigures, hintName, HintWriter } from "./hint.ts";
@@ -34,9 +34,14 @@ import {
 } from "./record.ts";
 import { SEAL_BYTES, type Segment, SEGMENT_HEADER_BYTES } from "./segment.ts";
 import { CHUNK_MAX, chunksOf, EntrySort, Split } from "./sort.ts";
+import { Turns } from "./turns.ts";
 
-/** Records walked through in one step: less than a millisecond's work, as the others are. */
-const RECORDS_PER_STEP = 4_096;
+/** Records walked through in one step. The first ones of a process take ten times as long, until they are compiled. */
+const RECORDS_PER_STEP = 256;
+
+/** A slice ends after so long, or after so many steps, in which some thousand records are worked on. */
+const SLICE_MS = 1;
+const SLICE_STEPS = 16;
 
 /** Memory that a walk begins with, unless the segment is smaller. */
 const FIRST_BYTES = 64 * 1024;
@@ -248,8 +253,8 @@ export class HintBuilder {
   #jobs: Job[] = [];
   #work: Promise<void> | undefined;
   #closed = false;
-  /** Ends a pause. */
-  #wake = (): void => {};
+  /** Of the hint that is being made. */
+  #turns: Turns | undefined;
 
   /** Makes hints for segments of `log`. */
   constructor(log: Log, clock: Clock, hash: HashOfBytes) {
@@ -275,15 +280,14 @@ export class HintBuilder {
     this.#closed = true;
     let bytes = 0;
     this.#jobs = this.#jobs.filter((job) => (bytes += job.bytes.length) <= CLOSE_BYTES_MAX);
-    this.#wake();
+    this.#turns?.hurry();
     await this.#work;
   }
 
   async #run(): Promise<void> {
     try {
       for (let job = this.#jobs[0]; job !== undefined; job = this.#jobs[0]) {
-        await this.#pause();
-        if (job === this.#jobs[0]) await this.make(job.segment, job.bytes, job.done);
+        await this.make(job.segment, job.bytes, job.done);
         if (job === this.#jobs[0]) this.#jobs.shift();
       }
     } finally {
@@ -293,36 +297,38 @@ export class HintBuilder {
 
   /** Makes a sealed segment's hint of its bytes. `done` is not called when nobody needs it by then. */
   async make(segment: Segment, bytes: Uint8Array, done: HintDone): Promise<void> {
-    // Between two slices nothing else may be left to do: the process must not end there.
-    const hold = this.#clock.hold();
+    // Who falls behind takes longer slices, so that the memory of what waits is bounded.
+    const haste = Math.max(this.#jobs.length, 1);
+    const turns = new Turns(this.#clock, { milliseconds: SLICE_MS * haste, work: SLICE_STEPS * haste });
+    this.#turns = turns;
     try {
-      const hint = await this.#index(segment, bytes);
+      await this.#pause(turns);
+      const hint = await this.#index(segment, bytes, turns);
       if (hint === undefined) return;
-      const file = await this.#write(segment, hint);
+      const file = await this.#write(segment, hint, turns);
       if (!this.#isOver(segment)) done(hint, file);
     } finally {
-      hold.cancel();
+      turns.end();
     }
   }
 
   /** The bytes of the hint; undefined when nobody needs it any more. */
-  async #index(segment: Segment, bytes: Uint8Array): Promise<Uint8Array | undefined> {
+  async #index(segment: Segment, bytes: Uint8Array, turns: Turns): Promise<Uint8Array | undefined> {
     const steps = this.steps(bytes);
-    for (let taken = 1;; taken++) {
+    for (;;) {
       const step = steps.next();
       if (step.done === true) return step.value;
-      // Who falls behind takes more steps in a turn, so that the memory of what waits is bounded.
-      if (taken % Math.max(this.#jobs.length, 1) === 0) await this.#pause();
+      if (turns.isOver(1)) await this.#pause(turns);
       if (this.#isOver(segment)) return undefined;
     }
   }
 
   /** Writes a hint to its file; undefined when that cannot be done. */
-  async #write(segment: Segment, bytes: Uint8Array): Promise<HintBytes | undefined> {
+  async #write(segment: Segment, bytes: Uint8Array, turns: Turns): Promise<HintBytes | undefined> {
     const name = hintName(segment.id);
     const { fileSystem } = this.#log;
     try {
-      await this.#writeFile(`${name}.new`, bytes);
+      await this.#writeFile(`${name}.new`, bytes, turns);
       if (!this.#isOver(segment)) {
         this.#log.fence();
         fileSystem.rename(`${name}.new`, name);
@@ -344,14 +350,14 @@ export class HintBuilder {
     }
   }
 
-  async #writeFile(name: string, bytes: Uint8Array): Promise<void> {
+  async #writeFile(name: string, bytes: Uint8Array, turns: Turns): Promise<void> {
     const { fileSystem } = this.#log;
     this.#log.fence();
     fileSystem.remove(name);
     const file = fileSystem.open(name, "create");
     try {
       for (let from = 0; from < bytes.length; from += WRITE_BYTES) {
-        if (from > 0) await this.#pause();
+        if (from > 0) await this.#pause(turns);
         file.write(bytes.subarray(from, from + WRITE_BYTES), from);
       }
     } finally {
@@ -366,12 +372,7 @@ export class HintBuilder {
   }
 
   /** Gives others their turn, while there are any. */
-  async #pause(): Promise<void> {
-    if (this.#closed) return;
-    const timer = await new Promise<Timer>((resolve) => {
-      const timer = this.#clock.after(0, () => resolve(timer));
-      this.#wake = () => resolve(timer);
-    });
-    timer.cancel();
+  async #pause(turns: Turns): Promise<void> {
+    if (!this.#closed) await turns.pause();
   }
 }

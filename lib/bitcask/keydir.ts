@@ -23,7 +23,7 @@ const CAPACITY_MIN = 8;
 const EMPTY_WORDS = new Uint32Array(CAPACITY_MIN * WORDS);
 const EMPTY_TABLES = Array.from({ length: TABLES }, () => EMPTY_WORDS);
 
-/** Addresses are this times the segment's slot, plus the offset. */
+/** Addresses are this times the segment's slot, plus the offset, which `>>> 0` takes out of them. */
 export const ADDRESS_UNIT = 0x100000000;
 
 /** Tells whether the record at `slot` and `offset` is of this key. */
@@ -176,7 +176,7 @@ function next(at: number, length: number): number {
 /** Where an address stands in the words, looked for where its key's hash leads to; -1 when it does not. */
 function indexOfAddress(words: Uint32Array, hash: number, address: number): number {
   const slot = Math.floor(address / ADDRESS_UNIT) + 1;
-  const offset = address % ADDRESS_UNIT;
+  const offset = address >>> 0;
   for (let at = homeOf(hash, words.length); words[at + 1] !== 0; at = next(at, words.length)) {
     if (words[at + 1] === slot && words[at + 2] === offset) return at;
   }
@@ -189,7 +189,7 @@ function addressAt(words: Uint32Array, at: number): number {
 
 function writeAddress(words: Uint32Array, at: number, address: number): void {
   words[at + 1] = Math.floor(address / ADDRESS_UNIT) + 1;
-  words[at + 2] = address % ADDRESS_UNIT;
+  words[at + 2] = address;
 }
 
 /** Empties the slot at `at` and moves back every entry behind it that would otherwise be out of reach. */

@@ -128,7 +128,7 @@ export class LiveRecords implements LogOwner {
   /** True while the keydir points at the record at `address`. @throws {FirkinError} CORRUPT */
   isLive(address: number): boolean {
     const segment = this.#log.segmentIn(Math.floor(address / ADDRESS_UNIT));
-    const offset = address % ADDRESS_UNIT;
+    const offset = address >>> 0;
     if (segment === undefined || offset >= segment.tail) return false;
     const at = segment.seek(offset);
     return this.isLiveAt(segment.window, at, address);
@@ -378,7 +378,7 @@ export class LiveRecords implements LogOwner {
     let bytes: number;
     let hadDeadline: boolean;
     try {
-      const at = segment.seek(address % ADDRESS_UNIT, true);
+      const at = segment.seek(address >>> 0, true);
       bytes = recordBytesAt(segment.window, at);
       hadDeadline = (flagsAt(segment.window, at) & FLAG.deadline) !== 0;
     } catch {

@@ -141,6 +141,6 @@ export class PendingChanges {
   /** The record at `address`. @throws {FirkinError} CORRUPT */
   found(address: number): Found {
     const segment = this.#log.segmentOf(address);
-    return { segment, at: segment.seek(address % ADDRESS_UNIT), address };
+    return { segment, at: segment.seek(address >>> 0), address };
   }
 }

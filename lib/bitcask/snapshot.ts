@@ -213,7 +213,7 @@ class Run {
     const dead = this.#log.segmentOf(before);
     let revision: number;
     try {
-      const at = dead.seek(before % ADDRESS_UNIT, true);
+      const at = dead.seek(before >>> 0, true);
       revision = revisionAt(dead.window, at);
     } catch {
       // It cannot be read, and so not copied either: the copying will say so.

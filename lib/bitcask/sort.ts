@@ -16,15 +16,19 @@
 import { recordBytesAt } from "./record.ts";
 import { EntryBuffer, entryEndAt, entryOffsetAt, isSameKey, sortKeyEndAt, sortKeyStartAt } from "./entry.ts";
 
-/** Entries that others do something with in one step: less than a millisecond's work. */
+/** Entries that are sorted at once in an order that grows. */
 export const CHUNK_MAX = 8_192;
 
-/** Entries sorted in one step, at most: a millisecond's work. */
-const PLACE_BITS = 14;
-const SORTED_MAX = 1 << PLACE_BITS;
+/** Entries that something is done with in one step: a fraction of a millisecond's work, once it is compiled. */
+const STEP_MAX = 512;
+
+/** Entries whose places can be packed, and those of them that are sorted in one step: a millisecond's work. */
+const PLACE_BITS = 13;
+const PLACES_MAX = 1 << PLACE_BITS;
+const SORTED_MAX = PLACES_MAX >>> 1;
 
 /** Pairs are put together to parts of up to so many entries, which stay in the cache of a processor. */
-const PART_MAX = 4_096;
+const PART_MAX = 1_024;
 
 /** Below this many keys comparing beats counting. */
 const FEW = 12;
@@ -40,10 +44,10 @@ const PAIRS = 1 + 256 * BASE;
 /** Which half of a u64 is the low one. */
 const LOW = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1 ? 0 : 1;
 
-/** The numbers in runs of up to {@link CHUNK_MAX}. */
+/** The numbers in runs, each for one step. */
 export function chunksOf(numbers: Uint32Array): Uint32Array[] {
-  return Array.from({ length: Math.ceil(numbers.length / CHUNK_MAX) }, (_, index) => {
-    return numbers.subarray(index * CHUNK_MAX, (index + 1) * CHUNK_MAX);
+  return Array.from({ length: Math.ceil(numbers.length / STEP_MAX) }, (_, index) => {
+    return numbers.subarray(index * STEP_MAX, (index + 1) * STEP_MAX);
   });
 }
 
@@ -60,7 +64,7 @@ export class EntrySort {
   /** For entries in `bytes`, of which so many at most are sorted at a time. */
   constructor(bytes: Uint8Array, count: number) {
     this.#bytes = bytes;
-    const capacity = Math.min(count, SORTED_MAX);
+    const capacity = Math.min(count, PLACES_MAX);
     this.#packed = new BigUint64Array(capacity);
     this.#words = new Uint32Array(this.#packed.buffer);
     this.#before = new Uint32Array(capacity);
@@ -114,7 +118,7 @@ export class EntrySort {
     this.#packed.subarray(from, to).sort();
     const low = 2 * from + LOW;
     for (let index = from, word = low; index < to; index++, word += 2) {
-      places[index] = before[words[word]! & (SORTED_MAX - 1)]!;
+      places[index] = before[words[word]! & (PLACES_MAX - 1)]!;
     }
     for (let start = from; start < to;) {
       const rank = words[2 * start + LOW]! >>> PLACE_BITS;

@@ -31,6 +31,7 @@ export class Turns {
   #hold: Timer | undefined;
   #timer: Timer | undefined;
   #pause: Promise<void> | undefined;
+  #endPause: () => void = () => {};
   #startedMs: number;
   #work = 0;
   #lookWork: number;
@@ -64,6 +65,11 @@ export class Turns {
     this.#startedMs = this.#clock.monotonic();
   }
 
+  /** Ends a pause at once. */
+  hurry(): void {
+    this.#endPause();
+  }
+
   /** Ends it. */
   end(): void {
     this.#timer?.cancel();
@@ -71,6 +77,9 @@ export class Turns {
   }
 
   #arm(): Promise<void> {
-    return this.#pause ??= new Promise((resolve) => this.#timer = this.#clock.after(0, resolve));
+    return this.#pause ??= new Promise((resolve) => {
+      this.#endPause = resolve;
+      this.#timer = this.#clock.after(0, resolve);
+    });
   }
 }

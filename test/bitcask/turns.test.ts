@@ -70,6 +70,15 @@ describe("Turns", () => {
     others.end();
   });
 
+  test("end a pause when they are hurried, without a turn of the clock", async () => {
+    const turns = new Turns(new CountingClock());
+    turns.hurry();
+    const pause = turns.pause();
+    turns.hurry();
+    await pause;
+    turns.end();
+  });
+
   test("pause until a timer fires that was set before the slice was over", async () => {
     const clock = new CountingClock();
     const turns = new Turns(clock);
