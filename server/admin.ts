@@ -12,12 +12,12 @@ import { createHash } from "node:crypto";
 import { decodeText } from "../lib/base/bytes.ts";
 import type { Clock } from "../lib/base/clock.ts";
 import { FirkinError } from "../lib/base/errors.ts";
-import type { Engine } from "../lib/engine/engine.ts";
+import type { BucketInfo, Engine } from "../lib/engine/engine.ts";
 import { type BucketSettings, SETTING_NAMES, type SettingsCondition } from "../lib/engine/settings.ts";
 import { type Duration, milliseconds } from "../lib/store/bucket.ts";
 import type { Principal, Scope } from "./auth.ts";
 import type { Clients } from "./clients.ts";
-import type { Commands, ShownBucket } from "./commands.ts";
+import type { Commands } from "./commands.ts";
 import type { Gate } from "./gate.ts";
 import { type History, HISTORY_COLUMNS } from "./history.ts";
 import { ref } from "./openapi.ts";
@@ -120,9 +120,9 @@ function ownRoutes({ commands, gate, history, clock }: Administration): readonly
 }
 
 /** A bucket as who may configure it is told of it. */
-export type TaggedBucket = ShownBucket & { readonly etag?: string };
+export type TaggedBucket = BucketInfo & { readonly etag?: string };
 
-function tagged(bucket: ShownBucket): TaggedBucket {
+function tagged(bucket: BucketInfo): TaggedBucket {
   return { ...bucket, etag: tagOf(bucket.settings ?? {}) };
 }
 

@@ -57,9 +57,6 @@ import type { CommandSpan, Tracing } from "./tracing.ts";
 /** What comes back, at once or later. */
 export type Answer<Result> = Result | Promise<Result>;
 
-/** What is told of a bucket: its name, to who may administer the store its settings, to who may read it all. */
-export type ShownBucket = Pick<BucketInfo, "name"> & Partial<BucketInfo>;
-
 /** What commands need to work on. */
 export interface CommandsOptions {
   readonly engine: Engine;
@@ -372,19 +369,20 @@ export class Commands {
   // --- the store as a whole ---
 
   /**
-   * The buckets in which a principal has any right, by name, with how much is in those that it may read. Who may
-   * administer the store sees all, and their settings: it could not change some of them otherwise and keep the rest.
+   * The buckets in which a principal has any right, in the order of their names, with how much is in those that it may
+   * read; only those behind `after`. Who may administer the store sees all, and their settings: it could not change
+   * some of them otherwise and keep the rest.
    */
-  buckets(principal: Principal): Answer<ShownBucket[]> {
-    return this.#run(COMMANDS.buckets, principal, undefined, () => {
+  buckets(principal: Principal, after = ""): Answer<BucketInfo[]> {
+    return this.#run(COMMANDS.buckets, principal, undefined, async () => {
       const isAdmin = principal.allows("admin", undefined);
-      return (this.#engine.buckets?.() ?? [])
+      return (await this.#engine.buckets())
+        .filter(({ name }) => name > after)
         .filter(({ name }) => isAdmin || VISIBLE.some((right) => principal.allows(right, name)))
         .map((info) => {
           const { name, settings } = info;
-          return principal.allows("read", name) ? info : isAdmin ? { name, settings } : { name };
-        })
-        .sort((left, right) => left.name < right.name ? -1 : 1);
+          return principal.allows("read", name) ? info : { name, ...(isAdmin && settings && { settings }) };
+        });
     });
   }
 
@@ -397,31 +395,17 @@ export class Commands {
   ): Answer<boolean> {
     return this.#run(COMMANDS.administer, principal, undefined, () => {
       this.#checkBucket(bucket);
-      if (this.#engine.configure === undefined) {
-        throw new FirkinError("NOT_SUPPORTED", "Cannot configure a bucket: this store has none of its own");
-      }
       return this.#engine.configure(bucket, settings, may);
     });
   }
 
   /** How many keys a bucket has: none when there is no such bucket. */
   count(principal: Principal, bucket: string): Answer<number> {
-    return this.#run(COMMANDS.buckets, principal, bucket, () => {
+    return this.#run(COMMANDS.buckets, principal, bucket, async () => {
       this.#authorise(principal, "read", bucket);
-      const sizes = this.#engine.buckets?.(bucket);
-      return sizes === undefined ? this.#countKeys(bucket) : sizes[0]?.keys ?? 0;
+      const [info] = await this.#engine.buckets(bucket);
+      return info?.keys ?? 0;
     });
-  }
-
-  /** Where nobody keeps the count. */
-  async #countKeys(bucket: string): Promise<number> {
-    let page = await this.#engine.list(bucket, { limit: PAGE_ENTRIES_MAX });
-    let count = page.entries.length;
-    while (page.more && page.entries.length > 0) {
-      page = await this.#engine.list(bucket, { limit: PAGE_ENTRIES_MAX, after: page.entries.at(-1)!.key });
-      count += page.entries.length;
-    }
-    return count;
   }
 
   /** Runs what concerns the server itself, and not its store. */

@@ -12,6 +12,7 @@
 import { KeyBuffer } from "../lib/base/bytes.ts";
 import type {
   AtomicResult,
+  BucketInfo,
   EngineStats,
   Entry,
   ListPage,
@@ -19,6 +20,7 @@ import type {
   SubscribeQuery,
   WriteResult,
 } from "../lib/engine/engine.ts";
+import { readSettings, writeBuckets } from "../lib/wire/buckets.ts";
 import type { CborReader, CborWriter } from "../lib/wire/cbor.ts";
 import {
   countOfPage,
@@ -29,6 +31,7 @@ import {
   readOperations,
   readSetEntries,
   readSubscribeQuery,
+  readTextOrNull,
   readUintOrNull,
   type WireLimits,
   writeAtomicResult,
@@ -263,6 +266,17 @@ const subscribe: FrameRequest<Subscribed> = {
   done: (host, { channel }) => host.start(channel),
 };
 
+const buckets: FrameRequest<readonly BucketInfo[]> = {
+  page: true,
+  run: (host, reader) => host.commands.buckets(host.principal, readTextOrNull(reader)),
+  write: writeBuckets,
+};
+
+const configure: FrameRequest<boolean> = {
+  run: (host, reader) => host.commands.configure(host.principal, reader.text(), readSettings(reader)),
+  write: writeNothing,
+};
+
 const stats: FrameRequest<EngineStats> = {
   run: (host) => host.commands.stats(host.principal),
   write(writer, figures) {
@@ -301,6 +315,8 @@ export const FRAME_REQUESTS: readonly FrameRequest[] = requestsByNumber({
   atomic,
   setMany,
   auth,
+  buckets,
+  configure,
 });
 
 function requestsByNumber(requests: Record<keyof typeof OP, FrameRequest>): readonly FrameRequest[] {

@@ -55,14 +55,14 @@ const ENGINE_HISTOGRAMS = [
 const BUCKETS_MAX = 100;
 
 /** All figures, of the server and of its engine, which are `stats` and what it has at hand, as one text. */
-export function metricsText(metrics: Metrics, stats: EngineStats, engine: Engine): string {
+export async function metricsText(metrics: Metrics, stats: EngineStats, engine: Engine): Promise<string> {
   const page = new Page();
   operations(page, metrics);
   connections(page, metrics);
   for (const [figure, name, type, help] of ENGINE_ROWS) {
     if (stats[figure] !== undefined) page.single(name, type, help, stats[figure]);
   }
-  buckets(page, engine.buckets?.() ?? []);
+  buckets(page, await engine.buckets());
   const durations = engine.durations?.();
   for (const [duration, name, help] of durations === undefined ? [] : ENGINE_HISTOGRAMS) {
     page.head(name, "histogram", help);
@@ -74,11 +74,15 @@ export function metricsText(metrics: Metrics, stats: EngineStats, engine: Engine
 
 /** A store may have thousands, whose names clients give: the largest are told of, and `firkin_keys` counts all. */
 function buckets(page: Page, all: readonly BucketInfo[]): void {
-  const largest = all.toSorted((left, right) => right.bytes - left.bytes).slice(0, BUCKETS_MAX);
+  const largest = all.toSorted((left, right) => (right.bytes ?? 0) - (left.bytes ?? 0)).slice(0, BUCKETS_MAX);
   page.head("firkin_bucket_keys", "gauge", `Live keys of the ${BUCKETS_MAX} largest buckets`);
-  for (const { name, keys } of largest) page.line("firkin_bucket_keys", { bucket: name }, keys);
+  for (const { name, keys } of largest) {
+    if (keys !== undefined) page.line("firkin_bucket_keys", { bucket: name }, keys);
+  }
   page.head("firkin_bucket_bytes", "gauge", "Bytes of their records in the log");
-  for (const { name, bytes } of largest) page.line("firkin_bucket_bytes", { bucket: name }, bytes);
+  for (const { name, bytes } of largest) {
+    if (bytes !== undefined) page.line("firkin_bucket_bytes", { bucket: name }, bytes);
+  }
 }
 
 /** What every exporter of Prometheus tells of its process, by the names that it has there. */

@@ -199,7 +199,7 @@ export class Web {
 
   async #metrics(principal: Principal): Promise<Response> {
     const { commands, metrics, engine } = this.#host;
-    const text = metricsText(metrics, await commands.stats(principal), engine);
+    const text = await metricsText(metrics, await commands.stats(principal), engine);
     return new Response(text, { headers: { ...REST_HEADERS, "content-type": METRICS_TYPE } });
   }
 }

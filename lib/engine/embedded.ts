@@ -454,10 +454,11 @@ export class EmbeddedEngine implements Engine {
   }
 
   /** See {@link Engine.buckets}. */
-  buckets(name?: string): readonly BucketInfo[] {
+  // deno-lint-ignore require-await
+  async buckets(name?: string): Promise<readonly Required<BucketInfo>[]> {
     this.#checkOpen();
     const { sizes } = this.#live;
-    const named = name === undefined ? this.#log.bucketNames : [name];
+    const named = name === undefined ? this.#log.bucketNames.toSorted() : [name];
     return named.flatMap((one) => {
       const number = this.#log.bucketNumber(one);
       if (number === undefined) return [];

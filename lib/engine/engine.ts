@@ -233,16 +233,22 @@ export interface EngineDurations {
   readonly expiry: Histogram;
 }
 
-/** A bucket, how much is in it, and what holds for its keys. */
+/**
+ * A bucket, how much is in it, and what holds for its keys. A store in this process tells all of it; a server leaves
+ * out what the one who asks may not know.
+ */
 export interface BucketInfo {
   /** The bucket's name. */
   readonly name: string;
-  /** Its keys: what counts is the log, so a key whose deadline has come counts until its end is written. */
-  readonly keys: number;
-  /** Bytes of their records: headers, keys, and values as they are stored. */
-  readonly bytes: number;
-  /** Its settings. */
-  readonly settings: BucketSettings;
+  /**
+   * Its keys: what counts is the log, so a key whose deadline has come counts until its end is written. Absent without
+   * the right to read the bucket.
+   */
+  readonly keys?: number;
+  /** Bytes of their records: headers, keys, and values as they are stored. Absent when `keys` is. */
+  readonly bytes?: number;
+  /** Its settings. Absent without the right to read the bucket or to administer the store. */
+  readonly settings?: BucketSettings;
 }
 
 /** What a snapshot holds. */
@@ -312,15 +318,16 @@ export interface Engine {
   atomic(operations: readonly Operation[]): Promise<AtomicResult>;
   list(bucket: string, query: ListQuery): Promise<ListPage>;
   subscribe(query: SubscribeQuery): EngineSubscription;
-  /** Where they are at hand: all buckets, in the order in which they were made; or the one of this name. */
-  buckets?(name?: string): readonly BucketInfo[];
+  /** All buckets in the order of their names, or the one of this name. */
+  buckets(name?: string): Promise<readonly BucketInfo[]>;
   /**
-   * Where `buckets` is: gives a bucket settings in the place of those that it had, and makes it when there is none.
-   * Resolves to true when they are on stable storage. With `may`, which is asked about those that it has when nothing
-   * else changes them, nothing happens when that says no, and the answer is false.
-   * @throws {TypeError | RangeError} settings that no bucket may have
+   * Gives a bucket settings in the place of those that it had, and makes it when there is none. Resolves to true when
+   * they are on stable storage. With `may`, which is asked about those that it has when nothing else changes them,
+   * nothing happens when that says no, and the answer is false.
+   * @throws {TypeError | RangeError} settings that no bucket may have; {FirkinError} NOT_SUPPORTED — `may`, and the
+   *   settings are on a server
    */
-  configure?(bucket: string, settings: BucketSettings, may?: SettingsCondition): Promise<boolean>;
+  configure(bucket: string, settings: BucketSettings, may?: SettingsCondition): Promise<boolean>;
   stats(): Promise<EngineStats>;
   /** Where they are at hand: how long things have taken since the open. */
   durations?(): EngineDurations;

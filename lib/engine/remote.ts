@@ -13,6 +13,7 @@
  * @module
  */
 import { FirkinError } from "../base/errors.ts";
+import { readBuckets, writeSettings } from "../wire/buckets.ts";
 import type { CborReader, CborWriter } from "../wire/cbor.ts";
 import { Link, type LinkHandlers, type LinkOptions } from "../wire/link.ts";
 import {
@@ -32,10 +33,12 @@ import {
   writeOperations,
   writeSetEntries,
   writeSubscribeQuery,
+  writeTextOrNull,
   writeUintOrNull,
 } from "../wire/protocol.ts";
 import {
   type AtomicResult,
+  type BucketInfo,
   type ChangeEvent,
   checkBatch,
   checkEntries,
@@ -59,6 +62,7 @@ import {
   type ValueReader,
   type WriteResult,
 } from "./engine.ts";
+import { type BucketSettings, checkSettings, type SettingsCondition } from "./settings.ts";
 
 /** Room is made for a subscription's further events in steps of this. */
 const GRANT_BYTES = WINDOW_BYTES / 4;
@@ -254,6 +258,31 @@ export class RemoteEngine implements Engine {
     // Without a connection it waits for the next.
     this.#attach(subscription);
     return subscription;
+  }
+
+  async buckets(name?: string): Promise<readonly BucketInfo[]> {
+    const all: BucketInfo[] = [];
+    for (let more = true; more;) {
+      const after = all.at(-1)?.name;
+      const page = await this.#link.request(OP.buckets, (writer) => writeTextOrNull(writer, after), readBuckets)
+        .catch(tooOld);
+      all.push(...page.buckets);
+      more = page.more;
+    }
+    return name === undefined ? all : all.filter((bucket) => bucket.name === name);
+  }
+
+  async configure(bucket: string, settings: BucketSettings, may?: SettingsCondition): Promise<boolean> {
+    if (may !== undefined) {
+      throw new FirkinError("NOT_SUPPORTED", "Cannot configure a bucket on a condition over a connection");
+    }
+    // What is not a setting could not be said. The server knows which value is too large.
+    const checked = checkSettings({ ...settings }, Number.MAX_SAFE_INTEGER);
+    await this.#link.request(OP.configure, (writer) => {
+      writer.text(bucket);
+      writeSettings(writer, checked);
+    }, readNothing).catch(tooOld);
+    return true;
   }
 
   stats(): Promise<EngineStats> {
@@ -535,6 +564,12 @@ function readEntries(reader: CborReader, keys: readonly Uint8Array[]): (Entry | 
     throw new FirkinError("PROTOCOL", `Cannot read a reply: it has ${count} entries for ${keys.length} keys`);
   }
   return keys.slice(0, count).map((key) => readEntry(reader, key));
+}
+
+/** What a server says of an operation that it does not know is its number. */
+function tooOld(error: FirkinError): never {
+  if (error.code !== "NOT_SUPPORTED") throw error;
+  throw new FirkinError("NOT_SUPPORTED", "Cannot ask this server about buckets: it is too old", { cause: error });
 }
 
 function writeNothing(): void {}

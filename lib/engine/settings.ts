@@ -50,7 +50,12 @@ export function checkSettings(settings: Readonly<Record<string, unknown>>, value
       throw new TypeError(`Cannot set ${name}: a bucket has the settings ${SETTING_NAMES.join(", ")}`);
     }
   }
-  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
+  return withoutUndefined<BucketSettings>(settings);
+}
+
+/** What of `record` is there. */
+export function withoutUndefined<Kind>(record: { readonly [Name in keyof Kind]: Kind[Name] | undefined }): Kind {
+  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as Kind;
 }
 
 function checkType(name: string, found: string, type: string): void {

@@ -58,8 +58,10 @@ export class Store implements AsyncDisposable {
   }
 
   /**
-   * All buckets: how many keys each has, the bytes of their records, and its settings. Of a store in this process; a
-   * server tells by `GET /v1/buckets`. @throws {FirkinError} NOT_SUPPORTED — the store is on a server
+   * All buckets, in the order of their names: how many keys each has, the bytes of their records, and its settings. A
+   * server tells those in which one has any right, and leaves out what one may not know: see {@link BucketInfo}.
+   *
+   * @throws {FirkinError} NOT_SUPPORTED — the server is older than this
    *
    * @example Count the keys of a bucket
    * ```ts
@@ -68,30 +70,27 @@ export class Store implements AsyncDisposable {
    * const store = await open(":memory:");
    * await store.configure("sessions", { ttl: "30m" });
    * await store.bucket("sessions").set("ada", { page: "/" });
-   * console.log(store.buckets().map(({ name, keys }) => `${name}: ${keys}`)); // ["sessions: 1"]
+   * console.log((await store.buckets()).map(({ name, keys }) => `${name}: ${keys}`)); // ["sessions: 1"]
    * await store.close();
    * ```
    */
-  buckets(): readonly BucketInfo[] {
-    const { engine } = this;
-    if (engine.buckets === undefined) throw notHere("tell buckets");
-    return engine.buckets();
+  async buckets(): Promise<readonly BucketInfo[]> {
+    return await this.engine.buckets();
   }
 
   /**
    * Gives a bucket settings, in the place of those that it had, for whoever writes to it; makes it when there is none.
-   * They are on stable storage when this resolves, and change no key that is there. Of a store in this process; a
-   * server takes `PUT /v1/admin/buckets/{bucket}`.
+   * They are on stable storage when this resolves, and change no key that is there. On a server it takes the right
+   * `admin`.
    *
    * @throws {TypeError} no such setting; {RangeError} a bad name, or a setting out of range
-   * @throws {FirkinError} NOT_SUPPORTED — the store is on a server; FULL, IO
+   * @throws {FirkinError} FULL, IO; of a server also FORBIDDEN, INVALID — larger values than it has, NOT_SUPPORTED — it
+   *   is older than this
    */
   async configure(bucket: string, settings: ConfigureOptions): Promise<void> {
-    const { engine } = this;
-    if (engine.configure === undefined) throw notHere("configure a bucket");
     const { ttl, ...others } = settings;
     const own = ttl === undefined ? others : { ...others, ttl: Math.ceil(milliseconds(ttl)) };
-    await engine.configure(checkBucketName(bucket), own);
+    await this.engine.configure(checkBucketName(bucket), own);
   }
 
   /** Begins a batch: writes that happen all or not at all. */
@@ -155,10 +154,6 @@ export class Store implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-function notHere(action: string): FirkinError {
-  return new FirkinError("NOT_SUPPORTED", `Cannot ${action} over a connection: ask the server by HTTP`);
 }
 
 /** `name` itself. @throws {TypeError} not a string; {RangeError} not a bucket name */

@@ -54,6 +54,8 @@ export const OP = {
   atomic: 17,
   setMany: 18,
   auth: 19,
+  buckets: 20,
+  configure: 21,
 } as const;
 
 /** The name of an operation. */
@@ -87,6 +89,8 @@ export const SHAPES: readonly Shape[] = [
   { args: 1, results: 2 }, // atomic
   { args: 2, results: 0 }, // setMany
   { args: 1, results: 1 }, // auth
+  { args: 1, results: 2 }, // buckets
+  { args: 2, results: 0 }, // configure
 ];
 
 /** Kinds of operation in a batch: the first item of each. On the wire: never change a number. */
@@ -198,12 +202,14 @@ function readBytesOrNull(reader: CborReader): Uint8Array | undefined {
   return reader.skipNull() ? undefined : reader.bytes();
 }
 
-function writeTextOrNull(writer: CborWriter, value: string | undefined): void {
+/** Writes a text, null when it is undefined. */
+export function writeTextOrNull(writer: CborWriter, value: string | undefined): void {
   if (value === undefined) writer.null();
   else writer.text(value);
 }
 
-function readTextOrNull(reader: CborReader): string | undefined {
+/** Reads a text, undefined when it is null. */
+export function readTextOrNull(reader: CborReader): string | undefined {
   return reader.skipNull() ? undefined : reader.text();
 }
 

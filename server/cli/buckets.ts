@@ -119,7 +119,7 @@ async function withBuckets(
 /** The buckets of a folder that is open, or of a server, by name. */
 export async function bucketsOf(flags: TargetFlags, store?: Store): Promise<readonly TaggedBucket[]> {
   if (flags.dataDir !== undefined) {
-    return store!.buckets().toSorted((left, right) => left.name < right.name ? -1 : 1);
+    return await store!.buckets();
   }
   const { askServer } = await import("./remote.ts");
   return (await askServer<{ buckets: TaggedBucket[] }>(flags, "GET", "/v1/buckets")).buckets;

@@ -17,8 +17,8 @@ import { errorCode } from "../suites/fs.ts";
 const TEXT = { content: CONTENT.text };
 const SETTINGS: BucketSettings = { ttl: 1_000, valueBytesMax: 10, compression: false, description: '"segments":[9]' };
 
-function settingsOf(cask: Cask, bucket = "b"): BucketSettings | undefined {
-  return cask.engine.buckets(bucket)[0]?.settings;
+async function settingsOf(cask: Cask, bucket = "b"): Promise<BucketSettings | undefined> {
+  return (await cask.engine.buckets(bucket))[0]?.settings;
 }
 
 async function configured(settings: BucketSettings, options = {}): Promise<Cask> {
@@ -33,18 +33,18 @@ describe("settings of a bucket", () => {
     await cask.finish(cask.engine.configure("constructor", { ttl: 5 }));
     await cask.set("a", "1");
     await cask.reopen();
-    expect(cask.engine.buckets().map(({ name, keys, settings }) => [name, keys, settings])).toEqual([
+    expect((await cask.engine.buckets()).map(({ name, keys, settings }) => [name, keys, settings])).toEqual([
       ["b", 1, SETTINGS],
       ["constructor", 0, { ttl: 5 }],
     ]);
     // They are nobody's to change by hand.
-    for (const { settings } of cask.engine.buckets()) {
+    for (const { settings } of await cask.engine.buckets()) {
       expect(() => Object.assign(settings, { ttl: 7 })).toThrow(TypeError);
     }
     await cask.finish(cask.engine.configure("b", {}));
-    expect([settingsOf(cask), settingsOf(cask, "toString")]).toEqual([{}, undefined]);
+    expect([await settingsOf(cask), await settingsOf(cask, "toString")]).toEqual([{}, undefined]);
     await cask.reopen();
-    expect(settingsOf(cask)).toEqual({});
+    expect(await settingsOf(cask)).toEqual({});
     await cask.close();
   });
 
@@ -54,10 +54,10 @@ describe("settings of a bucket", () => {
       if (action === "rename") throw new FirkinError("IO", "The disk is gone");
     };
     expect(await errorCode(() => cask.finish(cask.engine.configure("b", SETTINGS)))).toBe("IO");
-    expect(settingsOf(cask)).toEqual({ ttl: 5 });
+    expect(await settingsOf(cask)).toEqual({ ttl: 5 });
     cask.disk.cutPower();
     await cask.open();
-    expect(settingsOf(cask)).toEqual({ ttl: 5 });
+    expect(await settingsOf(cask)).toEqual({ ttl: 5 });
     await cask.close();
   });
 
@@ -67,7 +67,7 @@ describe("settings of a bucket", () => {
       cask.engine.configure("b", { ttl }, (current) => current?.ttl === before);
     const asked = [configure(1, undefined), configure(2, undefined), configure(3, 1), configure(4, 1)];
     expect(await cask.finish(Promise.all(asked))).toEqual([true, false, true, false]);
-    expect(settingsOf(cask)).toEqual({ ttl: 3 });
+    expect(await settingsOf(cask)).toEqual({ ttl: 3 });
     await cask.close();
   });
 
@@ -84,7 +84,7 @@ describe("settings of a bucket", () => {
     held.open();
     await cask.finish(Promise.all([configured, closed]));
     await cask.open();
-    expect(settingsOf(cask)).toEqual({ ttl: 5 });
+    expect(await settingsOf(cask)).toEqual({ ttl: 5 });
     await cask.close();
   });
 
@@ -128,7 +128,7 @@ describe("settings of a bucket", () => {
     expect(await errorCode(() => engine.atomic(batch))).toBe("TOO_LARGE");
     const counter = bytesOf("counter");
     expect(await errorCode(() => engine.increment("b", counter, 70_000))).toBe("TOO_LARGE");
-    expect(engine.buckets("b")).toMatchObject([{ keys: 0 }]);
+    expect(await engine.buckets("b")).toMatchObject([{ keys: 0 }]);
     await engine.increment("b", counter, 60_000);
     expect(await errorCode(() => engine.increment("b", counter, 10_000))).toBe("TOO_LARGE");
     await engine.set("b", key, bytesOf("mid"), TEXT);
@@ -141,7 +141,7 @@ describe("settings of a bucket", () => {
     const value = bytesOf("v".repeat(2_000));
     await cask.engine.set("b", bytesOf("a"), value, TEXT);
     await cask.engine.set("other", bytesOf("a"), value, TEXT);
-    const [plain, packed] = cask.engine.buckets().map(({ bytes }) => bytes);
+    const [plain, packed] = (await cask.engine.buckets()).map(({ bytes }) => bytes);
     expect(plain).toBeGreaterThan(2_000);
     expect(packed).toBeLessThan(200);
     await cask.close();
@@ -158,7 +158,7 @@ describe("settings of a bucket", () => {
     for (const bad of [{ ttl: "5s" }, { compression: 1 }, { description: null }, { events: false }]) {
       expect([bad, await refused(bad)]).toEqual([bad, "TypeError"]);
     }
-    expect(cask.engine.buckets("c")).toEqual([]);
+    expect(await cask.engine.buckets("c")).toEqual([]);
     await cask.reopen({ readOnly: true });
     expect(await errorCode(() => cask.engine.configure("b", {}))).toBe("READ_ONLY");
     await cask.close();
@@ -170,14 +170,14 @@ describe("settings of a bucket", () => {
     const cask = await configured(SETTINGS, { folder: () => target.mount() });
     await cask.finish(cask.engine.snapshot("copy"));
     const copy = await Cask.open({}, target);
-    expect(settingsOf(copy)).toEqual(SETTINGS);
+    expect(await settingsOf(copy)).toEqual(SETTINGS);
     await copy.close();
     await cask.close();
     const text = new TextDecoder().decode(cask.disk.bytes(MANIFEST_NAME));
     cask.disk.put(MANIFEST_NAME, bytesOf(text.replace(`"ttl":1000`, `"ttl":1001`)));
     await repaired(cask.disk);
     await cask.open();
-    expect(settingsOf(cask)).toEqual({ ...SETTINGS, ttl: 1_001 });
+    expect(await settingsOf(cask)).toEqual({ ...SETTINGS, ttl: 1_001 });
     await cask.close();
   });
 });

@@ -338,7 +338,7 @@ describe("the dashboard", () => {
     await settings.getByRole("button", { name: "Save" }).click();
     await settings.waitFor({ state: "detached" });
     await waitForText("#keys-shown", /^1 key$/);
-    expect(store.buckets().find(({ name }) => name === "sessions")).toMatchObject({
+    expect((await store.buckets()).find(({ name }) => name === "sessions")).toMatchObject({
       keys: 1,
       settings: { valueBytesMax: 10, compression: false, description: "who is signed in" },
     });
@@ -346,7 +346,7 @@ describe("the dashboard", () => {
     await form.getByLabel("name").fill("sessions");
     await form.getByRole("button", { name: "Create" }).click();
     await waitForText(".settings .note", /it is there$/);
-    expect(store.buckets()).toMatchObject([{}, { settings: { valueBytesMax: 10 } }]);
+    expect(await store.buckets()).toMatchObject([{}, { settings: { valueBytesMax: 10 } }]);
     // A request that is refused is an error on the console.
     expect(complaints.filter((text) => !/400|412/.test(text))).toEqual([]);
   });

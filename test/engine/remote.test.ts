@@ -3,13 +3,14 @@ import { ManualClock } from "../../lib/base/clock.ts";
 import { CONTENT } from "../../lib/base/codec.ts";
 import { FirkinError } from "../../lib/base/errors.ts";
 import type { EmbeddedEngine } from "../../lib/engine/embedded.ts";
-import type { EngineEvent, EngineSubscription } from "../../lib/engine/engine.ts";
+import type { BucketInfo, EngineEvent, EngineSubscription } from "../../lib/engine/engine.ts";
 import type { RemoteEngine } from "../../lib/engine/remote.ts";
-import { WINDOW_BYTES } from "../../lib/wire/protocol.ts";
+import { OP, WINDOW_BYTES } from "../../lib/wire/protocol.ts";
+import type { Right } from "../../server/auth.ts";
 import { runEngineSuite } from "../suites/engine.ts";
 import { brief, bytesOf, operations, take, textOf } from "../suites/engine_subject.ts";
-import { errorCode } from "../suites/fs.ts";
-import { Loopback, openMemoryEngine, settled } from "../wire/loopback.ts";
+import { errorCode, thrown } from "../suites/fs.ts";
+import { guestOf, Loopback, openMemoryEngine, settled } from "../wire/loopback.ts";
 
 runEngineSuite("RemoteEngine", async (clock) => {
   const served = await openMemoryEngine(clock);
@@ -291,6 +292,79 @@ describe("RemoteEngine and its connection", () => {
         expect([bytes, await answer]).toEqual([bytes, "PROTOCOL"]);
         await client.close();
       }
+    });
+  });
+
+  describe("buckets", () => {
+    /** What one who has these rights, in these buckets, sees and may. */
+    async function connectWith(rights: readonly Right[], buckets: readonly (string | undefined)[]) {
+      loopback.guest = guestOf({
+        name: "test",
+        allows: (right, bucket) => rights.includes(right) && buckets.includes(bucket),
+      });
+      return await loopback.connect({ clock });
+    }
+
+    test("RemoteEngine.buckets() leaves out what one may not know", async () => {
+      await set("k");
+      await served.configure("c", { ttl: 7 });
+      const [b, c] = await served.buckets();
+      const seen: readonly (readonly [Right, readonly (string | undefined)[], readonly (BucketInfo | undefined)[]])[] =
+        [
+          ["read", ["b"], [b]],
+          ["read", ["b", "c", undefined], [b, c]],
+          ["write", ["b"], [{ name: "b" }]],
+          ["subscribe", ["c"], [{ name: "c" }]],
+          ["admin", [undefined], [{ name: "b", settings: {} }, { name: "c", settings: { ttl: 7 } }]],
+          ["read", ["d"], []],
+        ];
+      for (const [right, buckets, expected] of seen) {
+        const client = await connectWith([right], buckets);
+        expect<unknown>([right, buckets, await client.buckets()]).toEqual([right, buckets, expected]);
+        await client.close();
+      }
+    });
+
+    test("RemoteEngine.configure() is for who may administer the store", async () => {
+      const everywhere = ["b", "c", undefined];
+      const others = await connectWith(["read", "write", "subscribe"], everywhere);
+      for (const bucket of ["b", "c"]) {
+        expect(await errorCode(() => others.configure(bucket, { ttl: 1 }))).toBe("FORBIDDEN");
+      }
+      expect(await served.buckets()).toEqual([]);
+      const admin = await connectWith(["admin"], everywhere);
+      expect(await admin.configure("c", { ttl: 1 })).toBe(true);
+      expect(await served.buckets()).toMatchObject([{ name: "c", settings: { ttl: 1 } }]);
+      await Promise.all([others.close(), admin.close()]);
+    });
+
+    test("RemoteEngine.configure() says what the server refuses, and takes no condition", async () => {
+      expect(await errorCode(() => engine.configure("b", { valueBytesMax: 2 ** 40 }))).toBe("INVALID");
+      expect(await errorCode(() => engine.configure("-", {}))).toBe("INVALID");
+      expect(await errorCode(() => engine.configure("b", {}, () => true))).toBe("NOT_SUPPORTED");
+      expect(await served.buckets()).toEqual([]);
+    });
+
+    test("RemoteEngine says that a server is too old for it, and goes on", async () => {
+      const client = await loopback.connect({
+        clock,
+        openSocket: () => {
+          const socket = loopback.openSocket();
+          const send = socket.send.bind(socket);
+          socket.send = (bytes) => {
+            const sent = bytes.slice();
+            if (sent[1] === OP.buckets || sent[1] === OP.configure) sent[1] = 23; // which no server knows
+            send(sent);
+          };
+          return socket;
+        },
+      });
+      for (const ask of [() => client.buckets(), () => client.configure("b", {})]) {
+        const error = await thrown(ask);
+        expect([error?.code, error?.message]).toEqual(["NOT_SUPPORTED", expect.stringContaining("too old")]);
+      }
+      expect(await client.has("b", bytesOf("k"))).toBe(false);
+      await client.close();
     });
   });
 

@@ -126,7 +126,27 @@ describe("administration", () => {
     }
     expect(await put("-", {})).toMatchObject([400, { code: "INVALID" }]);
     expect((await put("sessions", {}))[0]).toBe(204);
-    expect(store.engine.buckets!("sessions")).toMatchObject([{ settings: {} }]);
+    expect(await store.engine.buckets("sessions")).toMatchObject([{ settings: {} }]);
+  });
+
+  test("tells and takes by WebSocket what it does by HTTP", async () => {
+    await store.bucket("other").set("bob", 1);
+    await store.bucket("sessions").set("ada", 1);
+    const settings = { ttl: 1_800_000, valueBytesMax: 4_096, compression: false, description: "new" };
+    const admin = await connect(server.url, { token: secret });
+    await admin.configure("sessions", { ...settings, ttl: "30m" });
+    expect(await store.buckets()).toMatchObject([{ name: "other", settings: {} }, { name: "sessions", settings }]);
+    for (const right of ["read", "write", "subscribe", "admin"] as const) {
+      for (const buckets of right === "admin" ? ["*"] : ["*", "sess*", "none"]) {
+        const token = await grant(`${right} ${buckets.replace("*", "-")}`, [{ buckets, rights: [right] }]);
+        const client = await connect(server.url, { token });
+        const tags = right === "admin" ? { etag: expect.any(String) } : {};
+        const told = (await client.buckets()).map((bucket) => ({ ...bucket, ...tags }));
+        expect(await ask("GET", "/v1/buckets", token)).toEqual([200, { buckets: told }]);
+        await client.close();
+      }
+    }
+    await admin.close();
   });
 
   test("replaces no settings unseen: If-Match, If-None-Match", async () => {
@@ -140,7 +160,7 @@ describe("administration", () => {
     const etag = buckets[0]!.etag!;
     expect(await put("sessions", {}, { "if-none-match": "*" })).toBe(412);
     expect(await put("none", {}, { "if-match": "*" })).toBe(412);
-    expect(store.buckets()).toMatchObject([{ name: "sessions", settings }]);
+    expect(await store.buckets()).toMatchObject([{ name: "sessions", settings }]);
     expect(await put("made", {}, { "if-none-match": "*" })).toBe(204);
     expect(await put("sessions", { ttl: 6 }, { "if-match": etag })).toBe(204);
     expect(await put("sessions", { ttl: 7 }, { "if-match": etag })).toBe(412);

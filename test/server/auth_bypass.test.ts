@@ -301,12 +301,24 @@ for (const transport of TRANSPORTS) {
       ["stats", "taker", [OP.stats, 2]],
       ["sync", "taker", [OP.sync, 2]],
       ["compact", "taker", [OP.compact, 2]],
+      ["settings of its own bucket", "taker", [OP.configure, 2, "vault", [1, null, null, null]]],
+      ["settings of a new bucket", "stranger", [OP.configure, 2, "open-new", [null, null, null, null]]],
     ];
     for (const [what, name, request] of forbidden) {
       test(`refuses ${name} ${what} (${JSON.stringify(request[2] ?? null).slice(0, 20)})`, async () => {
         expect(await attempt({ messages: [[hello(secrets[name]), request]] })).toBe("FORBIDDEN");
       });
     }
+
+    test("tells of a bucket to nobody who has no right in it", async () => {
+      const names = ["admin", "reader", "writer", "taker", "watcher", "stranger"] as const;
+      for (const name of names) {
+        const before = heard.length;
+        expect(await attempt({ messages: [[hello(secrets[name]), [OP.buckets, 2, null]]] })).toBe("let in");
+        const isTold = heard.slice(before).join("").includes("vault");
+        expect([name, isTold]).toEqual([name, name !== "watcher" && name !== "stranger"]);
+      }
+    });
 
     const buckets = [
       "__proto__",

@@ -138,6 +138,8 @@ export const REQUESTS: Readonly<Record<OpName, Item[]>> = {
   take: ["b", bytesOf("x")],
   has: ["b", bytesOf("k")],
   auth: ["token"],
+  buckets: [null],
+  configure: ["b", [60_000, null, true, "of a test"]],
   atomic: [[
     [0, "b", bytesOf("x"), 0],
     [1, "b", bytesOf("k"), CONTENT.text, bytesOf("value"), null, null, false],
@@ -193,6 +195,8 @@ export function engineOf(engine: Engine): Engine {
     increment: (...args) => engine.increment(...args),
     list: (...args) => engine.list(...args),
     subscribe: (query) => engine.subscribe(query),
+    buckets: (name) => engine.buckets(name),
+    configure: (...args) => engine.configure(...args),
     stats: () => engine.stats(),
     sync: () => engine.sync(),
     compact: () => engine.compact(),

@@ -9,6 +9,7 @@ import { CONTENT, decodeValue, encodeValue } from "../../lib/base/codec.ts";
 import type { ChangeEvent, Entry, ListQuery } from "../../lib/engine/engine.ts";
 import { testAborts } from "./engine_aborts.ts";
 import { testBatches } from "./engine_batches.ts";
+import { testBuckets } from "./engine_buckets.ts";
 import { testMany } from "./engine_many.ts";
 import { brief, bytesOf, type OpenEngine, revisionOf, Subject, take, textOf } from "./engine_subject.ts";
 import { testSubscriptions } from "./engine_subscriptions.ts";
@@ -25,6 +26,7 @@ export function runEngineSuite(name: string, open: OpenEngine): void {
     testTakes(open);
     testBatches(open);
     testMany(open);
+    testBuckets(open);
     testAborts(open);
     testSubscriptions(open);
     testLife(open);
@@ -535,6 +537,8 @@ function testLife(open: OpenEngine): void {
         () => engine.increment("b", key, 1),
         () => engine.list("b", { limit: 1 }),
         async () => await engine.subscribe({}).ready,
+        () => engine.buckets(),
+        () => engine.configure("b", {}),
         () => engine.stats(),
         () => engine.sync(),
         () => engine.compact(),

@@ -72,6 +72,10 @@ const SCRIPT: readonly (readonly [name: string, ...frames: Item[][]])[] = [
   ["its event", [OP.delete, 29, "users", a, null]],
   ["a cursor of another store", [OP.subscribe, 30, "users", a, null, null, true, false, "0.7", null]],
   ["sync and compact", [OP.sync, 31], [OP.compact, 32]],
+  ["configure", [OP.configure, 36, "users", [1_800_000, null, false, "who is there"]]],
+  ["configure makes a bucket", [OP.configure, 37, "empty", [null, null, null, null]]],
+  ["buckets", [OP.buckets, 38, null]],
+  ["buckets behind a name", [OP.buckets, 39, "empty"]],
   ["wrong arguments are answered", [OP.get, 33, "Users", a], [OP.get, 34, "users", "a"], [99, 35]],
 ];
 
