@@ -14,7 +14,7 @@ import { type ContestOptions, contestOptions, digits, spread, table } from "./co
 import { CLIENT_CORE, pin } from "./core.ts";
 import { runtime } from "./harness.ts";
 import { Capacity, type Load } from "./capacity.ts";
-import { type Deliveries, expiries, FanOut, idleConnections, muteReaders } from "./events.ts";
+import { type Deliveries, expiries, FanOut, idleConnections, type Lateness, muteReaders } from "./events.ts";
 import { hasRedis } from "./redis.ts";
 import { Pair, type Round, type Took, type Work } from "./requests.ts";
 
@@ -197,19 +197,23 @@ async function fanOut(
   );
 }
 
-async function expiry({ quick }: ContestOptions): Promise<readonly Finding[]> {
+/** Each round has a server of its own: the first expiries of a process are the late ones. */
+async function expiry({ quick, rounds }: ContestOptions): Promise<readonly Finding[]> {
   const [keys, due] = quick ? [50_000, 2_000] : [1_000_000, 10_000];
-  const { p50, p99, max, delivered } = await expiries(keys, due);
+  const found: Lateness[] = [];
+  for (let round = 0; round < rounds; round++) found.push(await expiries(keys, due));
   const name = `${keys.toLocaleString("en")} keys, ${due.toLocaleString("en")} due in a second: lateness p99`;
-  const note = `p50 ${p50}, max ${max}, ${delivered} delivered`;
+  const late = found.map(({ p99 }) => p99);
+  const middle = spread(found.map(({ p50 }) => p50)).median;
+  const delivered = found.reduce((sum, round) => sum + round.delivered, 0);
   return [{
     name,
-    firkin: [p99],
+    firkin: late,
     rival: [],
     unit: "ms",
-    ratios: [p99],
+    ratios: late,
     most: 50,
-    note,
+    note: `p50 ${middle}, max ${Math.max(...found.map(({ max }) => max))}, ${delivered} delivered`,
   }];
 }
 

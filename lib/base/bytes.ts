@@ -13,7 +13,7 @@
 const POOL_BYTES = 8_192;
 let pooledMax = 1_024;
 
-let pool = new Uint8Array(0);
+let pool = new ArrayBuffer(POOL_BYTES);
 let poolEnd = 0;
 
 /**
@@ -23,11 +23,12 @@ let poolEnd = 0;
 export function copyBytes(bytes: Uint8Array, start: number, end: number): Uint8Array {
   const length = end - start;
   if (length > pooledMax) return bytes.slice(start, end);
-  if (poolEnd + length > pool.length) {
-    pool = new Uint8Array(POOL_BYTES);
+  if (poolEnd + length > POOL_BYTES) {
+    pool = new ArrayBuffer(POOL_BYTES);
     poolEnd = 0;
   }
-  const copy = pool.subarray(poolEnd, poolEnd + length);
+  // Not a `subarray` of an array: that looks up its class first.
+  const copy = new Uint8Array(pool, poolEnd, length);
   poolEnd += length;
   copy.set(bytes.subarray(start, end));
   return copy;

@@ -282,7 +282,7 @@ describe("administration", () => {
     expect(status).toBe(201);
     expect(tokens.identify(token)?.allows("read", "team-a")).toBe(true);
     expect(info.expiresAt).toBeGreaterThan(Date.now());
-    expect(JSON.stringify(await ask("GET", "/v1/admin/tokens"))).not.toContain(token.split("_")[2]!);
+    expect(JSON.stringify(await ask("GET", "/v1/admin/tokens"))).not.toContain(token.slice(-40));
     expect((await ask("DELETE", `/v1/admin/tokens/${info.id}`))[0]).toBe(204);
     expect(tokens.identify(token)).toBe(undefined);
     expect((await ask("DELETE", `/v1/admin/tokens/${info.id}`))[0]).toBe(404);
