@@ -8,10 +8,59 @@
  *
  * @module
  */
+import { expect as thorough } from "expect";
 import * as runner from "node:test";
-import { format } from "node:util";
+import { format, isDeepStrictEqual } from "node:util";
 
-export { expect } from "expect";
+/** What a quick matcher says when it is sure that the thorough one would pass. */
+type Holds = (received: unknown, expected: unknown) => boolean;
+
+/** Matchers that tests call a million times: what holds in the strictest sense need not be looked at further. */
+const QUICK: Readonly<Record<string, Holds>> = {
+  toBe: Object.is,
+  toEqual: isDeepStrictEqual,
+  toBeGreaterThan: ofNumbers((received, expected) => received > expected),
+  toBeGreaterThanOrEqual: ofNumbers((received, expected) => received >= expected),
+  toBeLessThan: ofNumbers((received, expected) => received < expected),
+  toBeLessThanOrEqual: ofNumbers((received, expected) => received <= expected),
+};
+
+function ofNumbers(holds: (received: number, expected: number) => boolean): Holds {
+  return (received, expected) => {
+    return typeof received === "number" && typeof expected === "number" && holds(received, expected);
+  };
+}
+
+/** What is said of a value: quickly where that is enough, else by the `expect` package, which tells what is wrong. */
+class Expectation {
+  readonly received: unknown;
+
+  constructor(received: unknown) {
+    this.received = received;
+  }
+}
+
+for (const [name, holds] of Object.entries(QUICK)) {
+  Object.defineProperty(Expectation.prototype, name, {
+    value(this: Expectation, expected: unknown): void {
+      if (!holds(this.received, expected)) thorough(this.received)[name as "toBe"](expected);
+    },
+  });
+}
+
+// All other matchers.
+Object.setPrototypeOf(
+  Expectation.prototype,
+  new Proxy({}, {
+    get: (_, name, { received }: Expectation) => Reflect.get(thorough(received), name),
+  }),
+);
+
+/** Says what a value must be. */
+export const expect: typeof thorough = Object.assign(
+  (received: unknown) => new Expectation(received) as unknown as ReturnType<typeof thorough>,
+  thorough,
+);
 
 /** A test's body, or a hook's. */
 export type Body = () => unknown;
