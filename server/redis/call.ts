@@ -15,6 +15,7 @@ import type { ServerLimits } from "../limits.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Cursors } from "./cursors.ts";
 import type { Hub } from "./hub.ts";
+import type { Pace } from "./pace.ts";
 import { ErrorReply, type Reply, type RespVersion, type RespWriter } from "./resp.ts";
 import type { Updates, View } from "./view.ts";
 
@@ -39,6 +40,7 @@ export interface RedisHost {
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly updates: Updates;
+  readonly pace: Pace;
   readonly hub: Hub;
   readonly cursors: Cursors;
   /** All that are open, by id. */
@@ -84,6 +86,8 @@ export interface Client {
   version: RespVersion;
   readonly channels: number;
   readonly patterns: number;
+  /** Lengths of the patterns, together. */
+  readonly patternBytes: number;
   /** Both, tracking, and keys that are not there and are watched. */
   readonly subscriptions: number;
   /** Commands that wait for EXEC; -1 outside of a transaction. */
@@ -138,6 +142,16 @@ export function checkName({ length }: { readonly length: number }, { limits }: P
 export function checkRoom({ subscriptions, host: { limits: { subscriptionsMax } } }: Client): void {
   if (subscriptions < subscriptionsMax) return;
   throw new FirkinError("BUSY", `Cannot subscribe: this connection has ${subscriptionsMax} subscriptions, the most`);
+}
+
+/** Looks whether a connection may listen to patterns of so many bytes more. @throws {FirkinError} BUSY */
+export function checkPatterns({ patternBytes, host: { limits: { patternBytesMax } } }: Client, bytes: number): void {
+  if (patternBytes + bytes <= patternBytesMax) return;
+  throw new FirkinError(
+    "BUSY",
+    `Cannot subscribe: the patterns of this connection would have ${patternBytes + bytes} bytes, ` +
+      `at most ${patternBytesMax} are allowed`,
+  );
 }
 
 /** What a client is told of whatever was thrown. */

@@ -20,6 +20,7 @@ import { listenError, readTls, type TlsFiles } from "../transports/transport.ts"
 import type { RedisHost } from "./call.ts";
 import { Cursors } from "./cursors.ts";
 import { Hub } from "./hub.ts";
+import { Pace } from "./pace.ts";
 import { RedisSession, type Wire } from "./session.ts";
 import { Updates } from "./view.ts";
 
@@ -59,6 +60,7 @@ export class RedisListener implements ClientSource {
     this.#server = server;
     this.#gate = gate;
     this.port = (server.address() as { readonly port: number }).port;
+    const pace = new Pace(clock);
     this.#host = {
       commands,
       limits,
@@ -68,7 +70,8 @@ export class RedisListener implements ClientSource {
       onFailure,
       port: this.port,
       updates: new Updates(),
-      hub: new Hub(),
+      pace,
+      hub: new Hub(pace),
       cursors: new Cursors(),
       clients: new Map(),
       settings: { notifications: NOTIFICATIONS },

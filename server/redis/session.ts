@@ -201,6 +201,10 @@ export class RedisSession implements Client {
     return this.topics.patterns;
   }
 
+  get patternBytes(): number {
+    return this.topics.patternBytes;
+  }
+
   get subscriptions(): number {
     return this.topics.count + this.#transaction.subscriptions + (this.#tracking === undefined ? 0 : 1);
   }
