@@ -11,7 +11,7 @@ export interface ServerLimits extends WireLimits {
   readonly helloMs: number;
   /** The longest first message: nobody is known before it. */
   readonly helloBytesMax: number;
-  /** The patterns that one Redis client listens to, together: each is held against every message. */
+  /** The patterns and prefixes that one Redis client listens to, together: each is held against every name. */
   readonly patternBytesMax: number;
   /** Requests of one connection that run at once; while there are more, no further one is read. */
   readonly runningMax: number;

@@ -86,9 +86,9 @@ export interface Client {
   version: RespVersion;
   readonly channels: number;
   readonly patterns: number;
-  /** Lengths of the patterns, together. */
+  /** Lengths of the patterns, and of the prefixes that are tracked, together. */
   readonly patternBytes: number;
-  /** Both, tracking, and keys that are not there and are watched. */
+  /** Both, tracking by each prefix, and keys that are not there and are watched. */
   readonly subscriptions: number;
   /** Commands that wait for EXEC; -1 outside of a transaction. */
   readonly queued: number;
@@ -138,19 +138,23 @@ export function checkName({ length }: { readonly length: number }, { limits }: P
   );
 }
 
-/** Looks whether a connection may have one subscription more. @throws {FirkinError} BUSY */
-export function checkRoom({ subscriptions, host: { limits: { subscriptionsMax } } }: Client): void {
-  if (subscriptions < subscriptionsMax) return;
+/** Looks whether a connection may have so many subscriptions more. @throws {FirkinError} BUSY */
+export function checkRoom({ subscriptions, host: { limits: { subscriptionsMax } } }: Client, more = 1): void {
+  if (subscriptions + more <= subscriptionsMax) return;
   throw new FirkinError("BUSY", `Cannot subscribe: this connection has ${subscriptionsMax} subscriptions, the most`);
 }
 
-/** Looks whether a connection may listen to patterns of so many bytes more. @throws {FirkinError} BUSY */
+/**
+ * Looks whether a connection may listen to patterns, or track prefixes, of so many bytes more.
+ *
+ * @throws {FirkinError} BUSY
+ */
 export function checkPatterns({ patternBytes, host: { limits: { patternBytesMax } } }: Client, bytes: number): void {
   if (patternBytes + bytes <= patternBytesMax) return;
   throw new FirkinError(
     "BUSY",
-    `Cannot subscribe: the patterns of this connection would have ${patternBytes + bytes} bytes, ` +
-      `at most ${patternBytesMax} are allowed`,
+    `Cannot subscribe: patterns and prefixes of this connection would have ${patternBytes + bytes} bytes, at most ` +
+      `${patternBytesMax} are allowed`,
   );
 }
 

@@ -42,11 +42,17 @@ class TestPace extends Pace {
     this.#rests = rests;
   }
 
+  /** Something waits for the turn's end. */
+  get isResting(): boolean {
+    return this.#rests.length > 0;
+  }
+
   /** Ends turn after turn until `isDone`. */
   async runUntil(isDone: () => boolean): Promise<void> {
-    while (!isDone()) {
-      // Whatever was begun in a turn takes its steps before the turn ends.
+    for (;;) {
+      // Whatever was begun in a turn takes its steps, and is told, before the turn ends.
       for (let left = 5; left > 0; left--) await settled();
+      if (isDone()) return;
       const rest = this.#rests.shift();
       if (rest === undefined) continue;
       this.turns.push(this.steps);
@@ -280,10 +286,33 @@ describe("RedisSession", () => {
     // What was about to be told of it waits for its turn.
     listener.data(new Uint8Array(encode(["RESET"])));
     expect(sent).toContain("+RESET");
-    const turns = pace.turns.length;
-    await pace.runUntil(() => pace.turns.length > turns);
+    expect(pace.isResting).toBe(true);
+    await pace.runUntil(() => !pace.isResting);
     expect(sent.split("+RESET\r\n")[1]).toBe("");
-    expect(turns).toBeGreaterThan(2);
+    expect(pace.turns.length).toBeGreaterThan(2);
+    expect(Math.max(...pace.turns)).toBeLessThan(STEPS_MAX);
+    for (const session of [listener, other]) session.closed();
+  });
+
+  test("changes are held against tracked prefixes in turns, and nothing is told when tracking is off", async () => {
+    const pace = new TestPace();
+    host = { ...host, pace };
+    const [listener, other] = [open(), open()];
+    const prefixes = Array.from({ length: 60 }, (_, index) => ["PREFIX", `${"a".repeat(1_000)}${index}`]);
+    listener.data(new Uint8Array(encode(["HELLO", "3"])));
+    sent = "";
+    listener.data(new Uint8Array(encode(["CLIENT", "TRACKING", "ON", "BCAST", ...prefixes.flat(), "PREFIX", "b"])));
+    await pace.runUntil(() => sent !== "");
+    expect(sent).toBe("+OK\r\n");
+    const batch = Array.from({ length: 60 }, (_, index) => [`b${"a".repeat(1_000)}${index}`, "v"]).flat();
+    other.data(new Uint8Array(encode(["MSET", ...batch])));
+    await pace.runUntil(() => pace.turns.length > 0);
+    expect(sent).toContain("invalidate");
+    listener.data(new Uint8Array(encode(["CLIENT", "TRACKING", "OFF"])));
+    sent = "";
+    expect(pace.isResting).toBe(true);
+    await pace.runUntil(() => !pace.isResting);
+    expect(sent).toBe("");
     expect(Math.max(...pace.turns)).toBeLessThan(STEPS_MAX);
     for (const session of [listener, other]) session.closed();
   });
@@ -301,7 +330,8 @@ describe("RedisSession", () => {
       return sent;
     };
     expect(await ask("PSUBSCRIBE", "y")).toBe(
-      "-BUSY Cannot subscribe: the patterns of this connection would have 65537 bytes, at most 65536 are allowed\r\n",
+      "-BUSY Cannot subscribe: patterns and prefixes of this connection would have 65537 bytes, at most 65536 " +
+        "are allowed\r\n",
     );
     expect(await ask("SUBSCRIBE", "y")).toContain("subscribe");
     await ask("PUNSUBSCRIBE", patterns[3]!);
