@@ -7,12 +7,10 @@
  *
  * @module
  */
-import type { Clock } from "../../lib/base/clock.ts";
 import { ERRORS, FirkinError } from "../../lib/base/errors.ts";
 import type { Principal } from "../auth.ts";
+import type { BacklogHost } from "../backlog.ts";
 import { type Answer, type Commands, failureOf } from "../commands.ts";
-import type { ServerLimits } from "../limits.ts";
-import type { Metrics } from "../metrics.ts";
 import type { Cursors } from "./cursors.ts";
 import type { Hub } from "./hub.ts";
 import type { Pace } from "./pace.ts";
@@ -34,11 +32,8 @@ export interface KeyCall {
 }
 
 /** What the connections of one server share. */
-export interface RedisHost {
+export interface RedisHost extends BacklogHost {
   readonly commands: Commands;
-  readonly limits: ServerLimits;
-  readonly clock: Clock;
-  readonly metrics: Metrics;
   readonly updates: Updates;
   readonly pace: Pace;
   readonly hub: Hub;
@@ -52,8 +47,6 @@ export interface RedisHost {
   readonly port: number;
   /** Epoch milliseconds. */
   readonly startedAt: number;
-  /** Bytes that wait to be sent on all connections. */
-  readonly outbound: { bytes: number };
   /** Names this life of the server. */
   readonly runId: string;
   /** Clients say who they are. */
