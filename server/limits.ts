@@ -11,6 +11,8 @@ export interface ServerLimits extends WireLimits {
   readonly helloMs: number;
   /** The longest first message: nobody is known before it. */
   readonly helloBytesMax: number;
+  /** The patterns and prefixes that one Redis client listens to, together: each is held against every name. */
+  readonly patternBytesMax: number;
   /** Requests of one connection that run at once; while there are more, no further one is read. */
   readonly runningMax: number;
   /** Bytes waiting to be sent on one connection, beyond which nothing more is read for it. */
@@ -44,6 +46,7 @@ export const SERVER_LIMITS: ServerLimits = {
   ...WIRE_LIMITS,
   helloMs: 5_000,
   helloBytesMax: 4 * 1_024,
+  patternBytesMax: 64 * 1_024,
   runningMax: 256,
   outboundBytesMax: 1_024 * 1_024,
   outboundMs: 10_000,

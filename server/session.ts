@@ -19,6 +19,7 @@ import type { SubscribeQuery } from "../lib/engine/engine.ts";
 import { CborReader, CborWriter } from "../lib/wire/cbor.ts";
 import { CLOSE, expectItems, FRAME, OP, REPLY_FLUSH_BYTES, SHAPES, VERSION } from "../lib/wire/protocol.ts";
 import { type Guest, hasExpired, NOBODY, type Principal } from "./auth.ts";
+import { Backlog, type BacklogHost } from "./backlog.ts";
 import { type ChannelHost, Channels } from "./channels.ts";
 import type { ClientInfo, DescribedClient } from "./clients.ts";
 import { type Commands, failureOf } from "./commands.ts";
@@ -41,17 +42,9 @@ const ID_MAX = 2 ** 32 - 1;
 const TURN_MS = 10;
 const FRAMES_PER_LOOK = 16;
 
-/** Bytes that wait to be sent on all connections of a server. */
-export interface Outbound {
-  bytes: number;
-}
-
 /** What the sessions of one server share. */
-export interface SessionHost {
+export interface SessionHost extends BacklogHost {
   readonly commands: Commands;
-  readonly limits: ServerLimits;
-  readonly clock: Clock;
-  readonly metrics: Metrics;
   /** Writers and readers that no session is using: ten thousand idle connections need none. */
   readonly writers: CborWriter[];
   readonly readers: CborReader[];
@@ -60,7 +53,6 @@ export interface SessionHost {
   /** Sessions that have written something in this tick. */
   readonly unsent: Session[];
   readonly deliveries: Deliveries;
-  readonly outbound: Outbound;
   /** Told of a failure that is the server's own fault. */
   readonly onFailure: (error: unknown) => void;
 }
@@ -72,6 +64,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost, Desc
   readonly #host: SessionHost;
   readonly #connection: Connection;
   readonly #guest: Guest;
+  readonly #backlog: Backlog;
   /** Among those of the host. */
   readonly #id: number;
   /** On the monotonic clock; whole, as what is below: ten thousand of these are there, and a fraction is an object. */
@@ -81,7 +74,6 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost, Desc
   #writer: CborWriter | undefined;
   #flushing = false;
   #helloTimer: Timer | undefined;
-  #stallTimer: Timer | undefined;
   #restTimer: Timer | undefined;
   #turnBeganAt = 0;
   #greeted = false;
@@ -91,8 +83,6 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost, Desc
   #pages = 0;
   #bytesIn = 0;
   #bytesOut = 0;
-  /** What this connection adds to the outbound bytes of all. */
-  #waitingBytes = 0;
   /** Parts of messages that came while the session could not run them; undefined before the first. */
   #inbox: Uint8Array[] | undefined;
   #inboxBytes = 0;
@@ -102,6 +92,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost, Desc
     this.#connection = connection;
     this.#host = host;
     this.#guest = guest;
+    this.#backlog = new Backlog(host, connection, () => this.#close(CLOSE.slowReader, "the reader fell behind"));
     this.#openedAt = Math.floor(host.clock.monotonic());
     this.principal = guest.principal ?? NOBODY;
     this.#helloTimer = host.clock.after(host.limits.helloMs, () => this.#close(CLOSE.unauthorized, "no hello in time"));
@@ -128,10 +119,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost, Desc
 
   /** Goes on when enough has been sent. */
   drain(): void {
-    this.#weigh();
-    if (this.#stallTimer === undefined || this.#connection.bufferedBytes() > this.limits.outboundBytesMax / 2) return;
-    this.#stallTimer.cancel();
-    this.#stallTimer = undefined;
+    if (!this.#backlog.drain()) return;
     this.#run();
     this.#channels?.resume();
   }
@@ -161,7 +149,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost, Desc
 
   /** See {@link DescribedClient}. */
   get bufferedBytes(): number {
-    return this.#weigh();
+    return this.#backlog.weigh();
   }
 
   /** See {@link DescribedClient}. */
@@ -174,7 +162,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost, Desc
       ageMs: Math.round(this.clock.monotonic() - this.#openedAt),
       bytesIn: this.#bytesIn,
       bytesOut: this.#bytesOut,
-      bufferedBytes: this.#weigh(),
+      bufferedBytes: this.bufferedBytes,
       subscriptions: this.#channels?.describe(subscriptionsMax) ?? [],
       subscriptionsTotal: this.#channels?.count ?? 0,
     };
@@ -262,7 +250,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost, Desc
   }
 
   stalled(): boolean {
-    return this.#stallTimer !== undefined;
+    return this.#backlog.isStalled;
   }
 
   output(): CborWriter {
@@ -331,7 +319,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost, Desc
   }
 
   get #paused(): boolean {
-    return this.#stallTimer !== undefined || this.#restTimer !== undefined || this.#pages >= PAGES_MAX ||
+    return this.#backlog.isStalled || this.#restTimer !== undefined || this.#pages >= PAGES_MAX ||
       this.#unanswered >= this.limits.runningMax;
   }
 
@@ -520,31 +508,9 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost, Desc
   }
 
   #transmit(bytes: Uint8Array): void {
-    const { metrics, clock, outbound } = this.#host;
-    const { outboundBytesMax, outboundHardBytesMax, outboundTotalBytesMax, outboundMs } = this.limits;
-    metrics.messagesOut++;
-    metrics.bytesOut += bytes.length;
     this.#bytesOut += bytes.length;
-    const taken = this.#connection.send(bytes);
-    if (this.#closed) return;
-    const waiting = this.#weigh();
-    if (!taken || waiting > outboundHardBytesMax) return this.#dropReader();
-    if (waiting <= outboundBytesMax) return;
-    if (outbound.bytes > outboundTotalBytesMax) return this.#dropReader();
-    this.#stallTimer ??= clock.after(outboundMs, () => this.#dropReader());
-  }
-
-  /** Brings the sum of all connections up to date; what waits on this one. */
-  #weigh(): number {
-    const waiting = this.#closed ? 0 : this.#connection.bufferedBytes();
-    this.#host.outbound.bytes += waiting - this.#waitingBytes;
-    this.#waitingBytes = waiting;
-    return waiting;
-  }
-
-  #dropReader(): void {
-    this.#host.metrics.slowReaders++;
-    this.#close(CLOSE.slowReader, "the reader fell behind");
+    const isTaken = this.#connection.send(bytes);
+    this.#backlog.sent(bytes.length, isTaken);
   }
 
   /** Ends the connection over what came on it. */
@@ -574,13 +540,12 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost, Desc
     if (this.#closed) return;
     this.#closed = true;
     this.#helloTimer?.cancel();
-    this.#stallTimer?.cancel();
     this.#restTimer?.cancel();
     this.#channels?.closeAll();
     this.#inbox = undefined;
     this.#inboxBytes = 0;
     this.#host.metrics.connections--;
-    this.#weigh();
+    this.#backlog.close();
     this.flush();
     this.#host.sessions.delete(this.#id);
     this.#guest.leave();

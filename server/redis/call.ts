@@ -7,14 +7,13 @@
  *
  * @module
  */
-import type { Clock } from "../../lib/base/clock.ts";
 import { ERRORS, FirkinError } from "../../lib/base/errors.ts";
 import type { Principal } from "../auth.ts";
+import type { BacklogHost } from "../backlog.ts";
 import { type Answer, type Commands, failureOf } from "../commands.ts";
-import type { ServerLimits } from "../limits.ts";
-import type { Metrics } from "../metrics.ts";
 import type { Cursors } from "./cursors.ts";
 import type { Hub } from "./hub.ts";
+import type { Pace } from "./pace.ts";
 import { ErrorReply, type Reply, type RespVersion, type RespWriter } from "./resp.ts";
 import type { Updates, View } from "./view.ts";
 
@@ -33,12 +32,10 @@ export interface KeyCall {
 }
 
 /** What the connections of one server share. */
-export interface RedisHost {
+export interface RedisHost extends BacklogHost {
   readonly commands: Commands;
-  readonly limits: ServerLimits;
-  readonly clock: Clock;
-  readonly metrics: Metrics;
   readonly updates: Updates;
+  readonly pace: Pace;
   readonly hub: Hub;
   readonly cursors: Cursors;
   /** All that are open, by id. */
@@ -50,8 +47,6 @@ export interface RedisHost {
   readonly port: number;
   /** Epoch milliseconds. */
   readonly startedAt: number;
-  /** Bytes that wait to be sent on all connections. */
-  readonly outbound: { bytes: number };
   /** Names this life of the server. */
   readonly runId: string;
   /** Clients say who they are. */
@@ -84,7 +79,9 @@ export interface Client {
   version: RespVersion;
   readonly channels: number;
   readonly patterns: number;
-  /** Both, tracking, and keys that are not there and are watched. */
+  /** Lengths of the patterns, and of the prefixes that are tracked, together. */
+  readonly patternBytes: number;
+  /** Both, tracking by each prefix, and keys that are not there and are watched. */
   readonly subscriptions: number;
   /** Commands that wait for EXEC; -1 outside of a transaction. */
   readonly queued: number;
@@ -134,10 +131,24 @@ export function checkName({ length }: { readonly length: number }, { limits }: P
   );
 }
 
-/** Looks whether a connection may have one subscription more. @throws {FirkinError} BUSY */
-export function checkRoom({ subscriptions, host: { limits: { subscriptionsMax } } }: Client): void {
-  if (subscriptions < subscriptionsMax) return;
+/** Looks whether a connection may have so many subscriptions more. @throws {FirkinError} BUSY */
+export function checkRoom({ subscriptions, host: { limits: { subscriptionsMax } } }: Client, more = 1): void {
+  if (subscriptions + more <= subscriptionsMax) return;
   throw new FirkinError("BUSY", `Cannot subscribe: this connection has ${subscriptionsMax} subscriptions, the most`);
+}
+
+/**
+ * Looks whether a connection may listen to patterns, or track prefixes, of so many bytes more.
+ *
+ * @throws {FirkinError} BUSY
+ */
+export function checkPatterns({ patternBytes, host: { limits: { patternBytesMax } } }: Client, bytes: number): void {
+  if (patternBytes + bytes <= patternBytesMax) return;
+  throw new FirkinError(
+    "BUSY",
+    `Cannot subscribe: patterns and prefixes of this connection would have ${patternBytes + bytes} bytes, at most ` +
+      `${patternBytesMax} are allowed`,
+  );
 }
 
 /** What a client is told of whatever was thrown. */

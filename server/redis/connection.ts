@@ -345,7 +345,7 @@ export function punsubscribe(self: Client, args: Args): undefined {
 }
 
 /** PUBLISH channel message */
-export function publish(self: Client, args: Args): Reply {
+export function publish(self: Client, args: Args): Answer<Reply> {
   // Channels belong to no bucket.
   if (!self.principal.allows("write", undefined)) {
     throw new FirkinError("FORBIDDEN", "Cannot publish: the right to write in the whole store is missing");

@@ -2,12 +2,15 @@
  * Messages from clients to clients: `PUBLISH` to a channel, to everybody who listens just then.
  *
  * Nothing is kept: who is not there misses it, as in Redis. What must not be missed is a change of a key, and who
- * subscribes to those (`notifications.ts`, or any other protocol) reads them from the log.
+ * subscribes to those (`notifications.ts`, or any other protocol) reads them from the log. Messages reach everybody in
+ * the order in which they were published: where patterns are dear to match, later ones wait with an earlier one.
  *
  * @module
  */
+import type { Answer } from "../commands.ts";
 import { matchesGlob } from "./glob.ts";
 import { latin1 } from "./numbers.ts";
+import type { Pace } from "./pace.ts";
 
 /** Who listens. Must not throw. */
 export interface Listener {
@@ -23,8 +26,14 @@ interface Pattern {
 
 /** All channels of a server. */
 export class Hub {
+  readonly #pace: Pace;
   readonly #channels: Map<string, Set<Listener>> = new Map();
   readonly #patterns: Map<string, Pattern> = new Map();
+
+  /** Nobody listens yet. */
+  constructor(pace: Pace) {
+    this.#pace = pace;
+  }
 
   /** Listens to a channel; twice is as once. */
   subscribe(channel: Uint8Array, listener: Listener): void {
@@ -57,19 +66,27 @@ export class Hub {
   }
 
   /** Sends a message, and says to how many: one who listens in two ways gets it twice, and counts twice. */
-  publish(channel: Uint8Array, payload: Uint8Array): number {
+  publish(channel: Uint8Array, payload: Uint8Array): Answer<number> {
+    const pace = this.#pace;
     let count = 0;
-    for (const listener of this.#channels.get(latin1(channel)) ?? []) {
-      listener.deliver(channel, payload);
-      count++;
-    }
-    for (const { pattern, listeners } of this.#patterns.values()) {
-      if (!matchesGlob(pattern, channel)) continue;
+    const tell = (listeners: Iterable<Listener>, pattern?: Uint8Array): void => {
       for (const listener of listeners) {
         listener.deliver(channel, payload, pattern);
         count++;
       }
-    }
-    return count;
+    };
+    let patterns: MapIterator<Pattern> | undefined;
+    return pace.run(() => {
+      if (patterns === undefined) {
+        tell(this.#channels.get(latin1(channel)) ?? []);
+        patterns = this.#patterns.values();
+      }
+      // It goes on behind the last one: an iterator of a map is not ended by who leaves the loop.
+      for (const { pattern, listeners } of patterns) {
+        if (matchesGlob(pattern, channel, pace)) tell(listeners, pattern);
+        if (pace.isOver) return undefined;
+      }
+      return count;
+    });
   }
 }

@@ -10,16 +10,15 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer, type Server as TlsServer } from "node:tls";
 import { toHex } from "../../lib/base/bytes.ts";
-import type { Clock } from "../../lib/base/clock.ts";
+import type { BacklogHost } from "../backlog.ts";
 import { type ClientInfo, type ClientSource, type DescribedClient, firstOf, shownText } from "../clients.ts";
 import type { Commands } from "../commands.ts";
 import type { Gate } from "../gate.ts";
-import type { ServerLimits } from "../limits.ts";
-import type { Metrics } from "../metrics.ts";
 import { listenError, readTls, type TlsFiles } from "../transports/transport.ts";
 import type { RedisHost } from "./call.ts";
 import { Cursors } from "./cursors.ts";
 import { Hub } from "./hub.ts";
+import { Pace } from "./pace.ts";
 import { RedisSession, type Wire } from "./session.ts";
 import { Updates } from "./view.ts";
 
@@ -28,18 +27,13 @@ const KEEP_ALIVE_MS = 300_000;
 /** All notifications of keys; they cost nothing until somebody listens. */
 const NOTIFICATIONS = "AKE";
 
-/** What a listener needs. */
-export interface RedisListenerOptions {
+/** What a listener needs; what waits to be sent is shared with other protocols. */
+export interface RedisListenerOptions extends BacklogHost {
   readonly hostname: string;
   readonly port: number;
   readonly tls?: TlsFiles | undefined;
   readonly commands: Commands;
-  readonly limits: ServerLimits;
-  readonly clock: Clock;
-  readonly metrics: Metrics;
   readonly gate: Gate;
-  /** Shared with other protocols. */
-  readonly outbound: { bytes: number };
   readonly onFailure: (error: unknown) => void;
 }
 
@@ -59,6 +53,7 @@ export class RedisListener implements ClientSource {
     this.#server = server;
     this.#gate = gate;
     this.port = (server.address() as { readonly port: number }).port;
+    const pace = new Pace(clock);
     this.#host = {
       commands,
       limits,
@@ -68,7 +63,8 @@ export class RedisListener implements ClientSource {
       onFailure,
       port: this.port,
       updates: new Updates(),
-      hub: new Hub(),
+      pace,
+      hub: new Hub(pace),
       cursors: new Cursors(),
       clients: new Map(),
       settings: { notifications: NOTIFICATIONS },

@@ -19,12 +19,6 @@ import { bulk, ErrorReply, type Reply } from "./resp.ts";
 /** Keys that SCAN looks at when it is not told how many. */
 const SCAN_COUNT = 10;
 
-/**
- * Letters of pattern and key that are compared before others get their turn: at most some 10 ms. A page of the longest
- * keys and a pattern that was made for it took 8 s.
- */
-const WORK_PER_TURN = 2_000_000;
-
 /** The pages of a listing. */
 async function* pagesOf(
   { host, principal }: Client,
@@ -54,20 +48,21 @@ function prefixQuery(pattern: Uint8Array | undefined): { readonly prefix?: Uint8
 export async function keys(client: Client, args: readonly Uint8Array[]): Promise<Reply> {
   const pattern = args[1]!;
   checkName(pattern, client.host);
-  const { clock, limits: { outboundHardBytesMax } } = client.host;
+  const { pace, limits: { outboundHardBytesMax } } = client.host;
   const found: Uint8Array[] = [];
   let bytes = 0;
-  let work = 0;
   for await (const entries of pagesOf(client, client.bucket, prefixQuery(pattern))) {
-    for (const { key } of entries) {
-      work += pattern.length * key.length;
-      if (work > WORK_PER_TURN) {
-        await new Promise<void>((resolve) => clock.after(0, resolve));
-        work = 0;
-      }
-      if (!matchesGlob(pattern, key)) continue;
-      found.push(key);
-      bytes += key.length + 16;
+    for (let looked = 0; looked < entries.length;) {
+      looked = await pace.run(() => {
+        let next = looked;
+        while (next < entries.length && !pace.isOver) {
+          const { key } = entries[next++]!;
+          if (!matchesGlob(pattern, key, pace)) continue;
+          found.push(key);
+          bytes += key.length + 16;
+        }
+        return next;
+      });
     }
     if (bytes > outboundHardBytesMax) throw new FirkinError("TOO_LARGE", "Cannot list so many keys at once: use SCAN");
   }
@@ -114,20 +109,22 @@ export function scan(client: Client, args: readonly Uint8Array[]): Answer<Reply>
   if (!/^0+$/.test(cursor) && place?.bucket !== bucket) throw new ErrorReply("ERR invalid cursor");
   const query = { ...prefixQuery(pattern), limit: Math.min(count, PAGE_ENTRIES_MAX) };
   const answer = host.commands.list(principal, bucket, place === undefined ? query : { ...query, after: place.after });
+  const { pace } = host;
   const tell = ({ entries, more }: { readonly entries: readonly Entry[]; readonly more: boolean }): Reply => {
     const found: Uint8Array[] = [];
-    let [looked, work] = [0, 0];
-    while (looked < entries.length && work < WORK_PER_TURN) {
+    let looked = 0;
+    while (looked < entries.length && !pace.isOver) {
       const { key } = entries[looked++]!;
-      work += (pattern?.length ?? 0) * key.length;
-      if ((type ?? "string") === "string" && (pattern === undefined || matchesGlob(pattern, key))) found.push(key);
+      if ((type ?? "string") === "string" && (pattern === undefined || matchesGlob(pattern, key, pace))) {
+        found.push(key);
+      }
     }
     const last = entries[looked - 1];
     const hasMore = more || looked < entries.length;
     const next = hasMore && last !== undefined ? host.cursors.add({ bucket, after: last.key }) : "0";
     return [bulk(next), found];
   };
-  return answer instanceof Promise ? answer.then(tell) : tell(answer);
+  return answer instanceof Promise ? answer.then((page) => pace.run(() => tell(page))) : pace.run(() => tell(answer));
 }
 
 /** RANDOMKEY: a key near a place between the first and the last one. */

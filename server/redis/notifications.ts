@@ -12,7 +12,8 @@
 import { encodeText } from "../../lib/base/bytes.ts";
 import type { ChangeEvent, ChangeType, EngineSubscription, SubscribeQuery } from "../../lib/engine/engine.ts";
 import { isBucketName } from "../../lib/engine/engine.ts";
-import { literalPrefix, matchesGlob } from "./glob.ts";
+import type { Answer } from "../commands.ts";
+import { type Effort, literalPrefix, matchesGlob } from "./glob.ts";
 import { latin1 } from "./numbers.ts";
 
 /** What CONFIG SET notify-keyspace-events takes: A stands for all kinds of events. */
@@ -63,12 +64,13 @@ export interface Notification {
   readonly payload: Uint8Array;
 }
 
-/** What is told of a change to who listens to `name`, and to `flags`. */
+/** What is told of a change to who listens to `name`, and to `flags`; adds what it took to find out to `effort`. */
 export function notificationsOf(
   event: ChangeEvent,
   name: Uint8Array,
   isPattern: boolean,
   flags: string,
+  effort: Effort,
 ): readonly Notification[] {
   const { type, bucket, key, expiresAt } = event;
   const notifications: Notification[] = [];
@@ -80,9 +82,11 @@ export function notificationsOf(
     if (flags.includes("K")) notifications.push(keyspace);
     if (flags.includes("E")) notifications.push(keyevent);
   }
-  return notifications.filter(({ channel }) =>
-    isPattern ? matchesGlob(name, channel) : latin1(channel) === latin1(name)
-  );
+  return notifications.filter(({ channel }) => {
+    // Each was put together, too.
+    effort.steps += channel.length;
+    return isPattern ? matchesGlob(name, channel, effort) : latin1(channel) === latin1(name);
+  });
 }
 
 function joined(head: string, key: Uint8Array): Uint8Array {
@@ -95,14 +99,14 @@ function joined(head: string, key: Uint8Array): Uint8Array {
 /** Reads changes from a subscription until it ends, and waits whenever `tell` says so. */
 export async function follow(
   subscription: EngineSubscription,
-  tell: (event: ChangeEvent) => Promise<void> | undefined,
+  tell: (event: ChangeEvent) => Answer<unknown>,
 ): Promise<void> {
   for (;;) {
     const events = await subscription.next();
     if (events === undefined) return;
     for (const event of events) {
       const wait = "key" in event ? tell(event) : undefined;
-      if (wait !== undefined) await wait;
+      if (wait instanceof Promise) await wait;
     }
   }
 }

@@ -1,16 +1,15 @@
 /**
  * What one connection sends: replies and messages in one buffer, which leaves in one write.
  *
- * A client that does not read must not cost the others memory. When more waits to be sent than a connection may have
- * waiting, nothing more is read from it, and who tells it something is asked to wait; when that lasts for too long, or
- * too much waits for all of them together, it is cut off.
+ * While too much waits to be sent (`backlog.ts`), nothing more is read from the connection, and who tells it something
+ * is asked to wait.
  *
  * `CLIENT REPLY` is here, too: what a client does not want to hear is never written.
  *
  * @module
  */
 import { Buffer } from "node:buffer";
-import type { Timer } from "../../lib/base/clock.ts";
+import { Backlog } from "../backlog.ts";
 import type { RedisHost, Silence } from "./call.ts";
 import { ErrorReply, PushReply, type Reply, type RespVersion, RespWriter } from "./resp.ts";
 
@@ -33,10 +32,8 @@ export class Output {
   silence: Silence = "none";
   readonly #outlet: Outlet;
   readonly #host: RedisHost;
-  readonly #drop: () => void;
+  readonly #backlog: Backlog;
   #writer: RespWriter | undefined;
-  #stallTimer: Timer | undefined;
-  #waitingBytes = 0;
   #isClosed = false;
   /** Who waits until there is room to write. */
   #drained: (() => void)[] = [];
@@ -45,12 +42,12 @@ export class Output {
   constructor(outlet: Outlet, host: RedisHost, drop: () => void) {
     this.#outlet = outlet;
     this.#host = host;
-    this.#drop = drop;
+    this.#backlog = new Backlog(host, outlet, drop);
   }
 
   /** Too much waits to be sent: nothing should be added to it. */
   get isStalled(): boolean {
-    return this.#stallTimer !== undefined;
+    return this.#backlog.isStalled;
   }
 
   /** Where a reply is written that lies elsewhere: undefined when nobody wants to hear it. */
@@ -99,54 +96,26 @@ export class Output {
     const bytes = Buffer.from(writer.take());
     writer.shrink();
     if (this.#host.writers.length < WRITERS_KEPT) this.#host.writers.push(writer);
-    if (bytes.length > 0 && !this.#isClosed) this.#send(bytes);
-  }
-
-  #send(bytes: Uint8Array): void {
-    const { metrics, clock, limits, outbound } = this.#host;
-    metrics.messagesOut++;
-    metrics.bytesOut += bytes.length;
+    if (bytes.length === 0 || this.#isClosed) return;
     this.#outlet.send(bytes);
-    const waiting = this.#weigh();
-    if (waiting <= limits.outboundBytesMax) return;
-    if (waiting > limits.outboundHardBytesMax || outbound.bytes > limits.outboundTotalBytesMax) {
-      return this.#dropReader();
-    }
-    this.#stallTimer ??= clock.after(limits.outboundMs, () => this.#dropReader());
+    this.#backlog.sent(bytes.length);
   }
 
   /** Looks at what still waits, when some was sent: true when there is room again. */
   drain(): boolean {
-    const waiting = this.#weigh();
-    if (this.#stallTimer === undefined || waiting > this.#host.limits.outboundBytesMax / 2) return false;
-    this.#stallTimer.cancel();
-    this.#stallTimer = undefined;
-    this.#release();
-    return true;
+    const hasRoom = this.#backlog.drain();
+    if (hasRoom) this.#release();
+    return hasRoom;
   }
 
   /** The connection is over. */
   close(): void {
     this.#isClosed = true;
-    this.#stallTimer?.cancel();
+    this.#backlog.close();
     this.#release();
-    this.#weigh();
   }
 
   #release(): void {
     for (const resolve of this.#drained.splice(0)) resolve();
-  }
-
-  /** Brings the sum of all connections up to date; what waits on this one. */
-  #weigh(): number {
-    const waiting = this.#isClosed ? 0 : this.#outlet.bufferedBytes();
-    this.#host.outbound.bytes += waiting - this.#waitingBytes;
-    this.#waitingBytes = waiting;
-    return waiting;
-  }
-
-  #dropReader(): void {
-    this.#host.metrics.slowReaders++;
-    this.#drop();
   }
 }

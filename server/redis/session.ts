@@ -18,13 +18,13 @@ import { type Guest, hasExpired, NOBODY, type Principal } from "../auth.ts";
 import type { ClientSubscription } from "../clients.ts";
 import type { Answer } from "../commands.ts";
 import { keysOf } from "./about.ts";
-import { checkRoom, type Client, errorOf, type RedisHost, type Silence } from "./call.ts";
+import { type Client, errorOf, type RedisHost, type Silence } from "./call.ts";
 import { latin1 } from "./numbers.ts";
 import { type Outlet, Output } from "./output.ts";
 import { ErrorReply, type Reply, RespProtocolError, RespReader, type RespVersion } from "./resp.ts";
 import { checkRight, type KeyRow, problemOf, type Row, ROWS, type Way } from "./table.ts";
 import { Topics } from "./topics.ts";
-import { Tracking, trackingOptions } from "./tracking.ts";
+import { trackedPrefixes, Tracking } from "./tracking.ts";
 import { Transaction } from "./transaction.ts";
 import { shown } from "./values.ts";
 import { replyOf, View } from "./view.ts";
@@ -201,14 +201,18 @@ export class RedisSession implements Client {
     return this.topics.patterns;
   }
 
+  get patternBytes(): number {
+    return this.topics.patternBytes + (this.#tracking?.prefixBytes ?? 0);
+  }
+
   get subscriptions(): number {
-    return this.topics.count + this.#transaction.subscriptions + (this.#tracking === undefined ? 0 : 1);
+    return this.topics.count + this.#transaction.subscriptions + (this.#tracking?.count ?? 0);
   }
 
   /** What an operator is told of them, one after the other. */
   *told(): Generator<ClientSubscription> {
     yield* this.topics.told();
-    if (this.#tracking !== undefined) yield this.#tracking.told();
+    if (this.#tracking !== undefined) yield* this.#tracking.told();
     yield* this.#transaction.told();
   }
 
@@ -257,19 +261,20 @@ export class RedisSession implements Client {
   }
 
   track(args: readonly Uint8Array[]): Answer<Reply> {
-    const options = trackingOptions(args);
+    const prefixes = trackedPrefixes(args);
     if (this.version === 2) throw new ErrorReply("ERR CLIENT TRACKING needs RESP3: say HELLO 3 first");
     const current = this.#tracking;
-    if (current !== undefined && current.isBroadcast !== (options.prefixes !== undefined)) {
+    if (current !== undefined && current.isBroadcast !== (prefixes !== undefined)) {
       throw new ErrorReply(
         "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it " +
           "with a different mode.",
       );
     }
-    if (current !== undefined && !current.isBroadcast) return "OK";
-    this.#stopTracking();
-    checkRoom(this);
-    this.#tracking = new Tracking(this, options, (reply) => this.#told(reply));
+    if (current !== undefined) {
+      current.add(prefixes);
+      return "OK";
+    }
+    this.#tracking = new Tracking(this, prefixes, (reply) => this.#told(reply));
     return this.#tracking.ready.then(() => "OK", (error: unknown) => {
       this.#stopTracking();
       throw error;

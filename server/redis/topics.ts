@@ -12,7 +12,7 @@ import type { ChangeEvent, EngineSubscription } from "../../lib/engine/engine.ts
 import { type ClientSubscription, shownKey } from "../clients.ts";
 import type { Answer } from "../commands.ts";
 import { failureOf } from "../commands.ts";
-import { checkName, checkRoom, type Client } from "./call.ts";
+import { checkName, checkPatterns, checkRoom, type Client } from "./call.ts";
 import type { Listener } from "./hub.ts";
 import { follow, notificationsOf, queryOf } from "./notifications.ts";
 import { latin1 } from "./numbers.ts";
@@ -25,6 +25,8 @@ interface Topic {
   readonly source?: EngineSubscription;
   /** All when undefined; of a source. */
   readonly bucket?: string | undefined;
+  /** Nothing more is told of it. */
+  isOver?: true;
 }
 
 /** The subscriptions of one connection. */
@@ -48,6 +50,13 @@ export class Topics implements Listener {
   /** Patterns that are listened to. */
   get patterns(): number {
     return this.#patterns.size;
+  }
+
+  /** Their lengths, together. */
+  get patternBytes(): number {
+    let bytes = 0;
+    for (const { name } of this.#patterns.values()) bytes += name.length;
+    return bytes;
   }
 
   /** What an operator is told of them, one after the other. */
@@ -75,6 +84,7 @@ export class Topics implements Listener {
     if (known) return reply();
     const { host, principal } = this.#client;
     checkRoom(this.#client);
+    if (isPattern) checkPatterns(this.#client, own.length);
     const query = queryOf(own, isPattern);
     if (query === undefined) {
       this.#listen(own, isPattern);
@@ -83,10 +93,11 @@ export class Topics implements Listener {
       return reply();
     }
     const source = host.commands.subscribe(principal, query);
-    topics.set(latin1(own), { name: own, source, bucket: query.bucket });
+    const topic = { name: own, source, bucket: query.bucket };
+    topics.set(latin1(own), topic);
     host.metrics.subscriptions++;
     return source.ready.then(() => {
-      void this.#follow(own, isPattern, source);
+      void this.#follow(topic, isPattern);
       return reply();
     }, (error: unknown) => {
       this.#end(topics, own);
@@ -103,19 +114,21 @@ export class Topics implements Listener {
     else host.hub.subscribe(name, this);
   }
 
-  async #follow(name: Uint8Array, isPattern: boolean, source: EngineSubscription): Promise<void> {
+  async #follow(topic: Topic & { readonly source: EngineSubscription }, isPattern: boolean): Promise<void> {
     const { host } = this.#client;
     try {
-      await follow(source, (event) => this.#changed(event, name, isPattern));
+      await follow(topic.source, (event) => host.pace.run(() => this.#changed(event, topic, isPattern) ?? null));
     } catch (error) {
       failureOf(error, host.onFailure);
       this.#client.kill();
     }
   }
 
-  #changed(event: ChangeEvent, name: Uint8Array, isPattern: boolean): Promise<void> | undefined {
+  #changed(event: ChangeEvent, { name, isOver }: Topic, isPattern: boolean): Promise<void> | undefined {
+    if (isOver) return undefined;
     let wait: Promise<void> | undefined;
-    const notifications = notificationsOf(event, name, isPattern, this.#client.host.settings.notifications);
+    const { pace, settings } = this.#client.host;
+    const notifications = notificationsOf(event, name, isPattern, settings.notifications, pace);
     for (const { channel, payload } of notifications) {
       wait = this.#deliver(channel, payload, isPattern ? name : undefined) ?? wait;
     }
@@ -165,6 +178,7 @@ export class Topics implements Listener {
     const topic = topics.get(latin1(name));
     if (topic === undefined) return;
     topics.delete(latin1(name));
+    topic.isOver = true;
     const { host } = this.#client;
     host.metrics.subscriptions--;
     if (topic.source !== undefined) topic.source.close();

@@ -3,12 +3,16 @@
  * Bun, Deno and Node. Deno finds it through the imports of deno.json, Node through scripts/node_hooks.mjs.
  *
  * Only what the tests use is here, with Bun's meaning: a test or hook takes a callback without arguments; a limit in
- * milliseconds comes last; a name in `test.each` is a format string. A test that is over its limit fails but cannot
- * be stopped: what it left open may keep the process alive, as it would keep a user's.
+ * milliseconds comes last; a name in `test.each` is a format string.
+ *
+ * A test that is over its limit fails but cannot be stopped, and one that fails closes nothing that it would have
+ * closed at its end. On Node, whose runner waits for an idle process, such a process is ended when its last test is
+ * over. One in which no test failed is not: what a test forgets to close keeps it alive, as it would keep a user's.
  *
  * @module
  */
 import { expect as thorough } from "expect";
+import process from "node:process";
 import * as runner from "node:test";
 import { format, isDeepStrictEqual } from "node:util";
 
@@ -77,6 +81,15 @@ export type Describe = (name: string, body: () => void) => void;
 /** As `bun test --timeout 20000` in package.json. */
 const LIMIT_MS = 20_000;
 
+/** Between two tests a runner needs milliseconds: after so long without any there are no more. */
+const LAST_MS = 2_000;
+
+/** Bodies that run, whether one has failed, and what ends the process if nothing else does. */
+const bodies: { running: number; haveFailed: boolean; end?: ReturnType<typeof setTimeout> } = {
+  running: 0,
+  haveFailed: false,
+};
+
 /** The body, which fails when it takes longer than its limit. */
 function limited(body: Body, limit: Limit | undefined): () => Promise<void> {
   const milliseconds = (typeof limit === "number" ? limit : limit?.timeout) ?? LIMIT_MS;
@@ -85,12 +98,28 @@ function limited(body: Body, limit: Limit | undefined): () => Promise<void> {
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new Error(`Cannot finish: ${milliseconds} ms are over`)), milliseconds);
     });
+    bodies.running++;
+    clearTimeout(bodies.end);
     try {
       await Promise.race([body(), late]);
+    } catch (error) {
+      bodies.haveFailed = true;
+      throw error;
     } finally {
       clearTimeout(timer);
+      bodies.running--;
+      if (bodies.haveFailed && bodies.running === 0) endSoon();
     }
   };
+}
+
+/** Ends Node's process, if it is still there when its last test is over. Deno's runner ends its own. */
+function endSoon(): void {
+  if ("Deno" in globalThis) return;
+  bodies.end = setTimeout(() => {
+    console.error("A test that failed has left something open: its process is ended");
+    process.exit(1);
+  }, LAST_MS).unref();
 }
 
 function runTest(name: string, body: Body, limit?: Limit): void {

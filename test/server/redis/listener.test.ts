@@ -323,6 +323,44 @@ describe("Redis clients", () => {
     expect(count()).toBe(0);
   });
 
+  test("prefixes that are tracked are counted, told and bounded, in number and in length", async () => {
+    await stop();
+    await start({ limits: { subscriptionsMax: 4, patternBytesMax: 100 } });
+    const peer = open();
+    await peer.ask("HELLO", "3");
+    const track = (...prefixes: string[]): Promise<string> => {
+      return peer.ask("CLIENT", "TRACKING", "ON", "BCAST", ...prefixes.flatMap((prefix) => ["PREFIX", prefix]));
+    };
+    const count = (): number => server.stats()["server.subscriptions"]!;
+    const tooMany = "-BUSY Cannot subscribe: this connection has 4 subscriptions, the most\r\n";
+    const tooLong = (bytes: number): string => {
+      return `-BUSY Cannot subscribe: patterns and prefixes of this connection would have ${bytes} bytes, ` +
+        "at most 100 are allowed\r\n";
+    };
+    expect(await track("a", "b", "c", "d", "e")).toBe(tooMany);
+    expect(await track("x".repeat(101))).toBe(tooLong(101));
+    expect(count()).toBe(0);
+    expect(await track("a", "b", "a")).toBe("+OK\r\n");
+    expect(await track("b", "x".repeat(40))).toBe("+OK\r\n");
+    expect(await track("e", "f")).toBe(tooMany);
+    expect(await track("y".repeat(59))).toBe(tooLong(101));
+    expect(await peer.ask("PSUBSCRIBE", "y".repeat(59))).toBe(tooLong(101));
+    expect(count()).toBe(3);
+    expect(await peer.ask("PSUBSCRIBE", "y".repeat(58))).toContain("psubscribe");
+    expect(await track("")).toBe(tooMany);
+    const { clients } = await (await fetch(`${server.url.replace("ws:", "http:")}/v1/admin/clients`)).json() as {
+      clients: unknown[];
+    };
+    expect(clients).toMatchObject([{
+      subscriptionsTotal: 4,
+      subscriptions: [{ channel: "y".repeat(58) }, { prefix: "a" }, { prefix: "b" }, { prefix: "x".repeat(40) }],
+    }]);
+    expect(await peer.ask("CLIENT", "TRACKING", "OFF")).toBe("+OK\r\n");
+    expect(count()).toBe(1);
+    await peer.ask("RESET");
+    expect(count()).toBe(0);
+  });
+
   test("SCAN shows every key once, while others come and go", async () => {
     const peer = open();
     const wanted = Array.from({ length: 300 }, (_, index) => `key:${index}`);
@@ -429,6 +467,13 @@ describe("Redis clients", () => {
     expect(await reader.ask("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", "user:")).toBe("+OK\r\n");
     await writer.askAll([["SET", "other", "1"], ["SET", "user:1", "1"], ["DEL", "user:1"]]);
     expect([await reader.reply(), await reader.reply()]).toEqual([invalid("user:1"), invalid("user:1")]);
+    // Others come to those that there are.
+    expect(await reader.ask("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", "b", "PREFIX", "user:")).toBe("+OK\r\n");
+    await writer.askAll([["SET", "b", "1"], ["SET", "other", "1"], ["SET", "user:1", "1"]]);
+    expect([await reader.reply(), await reader.reply()]).toEqual([invalid("b"), invalid("user:1")]);
+    expect(await reader.ask("CLIENT", "TRACKING", "ON", "BCAST")).toBe("+OK\r\n");
+    await writer.ask("SET", "other", "2");
+    expect(await reader.reply()).toBe(invalid("other"));
     for (const options of [["OPTIN"], ["REDIRECT", "1"], ["PREFIX", "a"], ["BOGUS"]]) {
       expect((await reader.ask("CLIENT", "TRACKING", "ON", ...options)).slice(0, 4)).toBe("-ERR");
     }

@@ -11,6 +11,7 @@ import { EVERYONE } from "../../../server/auth.ts";
 import type { RedisHost } from "../../../server/redis/call.ts";
 import { Cursors } from "../../../server/redis/cursors.ts";
 import { Hub } from "../../../server/redis/hub.ts";
+import { Pace } from "../../../server/redis/pace.ts";
 import { RedisSession } from "../../../server/redis/session.ts";
 import { ROWS } from "../../../server/redis/table.ts";
 import { Updates } from "../../../server/redis/view.ts";
@@ -23,6 +24,47 @@ const FUZZ_MS = Number(process.env["FIRKIN_FUZZ_MS"] ?? (process.versions["bun"]
 
 /** What a runtime says when our code is wrong: no client may ever read it. */
 const OUR_FAULT = /undefined|destructure|not a function|not iterable|of null|BigInt|NaN,|\[object/;
+
+/** A pace whose turns end when the test says so. */
+class TestPace extends Pace {
+  /** Steps of the turns that are over. */
+  readonly turns: number[] = [];
+  readonly #rests: (() => void)[];
+
+  constructor() {
+    const rests: (() => void)[] = [];
+    super({
+      after: (_, rest) => {
+        rests.push(rest);
+        return { cancel: () => {} };
+      },
+    });
+    this.#rests = rests;
+  }
+
+  /** Something waits for the turn's end. */
+  get isResting(): boolean {
+    return this.#rests.length > 0;
+  }
+
+  /** Ends turn after turn until `isDone`. */
+  async runUntil(isDone: () => boolean): Promise<void> {
+    for (;;) {
+      // Whatever was begun in a turn takes its steps, and is told, before the turn ends.
+      for (let left = 5; left > 0; left--) await settled();
+      if (isDone()) return;
+      const rest = this.#rests.shift();
+      if (rest === undefined) continue;
+      this.turns.push(this.steps);
+      rest();
+    }
+  }
+}
+
+/** At most so much is matched in a turn: what is allowed, and one match of the longest names. */
+const STEPS_MAX = 1_000_000 + 1_200 * 1_200;
+/** Each match of it with a long text of a takes most of a million steps. */
+const DEAR = `*${"[a-b]".repeat(200)}`;
 
 describe("RedisSession", () => {
   let engine: EmbeddedEngine;
@@ -40,6 +82,7 @@ describe("RedisSession", () => {
     const { commands, limits, clock, metrics, outbound, onFailure } = hostOf(engine, {}, undefined, (error) => {
       failures.push(error);
     });
+    const pace = new Pace(clock);
     host = {
       commands,
       limits,
@@ -48,7 +91,8 @@ describe("RedisSession", () => {
       outbound,
       onFailure,
       updates: new Updates(),
-      hub: new Hub(),
+      pace,
+      hub: new Hub(pace),
       cursors: new Cursors(),
       clients: new Map(),
       settings: { notifications: "AKE" },
@@ -183,34 +227,115 @@ describe("RedisSession", () => {
   });
 
   test("a pattern that is dear to match stops nobody else: KEYS rests, SCAN looks at fewer keys", async () => {
-    const clock = new ManualClock();
-    host = { ...host, clock };
+    const pace = new TestPace();
+    host = { ...host, pace };
     const session = open();
     const long = Array.from({ length: 6 }, (_, index) => `${"a".repeat(1_000)}${index}`);
     for (const key of long) await engine.set("0", new TextEncoder().encode(key), new Uint8Array(1), { content: 0 });
-    const pattern = `*${"[a-b]".repeat(200)}?`;
+    const pattern = `${DEAR}?`;
     session.data(new Uint8Array(encode(["KEYS", pattern])));
-    let rests = 0;
-    for (let left = 20; sent === ""; left--) {
-      await settled();
-      if (left > 0) continue;
-      rests++;
-      clock.advance(1);
-      left = 20;
-    }
-    expect(rests).toBeGreaterThanOrEqual(3);
+    await pace.runUntil(() => sent !== "");
+    expect(pace.turns.length).toBeGreaterThanOrEqual(1);
     for (const key of long) expect(sent).toContain(key);
     let [cursor, shown, calls] = ["0", "", 0];
     do {
       sent = "";
       session.data(new Uint8Array(encode(["SCAN", cursor, "MATCH", pattern, "COUNT", "100"])));
-      await heard("*2");
+      await pace.runUntil(() => sent.includes("*2"));
       cursor = sent.split("\r\n")[2]!;
       shown += sent;
       calls++;
     } while (cursor !== "0");
     for (const key of long) expect(shown.split(key)).toHaveLength(2);
     expect(calls).toBeGreaterThan(1);
+    expect(Math.max(...pace.turns)).toBeLessThan(STEPS_MAX);
+    session.closed();
+  });
+
+  test("patterns that are dear to match stop nobody else: PUBLISH goes on in later turns, in order", async () => {
+    const pace = new TestPace();
+    host = { ...host, pace, hub: new Hub(pace) };
+    const [listener, one, other] = [open(), open(), open()];
+    const patterns = Array.from({ length: 12 }, (_, index) => `${DEAR}${index}`);
+    const channel = "a".repeat(1_152);
+    listener.data(new Uint8Array(encode(["PSUBSCRIBE", ...patterns, "*"])));
+    await heard(":13\r\n");
+    sent = "";
+    one.data(new Uint8Array(encode(["PUBLISH", channel, "first"])));
+    other.data(new Uint8Array(encode(["PUBLISH", "short", "second"])));
+    expect(sent).toBe("");
+    await pace.runUntil(() => sent.split(":1\r\n").length > 2);
+    expect(sent.indexOf("first")).toBeGreaterThan(0);
+    expect(sent.indexOf("second")).toBeGreaterThan(sent.indexOf("first"));
+    expect(pace.turns.length).toBeGreaterThan(2);
+    expect(Math.max(...pace.turns)).toBeLessThan(STEPS_MAX);
+    for (const session of [listener, one, other]) session.closed();
+  });
+
+  test("notifications are held against dear patterns in turns, and none comes when its pattern is over", async () => {
+    const pace = new TestPace();
+    host = { ...host, pace };
+    const [listener, other] = [open(), open()];
+    const patterns = Array.from({ length: 4 }, (_, index) => `__keyspace@0__:${DEAR}${index}`);
+    listener.data(new Uint8Array(encode(["PSUBSCRIBE", ...patterns, "__keyevent@0__:*"])));
+    await pace.runUntil(() => sent.includes(":5\r\n"));
+    sent = "";
+    const batch = Array.from({ length: 6 }, (_, index) => [`${"a".repeat(1_000)}${index}`, "v"]).flat();
+    other.data(new Uint8Array(encode(["MSET", ...batch])));
+    await pace.runUntil(() => sent.split("pmessage").length > 3);
+    // What was about to be told of it waits for its turn.
+    listener.data(new Uint8Array(encode(["RESET"])));
+    expect(sent).toContain("+RESET");
+    expect(pace.isResting).toBe(true);
+    await pace.runUntil(() => !pace.isResting);
+    expect(sent.split("+RESET\r\n")[1]).toBe("");
+    expect(pace.turns.length).toBeGreaterThan(2);
+    expect(Math.max(...pace.turns)).toBeLessThan(STEPS_MAX);
+    for (const session of [listener, other]) session.closed();
+  });
+
+  test("changes are held against tracked prefixes in turns, and nothing is told when tracking is off", async () => {
+    const pace = new TestPace();
+    host = { ...host, pace };
+    const [listener, other] = [open(), open()];
+    const prefixes = Array.from({ length: 60 }, (_, index) => ["PREFIX", `${"a".repeat(1_000)}${index}`]);
+    listener.data(new Uint8Array(encode(["HELLO", "3"])));
+    sent = "";
+    listener.data(new Uint8Array(encode(["CLIENT", "TRACKING", "ON", "BCAST", ...prefixes.flat(), "PREFIX", "b"])));
+    await pace.runUntil(() => sent !== "");
+    expect(sent).toBe("+OK\r\n");
+    const batch = Array.from({ length: 60 }, (_, index) => [`b${"a".repeat(1_000)}${index}`, "v"]).flat();
+    other.data(new Uint8Array(encode(["MSET", ...batch])));
+    await pace.runUntil(() => pace.turns.length > 0);
+    expect(sent).toContain("invalidate");
+    listener.data(new Uint8Array(encode(["CLIENT", "TRACKING", "OFF"])));
+    sent = "";
+    expect(pace.isResting).toBe(true);
+    await pace.runUntil(() => !pace.isResting);
+    expect(sent).toBe("");
+    expect(Math.max(...pace.turns)).toBeLessThan(STEPS_MAX);
+    for (const session of [listener, other]) session.closed();
+  });
+
+  test("the patterns of a connection have a length together, which those that are over do not add to", async () => {
+    const session = open();
+    const most = host.limits.patternBytesMax / 1_024;
+    const patterns = Array.from({ length: most }, (_, index) => `${index}*`.padEnd(1_024, "x"));
+    session.data(new Uint8Array(encode(["PSUBSCRIBE", ...patterns, patterns[0]!])));
+    await heard(`:${most}\r\n`);
+    const ask = async (...command: string[]): Promise<string> => {
+      sent = "";
+      session.data(new Uint8Array(encode(command)));
+      await heard("\r\n");
+      return sent;
+    };
+    expect(await ask("PSUBSCRIBE", "y")).toBe(
+      "-BUSY Cannot subscribe: patterns and prefixes of this connection would have 65537 bytes, at most 65536 " +
+        "are allowed\r\n",
+    );
+    expect(await ask("SUBSCRIBE", "y")).toContain("subscribe");
+    await ask("PUNSUBSCRIBE", patterns[3]!);
+    expect(await ask("PSUBSCRIBE", "y")).toContain("psubscribe");
     session.closed();
   });
 
