@@ -12,6 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { connect, type Store } from "../mod.ts";
 import { CborReader } from "../lib/wire/cbor.ts";
 import { FRAME } from "../lib/wire/protocol.ts";
+import { SERVER_LIMITS } from "../server/limits.ts";
 import { messageOf } from "./capacity.ts";
 import { type Child, startChild } from "./child.ts";
 import { CLIENT_CORE, cpuOf, memoryOf, pin, SERVER_CORE } from "./core.ts";
@@ -317,7 +318,7 @@ export interface Muted {
   readonly besideMute: number;
   /** How many there are of those. */
   readonly mute: number;
-  /** Seconds from the first event until all of them were cut. */
+  /** Seconds from when as much waits as a server lets wait, on each of these, until it has cut them all. */
   readonly cutAfter: number;
 }
 
@@ -335,15 +336,19 @@ export async function muteReaders(connections: number): Promise<Muted> {
     (seconds) => Promise.resolve(seconds > 5),
   );
   await crowd.mute();
-  let cutAfter = 0;
+  let fullAt = NaN;
+  let cutAt = 0;
   const besideMute = await p99Beside(store, async (seconds) => {
-    cutAfter = seconds;
-    return (await store.stats())["server.slowReaders"]! >= mute;
+    const { "server.bytesWaiting": waiting, "server.slowReaders": cut } = await store.stats();
+    // Before, it is the system that keeps what is sent.
+    if (Number.isNaN(fullAt) && waiting! >= (mute - cut!) * SERVER_LIMITS.outboundBytesMax) fullAt = seconds;
+    cutAt = seconds;
+    return cut! >= mute;
   });
   await crowd.leave();
   await store.close();
   await server.stop();
-  return { beside, besideMute, mute, cutAfter };
+  return { beside, besideMute, mute, cutAfter: cutAt - fullAt };
 }
 
 /** p99 of a get while something is written for the readers, until `done` says so of the seconds that went by. */

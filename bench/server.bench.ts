@@ -244,7 +244,7 @@ async function mute({ quick }: ContestOptions): Promise<readonly Finding[]> {
     unit: "ms",
     ratios: [besideMute / beside],
     most: 1.2,
-    note: `all cut after ${digits(cutAfter)} s`,
+    note: `all cut ${digits(cutAfter)} s after they were full`,
   }];
 }
 

@@ -11,17 +11,11 @@ import type { Clock, Timer } from "../lib/base/clock.ts";
 import type { ServerLimits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 
-/** Bytes that wait to be sent on all connections of a server. */
-export interface Outbound {
-  bytes: number;
-}
-
 /** What the connections of one server share. */
 export interface BacklogHost {
   readonly limits: ServerLimits;
   readonly clock: Clock;
   readonly metrics: Metrics;
-  readonly outbound: Outbound;
 }
 
 /** What waits on one connection. */
@@ -49,21 +43,21 @@ export class Backlog {
   /** Brings the sum of all connections up to date; what waits on this one. */
   weigh(): number {
     const bytes = this.#isClosed ? 0 : this.#connection.bufferedBytes();
-    this.#host.outbound.bytes += bytes - this.#bytes;
+    this.#host.metrics.bytesWaiting += bytes - this.#bytes;
     this.#bytes = bytes;
     return bytes;
   }
 
   /** A message was sent; `isTaken` is false when there was no room for it. */
   sent(length: number, isTaken = true): void {
-    const { limits, clock, metrics, outbound } = this.#host;
+    const { limits, clock, metrics } = this.#host;
     metrics.messagesOut++;
     metrics.bytesOut += length;
     if (this.#isClosed) return;
     const bytes = this.weigh();
     if (!isTaken || bytes > limits.outboundHardBytesMax) return this.#dropReader();
     if (bytes <= limits.outboundBytesMax) return;
-    if (outbound.bytes > limits.outboundTotalBytesMax) return this.#dropReader();
+    if (metrics.bytesWaiting > limits.outboundTotalBytesMax) return this.#dropReader();
     this.#stallTimer ??= clock.after(limits.outboundMs, () => this.#dropReader());
   }
 

@@ -75,6 +75,8 @@ export class Metrics {
   readonly requests: Map<string, number> = new Map();
   bytesIn = 0;
   bytesOut = 0;
+  /** Bytes that wait to be sent on all connections, as far as they were looked at. */
+  bytesWaiting = 0;
   messagesIn = 0;
   messagesOut = 0;
 
@@ -188,6 +190,7 @@ export class Metrics {
       "server.protocolErrors": this.protocolErrors,
       "server.bytesIn": this.bytesIn,
       "server.bytesOut": this.bytesOut,
+      "server.bytesWaiting": this.bytesWaiting,
       "server.messagesIn": this.messagesIn,
       "server.messagesOut": this.messagesOut,
     };

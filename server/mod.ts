@@ -191,7 +191,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
   let redisListener: RedisListener | undefined;
   try {
     if (redis !== undefined) {
-      redisListener = await listenRedis({ ...host, ...redis, tls, gate, outbound: seats.outbound });
+      redisListener = await listenRedis({ ...host, ...redis, tls, gate });
       front.seat(redisListener);
     }
   } catch (error) {
@@ -243,14 +243,13 @@ async function reload(
 }
 
 /** What the sessions of a server share and nobody else has. */
-function seatsOf(): Pick<SessionHost, "sessions" | "writers" | "readers" | "unsent" | "deliveries" | "outbound"> {
+function seatsOf(): Pick<SessionHost, "sessions" | "writers" | "readers" | "unsent" | "deliveries"> {
   return {
     sessions: new Map(),
     writers: [],
     readers: [],
     unsent: [],
     deliveries: new Deliveries(),
-    outbound: { bytes: 0 },
   };
 }
 

@@ -140,6 +140,7 @@ function connections(page: Page, metrics: Metrics): void {
   );
   page.single("firkin_received_bytes_total", "counter", "Bytes received on connections", metrics.bytesIn);
   page.single("firkin_sent_bytes_total", "counter", "Bytes sent on connections and event streams", metrics.bytesOut);
+  page.single("firkin_waiting_bytes", "gauge", "Bytes that wait to be sent on connections", metrics.bytesWaiting);
   page.single("firkin_received_messages_total", "counter", "Messages, or pieces of RESP, received", metrics.messagesIn);
   page.single("firkin_sent_messages_total", "counter", "Messages, or pieces of RESP, sent", metrics.messagesOut);
   page.head("firkin_http_requests_total", "counter", "Plain HTTP requests answered");

@@ -49,7 +49,7 @@ export class RedisListener implements ClientSource {
 
   /** For {@link listenRedis}. */
   constructor(server: Server, options: RedisListenerOptions) {
-    const { commands, limits, clock, metrics, gate, outbound, onFailure } = options;
+    const { commands, limits, clock, metrics, gate, onFailure } = options;
     this.#server = server;
     this.#gate = gate;
     this.port = (server.address() as { readonly port: number }).port;
@@ -59,7 +59,6 @@ export class RedisListener implements ClientSource {
       limits,
       clock,
       metrics,
-      outbound,
       onFailure,
       port: this.port,
       updates: new Updates(),

@@ -23,7 +23,7 @@ describe("Backlog", () => {
 
   beforeEach(() => {
     clock = new ManualClock();
-    host = { limits: LIMITS, clock, metrics: new Metrics(clock), outbound: { bytes: 0 } };
+    host = { limits: LIMITS, clock, metrics: new Metrics(clock) };
   });
 
   /** A connection of which nothing is read. */
@@ -69,16 +69,16 @@ describe("Backlog", () => {
   test("knows what waits on all, and cuts off who has most to do with it", () => {
     const [one, two, three, four] = [connect(), connect(), connect(), connect()];
     expect([one.send(150), two.send(90), three.send(60)]).toEqual([[true, 0], [false, 0], [false, 0]]);
-    expect(host.outbound.bytes).toBe(300);
+    expect(host.metrics.bytesWaiting).toBe(300);
     expect([two.send(10), two.send(1)]).toEqual([[false, 0], [false, 1]]);
     two.backlog.close();
-    expect(host.outbound.bytes).toBe(210);
+    expect(host.metrics.bytesWaiting).toBe(210);
     one.connection.waiting = 20;
-    expect([one.backlog.weigh(), host.outbound.bytes]).toEqual([20, 80]);
+    expect([one.backlog.weigh(), host.metrics.bytesWaiting]).toEqual([20, 80]);
     for (const { backlog } of [one, three, four]) backlog.close();
-    expect([host.outbound.bytes, three.backlog.weigh(), one.send(500)]).toEqual([0, 0, [false, 0]]);
+    expect([host.metrics.bytesWaiting, three.backlog.weigh(), one.send(500)]).toEqual([0, 0, [false, 0]]);
     expect(one.send(1, false)).toEqual([false, 0]);
     clock.advance(1_000);
-    expect([one.connection.drops, host.outbound.bytes]).toEqual([0, 0]);
+    expect([one.connection.drops, host.metrics.bytesWaiting]).toEqual([0, 0]);
   });
 });

@@ -124,7 +124,7 @@ describe("Session", () => {
     });
     await settled();
     expect(failures).toEqual([]);
-    expect([host.metrics.connections, host.metrics.subscriptions, host.outbound.bytes]).toEqual([0, 0, 0]);
+    expect([host.metrics.connections, host.metrics.subscriptions, host.metrics.bytesWaiting]).toEqual([0, 0, 0]);
     expect(closed).toBeGreaterThan(count / 20);
     expect(closed).toBeLessThan(count);
     await engine.close();

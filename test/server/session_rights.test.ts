@@ -232,14 +232,14 @@ describe("Session", () => {
     // 30 replies to ping: 90 bytes, then 90 more.
     const pings = Array.from({ length: 30 }, (_, index) => [OP.ping, index % 23 + 1]);
     first.send(...pings);
-    expect([first.closedWith, host.outbound.bytes]).toEqual([undefined, 90]);
+    expect([first.closedWith, host.metrics.bytesWaiting]).toEqual([undefined, 90]);
     second.send(...pings);
-    expect([first.closedWith, second.closedWith, host.outbound.bytes]).toEqual([undefined, 4408, 90]);
+    expect([first.closedWith, second.closedWith, host.metrics.bytesWaiting]).toEqual([undefined, 4408, 90]);
     first.drain();
-    expect(host.outbound.bytes).toBe(0);
+    expect(host.metrics.bytesWaiting).toBe(0);
     third.send(...pings);
-    expect([third.closedWith, host.outbound.bytes]).toEqual([undefined, 90]);
+    expect([third.closedWith, host.metrics.bytesWaiting]).toEqual([undefined, 90]);
     third.session.closed();
-    expect(host.outbound.bytes).toBe(0);
+    expect(host.metrics.bytesWaiting).toBe(0);
   });
 });

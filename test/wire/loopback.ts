@@ -164,7 +164,6 @@ export function hostOf(
     sessions: new Map(),
     unsent: [],
     deliveries: new Deliveries(),
-    outbound: { bytes: 0 },
     onFailure,
   };
 }

@@ -79,7 +79,7 @@ describe("RedisSession", () => {
     engine = await openMemoryEngine();
     failures = [];
     sent = "";
-    const { commands, limits, clock, metrics, outbound, onFailure } = hostOf(engine, {}, undefined, (error) => {
+    const { commands, limits, clock, metrics, onFailure } = hostOf(engine, {}, undefined, (error) => {
       failures.push(error);
     });
     const pace = new Pace(clock);
@@ -88,7 +88,6 @@ describe("RedisSession", () => {
       limits,
       clock,
       metrics,
-      outbound,
       onFailure,
       updates: new Updates(),
       pace,
