@@ -279,8 +279,13 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost, Desc
 
   /** Runs what has come, or what was kept, as far as it may, and sends the replies that are there then. */
   #run(bytes?: Uint8Array): void {
-    this.#host.metrics.begin();
     this.#turnBeganAt = Math.floor(this.clock.monotonic());
+    this.#goOn(bytes);
+  }
+
+  /** As `#run`, in the turn that has begun before: answers that come at once bring no other one. */
+  #goOn(bytes?: Uint8Array): void {
+    this.#host.metrics.begin();
     try {
       if (bytes === undefined) this.#readKept();
       else if (bytes.length === 0) throw new FirkinError("PROTOCOL", "Cannot read a message: it is empty");
@@ -418,7 +423,7 @@ export class Session implements ConnectionHandlers, FrameHost, ChannelHost, Desc
     const { page = false } = FRAME_REQUESTS[op]!;
     if (page) this.#pages--;
     // Not for each reply: what is read together is answered together.
-    if (page || (this.#inboxBytes > 0 && this.#unanswered <= this.limits.runningMax / 2)) this.#run();
+    if (page || (this.#inboxBytes > 0 && this.#unanswered <= this.limits.runningMax / 2)) this.#goOn();
   }
 
   #reply(id: number, op: number, result: unknown): void {

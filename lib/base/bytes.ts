@@ -23,7 +23,8 @@ let poolEnd = 0;
 export function copyBytes(bytes: Uint8Array, start: number, end: number): Uint8Array {
   const length = end - start;
   if (length > pooledMax) return bytes.slice(start, end);
-  if (poolEnd + length > POOL_BYTES) {
+  // Of a pool that somebody has transferred, with a copy that was theirs, nothing is left.
+  if (poolEnd + length >= pool.byteLength) {
     pool = new ArrayBuffer(POOL_BYTES);
     poolEnd = 0;
   }

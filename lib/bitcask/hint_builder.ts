@@ -43,6 +43,9 @@ const RECORDS_PER_STEP = 256;
 const SLICE_MS = 1;
 const SLICE_STEPS = 16;
 
+/** What a walk has seen before it says how long the rest will be: memory that grows is copied. */
+const RECORDS_KNOWN = 4_096;
+
 /** Memory that a walk begins with, unless the segment is smaller. */
 const FIRST_BYTES = 64 * 1024;
 
@@ -147,8 +150,8 @@ class Walk {
     }
     this.#at = at;
     this.#time = time;
-    // What is behind is like what is before: memory that grows is copied.
-    if (this.#count > 0) this.entries.reserve(Math.ceil(this.entries.tail * (end / at - 1) * 1.1));
+    // What is behind is like what is before.
+    if (this.#count >= RECORDS_KNOWN) this.entries.reserve(Math.ceil(this.entries.tail * (end / at - 1) * 1.1));
     return at < end;
   }
 

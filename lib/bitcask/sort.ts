@@ -13,6 +13,7 @@
  *
  * @module
  */
+import { assert } from "../base/errors.ts";
 import { recordBytesAt } from "./record.ts";
 import { EntryBuffer, entryEndAt, entryOffsetAt, isSameKey, sortKeyEndAt, sortKeyStartAt } from "./entry.ts";
 
@@ -99,8 +100,9 @@ export class EntrySort {
     }
   }
 
-  /** Sorts a chunk, or some more, of places of entries whose sort keys share `depth` bytes. */
+  /** Sorts a chunk at most of places of entries whose sort keys share `depth` bytes. */
   sortAtOnce(places: Uint32Array, depth = 0): void {
+    assert(places.length <= PLACES_MAX, "no more is sorted at once than can be packed");
     this.#places = places;
     this.#sort(0, places.length, depth);
   }
@@ -228,7 +230,7 @@ export class Split {
   #high = -1;
   readonly #counts = new Uint32Array(PAIRS);
   readonly #lengths = new Uint32Array(PAIRS);
-  readonly #parts = new Uint16Array(PAIRS);
+  readonly #parts = new Uint32Array(PAIRS);
 
   /** For so many entries in `bytes`, whose sort keys share `depth` bytes. */
   constructor(bytes: Uint8Array, depth: number, count: number) {

@@ -67,6 +67,7 @@ export class Turns {
 
   /** Ends a pause at once. */
   hurry(): void {
+    this.#timer?.cancel();
     this.#endPause();
   }
 

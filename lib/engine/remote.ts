@@ -264,8 +264,8 @@ export class RemoteEngine implements Engine {
     const all: BucketInfo[] = [];
     for (let more = true; more;) {
       const after = all.at(-1)?.name;
-      const page = await this.#link.request(OP.buckets, (writer) => writeTextOrNull(writer, after), readBuckets)
-        .catch(tooOld);
+      const ask = (writer: CborWriter): void => writeTextOrNull(writer, after);
+      const page = await this.#link.request(OP.buckets, ask, (reader) => readBuckets(reader, after)).catch(tooOld);
       all.push(...page.buckets);
       more = page.more;
     }

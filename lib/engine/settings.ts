@@ -46,6 +46,7 @@ export function checkSettings(settings: Readonly<Record<string, unknown>>, value
       if ((value as string).length > DESCRIPTION_LENGTH_MAX) {
         throw new RangeError(`Cannot set description: it is longer than ${DESCRIPTION_LENGTH_MAX}`);
       }
+      if (!(value as string).isWellFormed()) throw new TypeError("Cannot set description: it has a lone surrogate");
     } else {
       throw new TypeError(`Cannot set ${name}: a bucket has the settings ${SETTING_NAMES.join(", ")}`);
     }

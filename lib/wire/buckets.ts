@@ -40,13 +40,20 @@ export function writeBuckets(writer: CborWriter, buckets: readonly BucketInfo[])
   writer.bool(count < buckets.length);
 }
 
-/** Reads what {@link writeBuckets} wrote. @throws {FirkinError} PROTOCOL — there are more, and none of them here */
-export function readBuckets(reader: CborReader): BucketPage {
+/**
+ * Reads what {@link writeBuckets} wrote of the buckets behind `after`: whoever asks for page after page comes to an end.
+ * @throws {FirkinError} PROTOCOL — they are not in order, or there are more and none of them here
+ */
+export function readBuckets(reader: CborReader, after = ""): BucketPage {
   const buckets: BucketInfo[] = [];
   for (let left = reader.array(); left > 0; left--) {
     expectItems(reader.array(), BUCKET_ITEMS);
+    const name = reader.text();
+    if (name <= (buckets.at(-1)?.name ?? after)) {
+      throw new FirkinError("PROTOCOL", "Cannot read buckets: they are not in order");
+    }
     buckets.push(withoutUndefined<BucketInfo>({
-      name: reader.text(),
+      name,
       keys: readUintOrNull(reader),
       bytes: readUintOrNull(reader),
       settings: reader.skipNull() ? undefined : readSettings(reader),

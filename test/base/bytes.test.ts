@@ -6,6 +6,7 @@
 import { describe, expect, test } from "bun:test";
 import {
   compareBytes,
+  copyBytes,
   decodeKey,
   decodeText,
   encodeKey,
@@ -95,6 +96,16 @@ describe("keys", () => {
     expect(key).toEqual(bytes);
     bytes[0] = 0;
     expect(key).toEqual(Uint8Array.of(0x61, 0xff));
+  });
+});
+
+describe("copyBytes()", () => {
+  test("goes on when a copy, and all that it shares its memory with, was transferred", () => {
+    const bytes = Uint8Array.of(1, 2, 3);
+    const copy = copyBytes(bytes, 0, 2);
+    structuredClone(copy, { transfer: [copy.buffer as ArrayBuffer] });
+    expect(copyBytes(bytes, 1, 1)).toEqual(new Uint8Array(0));
+    expect([copyBytes(bytes, 1, 3), copyBytes(bytes, 0, 3)]).toEqual([Uint8Array.of(2, 3), bytes]);
   });
 });
 

@@ -59,7 +59,7 @@ const kinds: Record<string, (random: (limit: number) => number, number: number) 
 describe("EntrySort", () => {
   for (const [kind, keyOf] of Object.entries(kinds)) {
     test(`sorts keys ${kind} as comparing them does, and leaves equal ones in their order`, () => {
-      for (const count of [0, 1, 13, 16_384, 16_385, 40_000]) {
+      for (const count of [0, 1, 13, 4_096, 4_097, 8_193, 40_000]) {
         const { entries, places } = entriesOf(count, randomOf(count + 1), keyOf);
         const { bytes } = entries;
         const sortKey = (place: number): Uint8Array =>
@@ -73,10 +73,17 @@ describe("EntrySort", () => {
           true,
         );
         // No step sorts all of many.
-        if (count > 16_384) expect(steps).toBeGreaterThan(count / 8_192);
+        if (count > 4_096) expect(steps).toBeGreaterThan(count / 4_096);
       }
     });
   }
+
+  test("sorts no more at once than it can tell apart", () => {
+    const { entries, places } = entriesOf(8_193, randomOf(1), kinds["in order"]!);
+    const sort = new EntrySort(entries.bytes, places.length);
+    sort.sortAtOnce(places.subarray(0, 8_192));
+    expect(() => sort.sortAtOnce(places)).toThrow();
+  });
 });
 
 describe("Entries", () => {

@@ -12,6 +12,14 @@ import { bytesOf } from "../suites/engine_subject.ts";
 import { guestOf, hostOf, openMemoryEngine, settled } from "../wire/loopback.ts";
 import { engineOf, type Item, message, Peer, REQUESTS } from "./peer.ts";
 
+/** Every look takes a millisecond. */
+class BusyClock extends ManualClock {
+  looks = 0;
+  override monotonic(): number {
+    return super.monotonic() + this.looks++;
+  }
+}
+
 describe("Session", () => {
   let engine: EmbeddedEngine;
   let clock: ManualClock;
@@ -303,13 +311,6 @@ describe("Session", () => {
     });
 
     test("Session runs a long message a part at a time, and answers all of it in order", async () => {
-      // Every look takes a millisecond.
-      class BusyClock extends ManualClock {
-        looks = 0;
-        override monotonic(): number {
-          return super.monotonic() + this.looks++;
-        }
-      }
       const busy = new BusyClock();
       const peer = new Peer({ ...hostOf(engine, {}, busy), clock: busy });
       peer.hello();
@@ -324,6 +325,27 @@ describe("Session", () => {
         ids.push(...peer.frames().map(([, id]) => id));
       }
       expect(ids).toEqual(Array.from({ length: 1_001 }, (_, index) => index + 1));
+    });
+
+    test("Session gives others their turn between pages that are there at once, too", async () => {
+      const busy = new BusyClock();
+      const peer = new Peer({ ...hostOf(engine, {}, busy), clock: busy });
+      peer.hello();
+      const page = (id: number): Item[] => [OP.list, id, "b", null, null, null, null, false, 5];
+      peer.send(...Array.from({ length: 100 }, (_, index) => page(index + 1)));
+      const ids: Item[] = [];
+      for (let turn = 0; turn < 50; turn++) {
+        await settled();
+        ids.push(...peer.frames().map(([, id]) => id!));
+      }
+      expect(ids.length).toBeGreaterThan(4);
+      expect(ids.length).toBeLessThan(20);
+      for (let turn = 0; turn < 20; turn++) {
+        busy.advance(0);
+        await settled();
+        ids.push(...peer.frames().map(([, id]) => id!));
+      }
+      expect(ids.length).toBe(100);
     });
 
     test("Session gives the same replies wherever messages are cut between frames", async () => {

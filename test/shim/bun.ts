@@ -22,12 +22,19 @@ type Holds = (received: unknown, expected: unknown) => boolean;
 /** Matchers that tests call a million times: what holds in the strictest sense need not be looked at further. */
 const QUICK: Readonly<Record<string, Holds>> = {
   toBe: Object.is,
-  toEqual: isDeepStrictEqual,
+  toEqual: (received, expected) => isPlain(received) && isDeepStrictEqual(received, expected),
   toBeGreaterThan: ofNumbers((received, expected) => received > expected),
   toBeGreaterThanOrEqual: ofNumbers((received, expected) => received >= expected),
   toBeLessThan: ofNumbers((received, expected) => received < expected),
   toBeLessThanOrEqual: ofNumbers((received, expected) => received <= expected),
 };
+
+/** Whether what is compared is in the value itself, and not in what it does (an iterator, `Headers`). */
+function isPlain(value: unknown): boolean {
+  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return true;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Array.prototype || prototype === Object.prototype || prototype === null;
+}
 
 function ofNumbers(holds: (received: number, expected: number) => boolean): Holds {
   return (received, expected) => {

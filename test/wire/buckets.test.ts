@@ -43,7 +43,7 @@ describe("writeBuckets() and readBuckets()", () => {
   test("page as many as a store has, with all that there is to tell", () => {
     const settings = { ttl: 1, valueBytesMax: 1, compression: true, description: "d".repeat(200) };
     const buckets = Array.from({ length: BUCKETS_MAX }, (_, index): BucketInfo => {
-      return { name: `n${index}`.padEnd(64, "x"), keys: index, bytes: 2 ** 50, settings };
+      return { name: `n${String(index).padStart(4, "0")}`.padEnd(64, "x"), keys: index, bytes: 2 ** 50, settings };
     });
     const read: BucketInfo[] = [];
     for (let more = true; more;) {
@@ -68,11 +68,14 @@ describe("writeBuckets() and readBuckets()", () => {
       [[["b", 1, 1, [null, null, null]]], false],
       [[["b", 1, 1, none]], null],
       [[], true],
+      [[["b", 1, 1, none], ["a", 1, 1, none]], false],
+      [[["b", 1, 1, none], ["b", 1, 1, none]], false],
+      [[["a", 1, 1, none]], true],
     ];
     for (const items of wrong) {
       const reader = new CborReader().reset(message([...items]));
       reader.array();
-      expect([items, await errorCode(() => readBuckets(reader))]).toEqual([items, "PROTOCOL"]);
+      expect([items, await errorCode(() => readBuckets(reader, "a"))]).toEqual([items, "PROTOCOL"]);
     }
   });
 });
