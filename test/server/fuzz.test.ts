@@ -140,6 +140,20 @@ describe("firkin serve", () => {
   });
   afterAll(() => place.end());
 
+  const parts = new Map<string, () => Promise<void>>();
+  let running: Map<string, Promise<void>> | undefined;
+
+  /** Parts go on side by side. */
+  function part(name: string, body: () => Promise<void>): void {
+    parts.set(name, body);
+    test(name, async () => {
+      running ??= new Map([...parts].map(([other, begin]) => [other, begin()]));
+      // One that fails before it is waited for is not lost.
+      for (const outcome of running.values()) outcome.catch(() => {});
+      await running.get(name);
+    }, LIMIT_MS);
+  }
+
   /** Fails when the server does not serve, or has grown. */
   async function expectHealthy(bytesBefore: number): Promise<void> {
     const response = await fetch(`http://127.0.0.1:${served.port}/livez`);
@@ -174,7 +188,7 @@ describe("firkin serve", () => {
     return whole;
   }
 
-  test("firkin serve answers or closes a plain request, whatever it is and however it is split", async () => {
+  part("firkin serve answers or closes a plain request, whatever it is and however it is split", async () => {
     const sentinel = Buffer.from("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
     const before = residentBytes(served);
     const counts: Record<string, number> = {};
@@ -190,9 +204,9 @@ describe("firkin serve", () => {
     expect(counts[200]).toBeGreaterThan(0);
     expect(Object.keys(counts).length).toBeGreaterThan(6);
     await expectHealthy(before);
-  }, LIMIT_MS);
+  });
 
-  test("firkin serve lets in who offers its subprotocol, whatever a handshake is and however it is split", async () => {
+  part("firkin serve lets in who offers its subprotocol, whatever a handshake is and however it is split", async () => {
     const before = residentBytes(served);
     let entered = 0;
     const count = await fuzz(LANES, async (draw) => {
@@ -211,9 +225,9 @@ describe("firkin serve", () => {
     expect(entered).toBeGreaterThan(0);
     expect(entered).toBeLessThan(count);
     await expectHealthy(before);
-  }, LIMIT_MS);
+  });
 
-  test("firkin serve answers messages alike however they are split", async () => {
+  part("firkin serve answers messages alike however they are split", async () => {
     const before = residentBytes(served);
     const handshake = Buffer.from(
       "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
@@ -239,7 +253,7 @@ describe("firkin serve", () => {
       for (const code of errors) expectThat(ERROR_CODES.includes(code), `It says error ${code}`, bytes);
     });
     await expectHealthy(before);
-  }, LIMIT_MS);
+  });
 });
 
 /** What a process has in memory; 0 where the system does not say. */
