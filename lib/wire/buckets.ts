@@ -41,7 +41,7 @@ export function writeBuckets(writer: CborWriter, buckets: readonly BucketInfo[])
 }
 
 /**
- * Reads what {@link writeBuckets} wrote of the buckets behind `after`: whoever asks for page after page comes to an end.
+ * Reads what {@link writeBuckets} wrote of the buckets behind `after`: who asks for page after page comes to an end.
  * @throws {FirkinError} PROTOCOL — they are not in order, or there are more and none of them here
  */
 export function readBuckets(reader: CborReader, after = ""): BucketPage {
