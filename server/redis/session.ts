@@ -189,6 +189,10 @@ export class RedisSession implements Client {
     return this.#wire.localAddress;
   }
 
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   get isKnown(): boolean {
     return this.#isKnown;
   }
