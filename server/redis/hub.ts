@@ -12,6 +12,9 @@ import { matchesGlob } from "./glob.ts";
 import { latin1 } from "./numbers.ts";
 import type { Owner, Pace } from "./pace.ts";
 
+/** What a message that waits keeps beside its bytes, on Bun 1.4: most of it is its connection, which may be gone. */
+const MESSAGE_BYTES = 6 * 1_024;
+
 /** Who listens. Must not throw. */
 export interface Listener {
   /** Takes a message; `pattern` is what the listener subscribed to, when it is one. */
@@ -35,10 +38,16 @@ export class Hub implements Owner {
   /** In the order of their numbers. */
   readonly #patterns: Map<string, Pattern> = new Map();
   #lastNumber = 0;
+  #bytesWaiting = 0;
 
   /** Nobody listens yet. */
   constructor(pace: Pace) {
     this.#pace = pace;
+  }
+
+  /** What those messages take that wait to be held against dear patterns. */
+  get bytesWaiting(): number {
+    return this.#bytesWaiting;
   }
 
   /** Listens to a channel; twice is as once. */
@@ -87,7 +96,7 @@ export class Hub implements Owner {
     };
     let patterns: MapIterator<Pattern> | undefined;
     let lastNumber = 0;
-    return pace.run(this, () => {
+    const answer = pace.run(this, () => {
       if (patterns === undefined) {
         tell(this.#channels.get(latin1(channel)) ?? []);
         patterns = this.#patterns.values();
@@ -102,5 +111,11 @@ export class Hub implements Owner {
       }
       return count;
     });
+    if (!(answer instanceof Promise)) return answer;
+    // What waits keeps nothing else that came with it.
+    [channel, payload] = [channel.slice(), payload.slice()];
+    const bytes = MESSAGE_BYTES + channel.length + payload.length;
+    this.#bytesWaiting += bytes;
+    return answer.finally(() => void (this.#bytesWaiting -= bytes));
   }
 }

@@ -143,4 +143,16 @@ describe("Hub", () => {
     });
     expect([count, await second, heard]).toEqual([1, 0, ["first"]]);
   });
+
+  test("what waits is counted until it is sent, and is no part of what came with it", async () => {
+    const { pace, hub, heard, listener } = openHub();
+    for (const pattern of [...DEAR, bytesOf("*")]) hub.subscribePattern(pattern, listener);
+    const payload = bytesOf("sent");
+    const first = hub.publish(LONG, payload);
+    const second = hub.publish(bytesOf("short"), payload);
+    expect(hub.bytesWaiting).toBe(2 * 6_144 + 1_152 + 5 + 2 * 4);
+    payload.fill(0);
+    expect(await settle(pace, first, () => {})).toBe(1);
+    expect([await second, heard, hub.bytesWaiting]).toEqual([1, ["sent", "sent"], 0]);
+  });
 });

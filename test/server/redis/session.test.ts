@@ -306,6 +306,26 @@ describe("RedisSession", () => {
     for (const session of [listener, publisher, reader, other]) session.closed();
   });
 
+  test("PUBLISH is refused while too much of others waits, whether they are there or gone", async () => {
+    const pace = new TestPace();
+    host = { ...host, pace, hub: new Hub(pace), limits: { ...host.limits, publishBytesMax: 13_000 } };
+    const [listener, one] = [open(), open()];
+    listener.data(new Uint8Array(encode(["PSUBSCRIBE", DEAR, `${DEAR}?`])));
+    await heard(":2\r\n");
+    sent = "";
+    for (const channel of ["a".repeat(1_152), "b"]) {
+      const gone = open();
+      gone.data(new Uint8Array(encode(["PUBLISH", channel, "m"])));
+      gone.closed();
+    }
+    one.data(new Uint8Array(encode(["PUBLISH", "c", "m"])));
+    expect(sent).toBe("-BUSY Cannot publish: 13443 bytes of messages wait, at most 13000 are allowed\r\n");
+    await pace.runUntil(() => host.hub.bytesWaiting === 0);
+    one.data(new Uint8Array(encode(["PUBLISH", "c", "m"])));
+    await heard(":0\r\n");
+    for (const session of [listener, one]) session.closed();
+  });
+
   test("the patterns of a connection have a length together, which those that are over do not add to", async () => {
     const session = open();
     const most = host.limits.patternBytesMax / 1_024;
