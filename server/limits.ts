@@ -13,6 +13,8 @@ export interface ServerLimits extends WireLimits {
   readonly helloBytesMax: number;
   /** The patterns and prefixes that one Redis client listens to, together: each is held against every name. */
   readonly patternBytesMax: number;
+  /** Messages of Redis clients that wait to be held against dear patterns, together; beyond it, none is taken. */
+  readonly publishBytesMax: number;
   /** Requests of one connection that run at once; while there are more, no further one is read. */
   readonly runningMax: number;
   /** Bytes waiting to be sent on one connection, beyond which nothing more is read for it. */
@@ -47,6 +49,7 @@ export const SERVER_LIMITS: ServerLimits = {
   helloMs: 5_000,
   helloBytesMax: 4 * 1_024,
   patternBytesMax: 64 * 1_024,
+  publishBytesMax: 32 * 1_024 * 1_024,
   runningMax: 256,
   outboundBytesMax: 1_024 * 1_024,
   outboundMs: 10_000,

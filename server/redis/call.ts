@@ -13,7 +13,7 @@ import type { BacklogHost } from "../backlog.ts";
 import { type Answer, type Commands, failureOf } from "../commands.ts";
 import type { Cursors } from "./cursors.ts";
 import type { Hub } from "./hub.ts";
-import type { Pace } from "./pace.ts";
+import type { Owner, Pace } from "./pace.ts";
 import { ErrorReply, type Reply, type RespVersion, type RespWriter } from "./resp.ts";
 import type { Updates, View } from "./view.ts";
 
@@ -59,7 +59,7 @@ export interface RedisHost extends BacklogHost {
 export type Silence = "none" | "all" | "next" | "this";
 
 /** One connection, as commands see it. */
-export interface Client {
+export interface Client extends Owner {
   readonly host: RedisHost;
   readonly id: number;
   /** Where it comes from, and where it leads: address and port. */

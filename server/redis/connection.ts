@@ -350,6 +350,13 @@ export function publish(self: Client, args: Args): Answer<Reply> {
   if (!self.principal.allows("write", undefined)) {
     throw new FirkinError("FORBIDDEN", "Cannot publish: the right to write in the whole store is missing");
   }
+  const { hub, limits } = self.host;
   checkName(args[1]!, self.host);
-  return self.host.hub.publish(args[1]!, args[2]!);
+  if (hub.bytesWaiting > limits.publishBytesMax) {
+    throw new FirkinError(
+      "BUSY",
+      `Cannot publish: ${hub.bytesWaiting} bytes of messages wait, at most ${limits.publishBytesMax} are allowed`,
+    );
+  }
+  return hub.publish(args[1]!, args[2]!);
 }

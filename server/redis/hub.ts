@@ -10,7 +10,10 @@
 import type { Answer } from "../commands.ts";
 import { matchesGlob } from "./glob.ts";
 import { latin1 } from "./numbers.ts";
-import type { Pace } from "./pace.ts";
+import type { Owner, Pace } from "./pace.ts";
+
+/** What a message that waits keeps beside its bytes, on Bun 1.4: most of it is its connection, which may be gone. */
+const MESSAGE_BYTES = 6 * 1_024;
 
 /** Who listens. Must not throw. */
 export interface Listener {
@@ -20,19 +23,31 @@ export interface Listener {
 
 /** The listeners of a pattern. */
 interface Pattern {
+  /** Later ones have higher numbers. */
+  readonly number: number;
   readonly pattern: Uint8Array;
   readonly listeners: Set<Listener>;
 }
 
 /** All channels of a server. */
-export class Hub {
+export class Hub implements Owner {
+  /** What was published is sent, though who did so is gone. */
+  readonly isClosed = false;
   readonly #pace: Pace;
   readonly #channels: Map<string, Set<Listener>> = new Map();
+  /** In the order of their numbers. */
   readonly #patterns: Map<string, Pattern> = new Map();
+  #lastNumber = 0;
+  #bytesWaiting = 0;
 
   /** Nobody listens yet. */
   constructor(pace: Pace) {
     this.#pace = pace;
+  }
+
+  /** What those messages take that wait to be held against dear patterns. */
+  get bytesWaiting(): number {
+    return this.#bytesWaiting;
   }
 
   /** Listens to a channel; twice is as once. */
@@ -54,8 +69,12 @@ export class Hub {
   subscribePattern(pattern: Uint8Array, listener: Listener): void {
     const name = latin1(pattern);
     const known = this.#patterns.get(name);
-    if (known === undefined) this.#patterns.set(name, { pattern: pattern.slice(), listeners: new Set([listener]) });
-    else known.listeners.add(listener);
+    if (known !== undefined) return void known.listeners.add(listener);
+    this.#patterns.set(name, {
+      number: ++this.#lastNumber,
+      pattern: pattern.slice(),
+      listeners: new Set([listener]),
+    });
   }
 
   /** No longer listens to them. */
@@ -76,17 +95,27 @@ export class Hub {
       }
     };
     let patterns: MapIterator<Pattern> | undefined;
-    return pace.run(() => {
+    let lastNumber = 0;
+    const answer = pace.run(this, () => {
       if (patterns === undefined) {
         tell(this.#channels.get(latin1(channel)) ?? []);
         patterns = this.#patterns.values();
+        lastNumber = this.#lastNumber;
       }
       // It goes on behind the last one: an iterator of a map is not ended by who leaves the loop.
-      for (const { pattern, listeners } of patterns) {
+      for (const { number, pattern, listeners } of patterns) {
+        // Who comes meanwhile comes too late, since one who leaves and comes back would be told twice, and without end.
+        if (number > lastNumber) break;
         if (matchesGlob(pattern, channel, pace)) tell(listeners, pattern);
         if (pace.isOver) return undefined;
       }
       return count;
     });
+    if (!(answer instanceof Promise)) return answer;
+    // What waits keeps nothing else that came with it.
+    [channel, payload] = [channel.slice(), payload.slice()];
+    const bytes = MESSAGE_BYTES + channel.length + payload.length;
+    this.#bytesWaiting += bytes;
+    return answer.finally(() => void (this.#bytesWaiting -= bytes));
   }
 }

@@ -52,18 +52,13 @@ export async function keys(client: Client, args: readonly Uint8Array[]): Promise
   const found: Uint8Array[] = [];
   let bytes = 0;
   for await (const entries of pagesOf(client, client.bucket, prefixQuery(pattern))) {
-    for (let looked = 0; looked < entries.length;) {
-      looked = await pace.run(() => {
-        let next = looked;
-        while (next < entries.length && !pace.isOver) {
-          const { key } = entries[next++]!;
-          if (!matchesGlob(pattern, key, pace)) continue;
-          found.push(key);
-          bytes += key.length + 16;
-        }
-        return next;
-      });
-    }
+    await pace.each(client, entries, ({ key }) => {
+      if (matchesGlob(pattern, key, pace)) {
+        found.push(key);
+        bytes += key.length + 16;
+      }
+      return undefined;
+    });
     if (bytes > outboundHardBytesMax) throw new FirkinError("TOO_LARGE", "Cannot list so many keys at once: use SCAN");
   }
   return found;
@@ -124,7 +119,9 @@ export function scan(client: Client, args: readonly Uint8Array[]): Answer<Reply>
     const next = hasMore && last !== undefined ? host.cursors.add({ bucket, after: last.key }) : "0";
     return [bulk(next), found];
   };
-  return answer instanceof Promise ? answer.then((page) => pace.run(() => tell(page))) : pace.run(() => tell(answer));
+  return answer instanceof Promise
+    ? answer.then((page) => pace.run(client, () => tell(page)))
+    : pace.run(client, () => tell(answer));
 }
 
 /** RANDOMKEY: a key near a place between the first and the last one. */

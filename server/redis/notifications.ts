@@ -10,9 +10,8 @@
  * @module
  */
 import { encodeText } from "../../lib/base/bytes.ts";
-import type { ChangeEvent, ChangeType, EngineSubscription, SubscribeQuery } from "../../lib/engine/engine.ts";
+import type { ChangeEvent, ChangeType, SubscribeQuery } from "../../lib/engine/engine.ts";
 import { isBucketName } from "../../lib/engine/engine.ts";
-import type { Answer } from "../commands.ts";
 import { type Effort, literalPrefix, matchesGlob } from "./glob.ts";
 import { latin1 } from "./numbers.ts";
 
@@ -94,19 +93,4 @@ function joined(head: string, key: Uint8Array): Uint8Array {
   bytes.set(encodeText(head));
   bytes.set(key, head.length);
   return bytes;
-}
-
-/** Reads changes from a subscription until it ends, and waits whenever `tell` says so. */
-export async function follow(
-  subscription: EngineSubscription,
-  tell: (event: ChangeEvent) => Answer<unknown>,
-): Promise<void> {
-  for (;;) {
-    const events = await subscription.next();
-    if (events === undefined) return;
-    for (const event of events) {
-      const wait = "key" in event ? tell(event) : undefined;
-      if (wait instanceof Promise) await wait;
-    }
-  }
 }

@@ -92,7 +92,7 @@ export class RedisSession implements Client {
   readonly #wire: Wire;
   readonly #guest: Guest;
   readonly #onClosed: () => void;
-  readonly #reader: RespReader;
+  #reader: RespReader;
   readonly topics: Topics;
   readonly #transaction: Transaction;
   #tracking: Tracking | undefined;
@@ -159,6 +159,9 @@ export class RedisSession implements Client {
     this.#stopTracking();
     this.#transaction.reset();
     this.#output.close();
+    // Whatever is yet to be answered keeps the session, which need not keep what it has read.
+    this.#reader = new RespReader(0);
+    this.#next = undefined;
     this.host.clients.delete(this.id);
     this.host.metrics.connections--;
     this.#onClosed();
@@ -187,6 +190,10 @@ export class RedisSession implements Client {
 
   get localAddress(): string {
     return this.#wire.localAddress;
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
   }
 
   get isKnown(): boolean {

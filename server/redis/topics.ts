@@ -8,13 +8,13 @@
  * @module
  */
 import { FirkinError } from "../../lib/base/errors.ts";
-import type { ChangeEvent, EngineSubscription } from "../../lib/engine/engine.ts";
+import type { EngineEvent, EngineSubscription } from "../../lib/engine/engine.ts";
 import { type ClientSubscription, shownKey } from "../clients.ts";
 import type { Answer } from "../commands.ts";
 import { failureOf } from "../commands.ts";
 import { checkName, checkPatterns, checkRoom, type Client } from "./call.ts";
 import type { Listener } from "./hub.ts";
-import { follow, notificationsOf, queryOf } from "./notifications.ts";
+import { notificationsOf, queryOf } from "./notifications.ts";
 import { latin1 } from "./numbers.ts";
 import { bulk, PushReply, type Reply } from "./resp.ts";
 
@@ -117,15 +117,17 @@ export class Topics implements Listener {
   async #follow(topic: Topic & { readonly source: EngineSubscription }, isPattern: boolean): Promise<void> {
     const { host } = this.#client;
     try {
-      await follow(topic.source, (event) => host.pace.run(() => this.#changed(event, topic, isPattern) ?? null));
+      for (let events = await topic.source.next(); events !== undefined; events = await topic.source.next()) {
+        await host.pace.each(this.#client, events, (event) => this.#changed(event, topic, isPattern));
+      }
     } catch (error) {
       failureOf(error, host.onFailure);
       this.#client.kill();
     }
   }
 
-  #changed(event: ChangeEvent, { name, isOver }: Topic, isPattern: boolean): Promise<void> | undefined {
-    if (isOver) return undefined;
+  #changed(event: EngineEvent, { name, isOver }: Topic, isPattern: boolean): Promise<void> | undefined {
+    if (isOver || !("key" in event)) return undefined;
     let wait: Promise<void> | undefined;
     const { pace, settings } = this.#client.host;
     const notifications = notificationsOf(event, name, isPattern, settings.notifications, pace);

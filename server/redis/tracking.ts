@@ -139,12 +139,12 @@ export class Tracking {
 
   async #follow(): Promise<void> {
     const { host } = this.#client;
+    const tell = (event: EngineEvent): Promise<void> | undefined => this.#changed(event);
     try {
       for (let events = await this.#source.next(); events !== undefined; events = await this.#source.next()) {
-        for (const event of events) {
-          const wait = host.pace.run(() => this.#changed(event) ?? null);
-          if (wait !== null) await wait;
-        }
+        if (this.isBroadcast) await host.pace.each(this.#client, events, tell);
+        // To look a key up takes no steps, and waits for nobody's.
+        else for (const event of events) await tell(event);
       }
     } catch (error) {
       failureOf(error, host.onFailure);

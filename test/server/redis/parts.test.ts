@@ -9,7 +9,6 @@ import { command } from "../../../server/redis/about.ts";
 import { Cursors } from "../../../server/redis/cursors.ts";
 import { literalPrefix, matchesGlob } from "../../../server/redis/glob.ts";
 import { normalFlags, queryOf } from "../../../server/redis/notifications.ts";
-import { Pace } from "../../../server/redis/pace.ts";
 import { addFloats, parseInteger } from "../../../server/redis/numbers.ts";
 import { SERVER_LIMITS } from "../../../server/limits.ts";
 import { ROWS } from "../../../server/redis/table.ts";
@@ -81,52 +80,6 @@ describe("matchesGlob()", () => {
       "abc",
       "a",
     ]);
-  });
-});
-
-describe("Pace", () => {
-  test("does what comes until a turn's steps are taken, and the rest in its order", async () => {
-    const rests: (() => void)[] = [];
-    const pace = new Pace({
-      after: (_, rest) => {
-        rests.push(rest);
-        return { cancel: () => {} };
-      },
-    });
-    const done: string[] = [];
-    const work = (name: string, steps: number, parts = 1) => (): string | undefined => {
-      pace.steps += steps;
-      done.push(name);
-      return --parts > 0 ? undefined : name;
-    };
-    expect(pace.run(work("a", 500_000))).toBe("a");
-    expect(pace.run(work("b", 700_000))).toBe("b");
-    const rest = [
-      pace.run(work("c", 3_000_000, 3)),
-      pace.run(work("d", 1)),
-      pace.run(() => {
-        throw new Error("e");
-      }),
-      pace.run(work("f", 2_000_000)),
-      pace.run(work("g", 1)),
-    ];
-    const outcomes = Promise.allSettled(rest.map(async (answer) => await answer));
-    const turns: string[] = [];
-    for (let rest = rests.shift(); rest !== undefined; rest = rests.shift()) {
-      expect(rests).toEqual([]);
-      turns.push(done.splice(0).join(""));
-      rest();
-    }
-    turns.push(done.join(""));
-    expect(turns).toEqual(["ab", "c", "c", "c", "df", "g"]);
-    expect((await outcomes).map((outcome) => outcome.status === "fulfilled" ? outcome.value : "failed")).toEqual([
-      "c",
-      "d",
-      "failed",
-      "f",
-      "g",
-    ]);
-    expect(pace.run(work("h", 1))).toBe("h");
   });
 });
 

@@ -17,6 +17,7 @@ import { ROWS } from "../../../server/redis/table.ts";
 import { Updates } from "../../../server/redis/view.ts";
 import { randomOf } from "../../suites/random.ts";
 import { guestOf, hostOf, openMemoryEngine, settled } from "../../wire/loopback.ts";
+import { TestPace } from "./pace.ts";
 import { encode } from "./peer.ts";
 
 /** How long random commands are sent, on the runtime that has the time. */
@@ -24,42 +25,6 @@ const FUZZ_MS = Number(process.env["FIRKIN_FUZZ_MS"] ?? (process.versions["bun"]
 
 /** What a runtime says when our code is wrong: no client may ever read it. */
 const OUR_FAULT = /undefined|destructure|not a function|not iterable|of null|BigInt|NaN,|\[object/;
-
-/** A pace whose turns end when the test says so. */
-class TestPace extends Pace {
-  /** Steps of the turns that are over. */
-  readonly turns: number[] = [];
-  readonly #rests: (() => void)[];
-
-  constructor() {
-    const rests: (() => void)[] = [];
-    super({
-      after: (_, rest) => {
-        rests.push(rest);
-        return { cancel: () => {} };
-      },
-    });
-    this.#rests = rests;
-  }
-
-  /** Something waits for the turn's end. */
-  get isResting(): boolean {
-    return this.#rests.length > 0;
-  }
-
-  /** Ends turn after turn until `isDone`. */
-  async runUntil(isDone: () => boolean): Promise<void> {
-    for (;;) {
-      // Whatever was begun in a turn takes its steps, and is told, before the turn ends.
-      for (let left = 5; left > 0; left--) await settled();
-      if (isDone()) return;
-      const rest = this.#rests.shift();
-      if (rest === undefined) continue;
-      this.turns.push(this.steps);
-      rest();
-    }
-  }
-}
 
 /** At most so much is matched in a turn: what is allowed, and one match of the longest names. */
 const STEPS_MAX = 1_000_000 + 1_200 * 1_200;
@@ -314,6 +279,51 @@ describe("RedisSession", () => {
     expect(sent).toBe("");
     expect(Math.max(...pace.turns)).toBeLessThan(STEPS_MAX);
     for (const session of [listener, other]) session.closed();
+  });
+
+  test("what keys are read by is told, and keys are listed, though a PUBLISH among dear patterns goes on", async () => {
+    const pace = new TestPace();
+    host = { ...host, pace, hub: new Hub(pace) };
+    const [listener, publisher, reader, other] = [open(), open(), open(), open()];
+    const patterns = Array.from({ length: 12 }, (_, index) => `${DEAR}${index}`);
+    listener.data(new Uint8Array(encode(["PSUBSCRIBE", ...patterns])));
+    reader.data(
+      new Uint8Array(Buffer.concat([["HELLO", "3"], ["CLIENT", "TRACKING", "ON"]].map((args) => encode(args)))),
+    );
+    await heard("+OK\r\n");
+    reader.data(new Uint8Array(encode(["GET", "k"])));
+    await heard("_\r\n");
+    sent = "";
+    publisher.data(new Uint8Array(encode(["PUBLISH", "a".repeat(1_152), "m"])));
+    expect(pace.isResting).toBe(true);
+    await engine.set("0", new TextEncoder().encode("k"), new Uint8Array(1), { content: 0 });
+    await pace.runUntil(() => true);
+    expect([pace.turns, sent.includes("invalidate")]).toEqual([[], true]);
+    other.data(new Uint8Array(encode(["SCAN", "0", "MATCH", "k*"])));
+    await pace.runUntil(() => sent.includes("*2"));
+    expect(pace.turns.length).toBeLessThan(4);
+    expect(pace.isResting).toBe(true);
+    for (const session of [listener, publisher, reader, other]) session.closed();
+  });
+
+  test("PUBLISH is refused while too much of others waits, whether they are there or gone", async () => {
+    const pace = new TestPace();
+    host = { ...host, pace, hub: new Hub(pace), limits: { ...host.limits, publishBytesMax: 13_000 } };
+    const [listener, one] = [open(), open()];
+    listener.data(new Uint8Array(encode(["PSUBSCRIBE", DEAR, `${DEAR}?`])));
+    await heard(":2\r\n");
+    sent = "";
+    for (const channel of ["a".repeat(1_152), "b"]) {
+      const gone = open();
+      gone.data(new Uint8Array(encode(["PUBLISH", channel, "m"])));
+      gone.closed();
+    }
+    one.data(new Uint8Array(encode(["PUBLISH", "c", "m"])));
+    expect(sent).toBe("-BUSY Cannot publish: 13443 bytes of messages wait, at most 13000 are allowed\r\n");
+    await pace.runUntil(() => host.hub.bytesWaiting === 0);
+    one.data(new Uint8Array(encode(["PUBLISH", "c", "m"])));
+    await heard(":0\r\n");
+    for (const session of [listener, one]) session.closed();
   });
 
   test("the patterns of a connection have a length together, which those that are over do not add to", async () => {
