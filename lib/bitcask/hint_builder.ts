@@ -40,8 +40,8 @@ import { Turns } from "./turns.ts";
 const RECORDS_PER_STEP = 256;
 
 /** A slice ends after so long, or after so many steps, in which some thousand records are worked on. */
-const SLICE_MS = 1;
-const SLICE_STEPS = 16;
+const SLICE_MS = 1.5;
+const SLICE_STEPS = 32;
 
 /** What a walk has seen before it says how long the rest will be: memory that grows is copied. */
 const RECORDS_KNOWN = 4_096;
@@ -301,8 +301,15 @@ export class HintBuilder {
   /** Makes a sealed segment's hint of its bytes. `done` is not called when nobody needs it by then. */
   async make(segment: Segment, bytes: Uint8Array, done: HintDone): Promise<void> {
     // Who falls behind takes longer slices, so that the memory of what waits is bounded.
-    const haste = Math.max(this.#jobs.length, 1);
-    const turns = new Turns(this.#clock, { milliseconds: SLICE_MS * haste, work: SLICE_STEPS * haste });
+    const haste = (): number => Math.max(this.#jobs.length, 1);
+    const turns = new Turns(this.#clock, {
+      get milliseconds(): number {
+        return SLICE_MS * haste();
+      },
+      get work(): number {
+        return SLICE_STEPS * haste();
+      },
+    });
     this.#turns = turns;
     try {
       await this.#pause(turns);
