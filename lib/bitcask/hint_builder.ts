@@ -2,7 +2,7 @@
  * Making hints, in slices (`turns.ts`) between which others have their turn.
  *
  * 1. Walk through the records of a sealed segment and write an entry for each change, one behind the other.
- * 2. Copy them into parts of a few thousand neighbours in key order (`sort.ts`): entries of a part are close to one
+ * 2. Copy them into parts of a thousand neighbours in key order (`sort.ts`): entries of a part are close to one
  *    another, while records of neighbouring keys lie all over the segment. Reading those took three times as long.
  * 3. Sort part by part, and copy the newest entry of each key into the bytes of the hint.
  * 4. Write them under a name of their own, and rename: nothing is synced, since a torn hint fails its check.

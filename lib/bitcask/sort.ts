@@ -6,7 +6,7 @@
  * written as two u32 and sorted as a BigUint64Array without a comparison function, which makes no BigInt and takes
  * half of the time that f64 take. Keys that are equal so far are sorted by the bytes that follow.
  *
- * More are first split, by the two bytes behind what all keys begin with, into parts of a few thousand; a part that
+ * More are first split, by the two bytes behind what all keys begin with, into parts of a thousand; a part that
  * shares those two bytes and is still large is split once more. The parts are in order: nothing is merged.
  *
  * The order of equal keys stays.
