@@ -400,43 +400,6 @@ describe("Hints of a store that is open", () => {
     expect(hints(cask.disk)).toEqual(["0000000001.hint", "0000000002.hint", "0000000003.hint"]);
   });
 
-  test("are made in turns of a few thousand records", async () => {
-    const cask = await Cask.open({ segmentBytesMax: 16 * 1024 * 1024, sync: "os" });
-    for (let index = 0; index < 40_000; index++) void cask.set(`k${index}`, "v");
-    await cask.engine.sync();
-    const compaction = cask.engine.compact();
-    let turns = 0;
-    for (; hints(cask.disk).length === 0 || hints(cask.disk).some((name) => name.endsWith(".new")); turns++) {
-      cask.clock.advance(0);
-      for (let turn = 0; turn < 20; turn++) await Promise.resolve();
-    }
-    // 157 steps to walk, 79 to count, 79 to split, and more to sort and to write, 32 of them in a turn.
-    expect(turns).toBeGreaterThanOrEqual(12);
-    await cask.finish(compaction);
-    await cask.close();
-  });
-
-  test("are made in longer turns while several segments wait", async () => {
-    const turnsOf = async (segments: number): Promise<number> => {
-      const cask = await Cask.open({ segmentBytesMax: 600_000, sync: "os" });
-      for (let index = 0; cask.disk.segments().length <= segments; index++) {
-        void cask.set(`k${index}`, "v");
-        if (index % 1_000 === 0) await cask.engine.sync();
-      }
-      let turns = 0;
-      for (; hints(cask.disk).length < segments || hints(cask.disk).some((name) => name.endsWith(".new")); turns++) {
-        cask.clock.advance(0);
-        for (let turn = 0; turn < 20; turn++) await Promise.resolve();
-      }
-      await cask.close();
-      return turns;
-    };
-    const one = await turnsOf(1);
-    expect(one).toBeGreaterThan(4);
-    // A third, a half, and all of the turns of one.
-    expect(await turnsOf(3)).toBeLessThan(2.5 * one);
-  });
-
   test("are given up when they cannot be written, and listings go on", async () => {
     for (const action of ["create", "write", "rename"] as const) {
       const cask = await Cask.open({ segmentBytesMax: 4_096, cacheBytesMax: 0 });

@@ -6,6 +6,7 @@
 import { describe, expect, test } from "bun:test";
 import { ManualClock, type Timer } from "../../lib/base/clock.ts";
 import { Turns } from "../../lib/bitcask/turns.ts";
+import { Cask } from "../suites/embedded.ts";
 
 /** A clock that counts the timers that wait, and the holds. */
 class CountingClock extends ManualClock {
@@ -95,5 +96,50 @@ describe("Turns", () => {
     expect(clock.holds).toBe(1);
     turns.end();
     expect(clock.holds).toBe(0);
+  });
+});
+
+/** The names of hints, those that are being written among them. */
+function hints({ disk }: Cask): string[] {
+  return disk.list().filter((name) => name.includes(".hint"));
+}
+
+/** How many turns of the clock it takes until there are so many hints. */
+async function turnsUntil(cask: Cask, count: number): Promise<number> {
+  for (let turns = 0;; turns++) {
+    if (hints(cask).length >= count && !hints(cask).some((name) => name.endsWith(".new"))) return turns;
+    cask.clock.advance(0);
+    for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+  }
+}
+
+describe("Hints of a store that is open, in turns", () => {
+  test("are made in turns of a few thousand records", async () => {
+    const cask = await Cask.open({ segmentBytesMax: 16 * 1024 * 1024, sync: "os" });
+    for (let index = 0; index < 40_000; index++) void cask.set(`k${index}`, "v");
+    await cask.engine.sync();
+    const compaction = cask.engine.compact();
+    const turns = await turnsUntil(cask, 1);
+    // 157 steps to walk, 79 to count, 79 to split, and more to sort and to write, 32 of them in a turn.
+    expect(turns).toBeGreaterThanOrEqual(12);
+    await cask.finish(compaction);
+    await cask.close();
+  });
+
+  test("are made in longer turns while several segments wait", async () => {
+    const turnsOf = async (segments: number): Promise<number> => {
+      const cask = await Cask.open({ segmentBytesMax: 600_000, sync: "os" });
+      for (let index = 0; cask.disk.segments().length <= segments; index++) {
+        void cask.set(`k${index}`, "v");
+        if (index % 1_000 === 0) await cask.engine.sync();
+      }
+      const turns = await turnsUntil(cask, segments);
+      await cask.close();
+      return turns;
+    };
+    const one = await turnsOf(1);
+    expect(one).toBeGreaterThan(4);
+    // A third, a half, and all of the turns of one.
+    expect(await turnsOf(3)).toBeLessThan(2.5 * one);
   });
 });
