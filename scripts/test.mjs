@@ -1,6 +1,6 @@
 /**
- * Runs the tests on all three runtimes: Bun's and Deno's side by side, each of which keeps one core busy, and Node's,
- * two files at a time, as soon as the first of them has ended. What each says is printed whole, Node's summary last.
+ * Runs the tests on all three runtimes side by side: much of a test is waiting, so three of them keep two cores busy.
+ * What each says is printed whole, Node's summary last.
  *
  * Deno has Node's engine: what depends on the language alone is left to Bun and Node (`test.exclude` in deno.json).
  *
@@ -8,28 +8,14 @@
  *
  * @module
  */
-import { spawn } from "node:child_process";
-import { delimiter, join } from "node:path";
-import { root } from "./tools.mjs";
-
-const PATH = `${join(root, "node_modules", ".bin")}${delimiter}${process.env.PATH ?? ""}`;
+import { runAside } from "./tools.mjs";
 
 /** Runs one of package.json's scripts: whether it ended well, and what it said. */
 async function runScript(name) {
   const startedAt = performance.now();
-  const child = spawn("npm", ["run", "--silent", name], {
-    cwd: root,
-    env: { ...process.env, PATH },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  const output = [];
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => output.push(chunk));
-  const code = await new Promise((resolve, reject) => child.on("error", reject).on("close", resolve));
+  const { ok, output } = await runAside("npm", ["run", "--silent", name]);
   const seconds = ((performance.now() - startedAt) / 1_000).toFixed(0);
-  return {
-    ok: code === 0,
-    text: `\n${name}: ${code === 0 ? "passed" : "failed"} (${seconds} s)\n${Buffer.concat(output)}`,
-  };
+  return { ok, text: `\n${name}: ${ok ? "passed" : "failed"} (${seconds} s)\n${output}` };
 }
 
 /** Prints what a script said when it has ended, written whole before the process may end; whether it ended well. */
@@ -39,10 +25,6 @@ async function print(script) {
   return ok;
 }
 
-const onBun = runScript("test:bun");
-const onDeno = runScript("test:deno");
-const printed = Promise.all([print(onBun), print(onDeno)]);
-await Promise.race([onBun, onDeno]);
-const onNode = runScript("test:node");
-const ended = [...await printed, await print(onNode)];
+const [onBun, onDeno, onNode] = ["test:bun", "test:deno", "test:node"].map((name) => runScript(name));
+const ended = [...await Promise.all([print(onBun), print(onDeno)]), await print(onNode)];
 process.exitCode = ended.every(Boolean) ? 0 : 1;

@@ -11,6 +11,7 @@
  * @module
  */
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { existing, root, run } from "./tools.mjs";
@@ -54,7 +55,8 @@ function test(target) {
     "--import",
     hooks,
     "--test",
-    "--test-concurrency=2",
+    // Files at a time: Bun's tests run beside these (scripts/test.mjs).
+    `--test-concurrency=${Math.max(1, availableParallelism() - 1)}`,
     "--test-reporter",
     "spec",
   ];

@@ -33,7 +33,7 @@ const SHORT_STEPS = 3;
 const STEPS_MAX = 16;
 const END_STEPS_MAX = 40;
 const ENDS_PER_RANDOM = 20;
-const SHORT_PER_RANDOM = 400;
+const SHORT_PER_RANDOM = 800;
 
 /** Violations printed by one process; more of the same help nobody. */
 const PRINTED_MAX = 20;
@@ -76,7 +76,7 @@ async function explorePart(part: number): Promise<Summary> {
   };
   const elapsed = (): number => (performance.now() - startedAt) / 1_000;
   const isLate = (): boolean => elapsed() > seconds;
-  const explorer = new Explorer({ seed, doubleOnceIn: 1_000, tripleOnceIn: 400, report, isLate });
+  const explorer = new Explorer({ seed, doubleOnceIn: 1_700, tripleOnceIn: 400, report, isLate });
   const { counts } = explorer;
   const hasStates = (): boolean => counts.states + counts.doubles + counts.triples >= states / PARTS;
   const isOver = (): boolean =>
