@@ -24,6 +24,7 @@ import {
   FLAG,
   keyBytesAt,
   keyStartAt,
+  KIND,
   type Kind,
   kindAt,
   readU16,
@@ -37,9 +38,6 @@ const ENTRY_BYTES = 16;
 
 /** Bytes of the bucket's number, which a sort key begins with. */
 export const BUCKET_BYTES = 2;
-
-/** Bytes of the smallest entry: its key has one byte. */
-export const ENTRY_BYTES_MIN = 20;
 
 /** The hash of the key of the entry at `at`. */
 export function entryHashAt(bytes: Uint8Array, at: number): number {
@@ -96,6 +94,58 @@ export function entryEndAt(bytes: Uint8Array, at: number): number {
   return (sortKeyEndAt(bytes, at) + 3) & ~3;
 }
 
+// --- by words ---
+
+const IS_LITTLE = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
+
+/** The u32 whose bytes in memory are those of `value` in little-endian order. */
+function little(value: number): number {
+  if (IS_LITTLE) return value;
+  return (value >>> 24) | ((value >>> 8) & 0xff00) | ((value & 0xff00) << 8) | (value << 24);
+}
+
+/*
+ * The same for who reads many: entries begin at multiples of four bytes, so a number takes one load in the place of
+ * four. `words` are those of the bytes.
+ */
+
+/** As {@link entryHashAt}. */
+export function entryHashIn(words: Uint32Array, at: number): number {
+  return little(words[at >>> 2]!);
+}
+
+/** As {@link entryOffsetAt}. */
+export function entryOffsetIn(words: Uint32Array, at: number): number {
+  return little(words[(at >>> 2) + 1]!);
+}
+
+/** As {@link entryRecordBytesAt}. */
+export function entryRecordBytesIn(words: Uint32Array, at: number): number {
+  return little(words[(at >>> 2) + 2]!);
+}
+
+/** Kind, flags and key length of an entry, for the three below. */
+export function entryHeadIn(words: Uint32Array, at: number): number {
+  return little(words[(at >>> 2) + 3]!);
+}
+
+/** True when that is of a set record. */
+export function isSetHead(head: number): boolean {
+  return (head & 0xff) === KIND.set;
+}
+
+/** True when that is of an entry with a deadline. */
+export function hasDeadlineHead(head: number): boolean {
+  return (head & (FLAG.deadline << 8)) !== 0;
+}
+
+/** Where the next entry begins. */
+export function entryEndOf(head: number, at: number): number {
+  return (at + ENTRY_BYTES + (hasDeadlineHead(head) ? 6 : 0) + BUCKET_BYTES + (head >>> 16) + 3) & ~3;
+}
+
+// --- compare ---
+
 /** Sorts the entry at `at` before, with or after a sort key. */
 export function compareEntryWith(bytes: Uint8Array, at: number, sortKey: Uint8Array): number {
   const start = sortKeyStartAt(bytes, at);
@@ -128,14 +178,6 @@ export function sortKeyOf(bucket: number, key: Uint8Array): Uint8Array {
 }
 
 // --- encode ---
-
-const IS_LITTLE = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
-
-/** The u32 whose bytes in memory are those of `value` in little-endian order. */
-function little(value: number): number {
-  if (IS_LITTLE) return value;
-  return (value >>> 24) | ((value >>> 8) & 0xff00) | ((value & 0xff00) << 8) | (value << 24);
-}
 
 /** Entries one behind the other, in memory that grows. */
 export class EntryBuffer {

@@ -19,20 +19,22 @@ import { compareBytes } from "../base/bytes.ts";
 import {
   BUCKET_BYTES,
   compareEntryWith,
-  ENTRY_BYTES_MIN,
   entryBucketAt,
   entryDeadlineAt,
   entryEndAt,
-  entryHashAt,
-  entryKindAt,
-  entryOffsetAt,
-  entryRecordBytesAt,
+  entryEndOf,
+  entryHashIn,
+  entryHeadIn,
+  entryOffsetIn,
+  entryRecordBytesIn,
+  hasDeadlineHead,
   isSameKey,
+  isSetHead,
 } from "./entry.ts";
 import { BLOCK_HEADER_BYTES, type Hint } from "./hint.ts";
 import { ADDRESS_UNIT, type Keydir } from "./keydir.ts";
 import type { Hinted } from "./log.ts";
-import { EMPTY, KIND } from "./record.ts";
+import { EMPTY } from "./record.ts";
 import type { Segment } from "./segment.ts";
 import { BucketSizes } from "./sizes.ts";
 import type { Turns } from "./turns.ts";
@@ -52,8 +54,9 @@ const BLOCKS_OF_HINT_MIN = 4;
 /** To read and check so many bytes takes as long as other work with one entry. */
 const BYTES_PER_WORK = 100;
 
-/** Slots of the table of keys for each entry that there may be: as a rule there are half as many. */
-const SLOTS_PER_ENTRY = 1.25;
+/** Slots of the table of keys for each entry that is expected, and how full they may be before there are more. */
+const SLOTS_PER_ENTRY = 1.5;
+const SLOTS_FULL = 0.8;
 
 /** Tables of the keydir are told apart by the upper 8 bits of a hash; an entry of it has three words. */
 const TABLES = 256;
@@ -83,6 +86,7 @@ export class Replay {
   readonly #deadlines: number[] = [];
   /** The blocks of this range, and memory for those of the next one. */
   #bytes: Uint8Array = EMPTY;
+  #words: Uint32Array = new Uint32Array(0);
   #spare: Uint8Array = EMPTY;
 
   /** Of hints in order of revision. `step`, how many blocks of each are read at a time, is for tests. */
@@ -105,7 +109,10 @@ export class Replay {
       const end = endOfRange(sources);
       await this.#load(sources, end);
       const isAlone = sources.length === 1;
-      if (!isAlone) this.#seen.clear(this.#bytes);
+      if (!isAlone) {
+        const expected = sources.reduce((entries, source) => entries + source.expected, 0);
+        this.#seen.clear(this.#bytes, this.#words, expected);
+      }
       for (const source of sources) {
         while (source.begin(end)) {
           const count = this.#take(source, isAlone);
@@ -121,6 +128,7 @@ export class Replay {
     const length = sources.reduce((bytes, source) => bytes + source.plan(end), 0);
     const before = this.#bytes;
     this.#bytes = length <= this.#spare.length ? this.#spare : new Uint8Array(length);
+    this.#words = new Uint32Array(this.#bytes.buffer);
     this.#spare = before;
     let tail = 0;
     for (const source of sources) {
@@ -148,6 +156,7 @@ export class Replay {
   /** Takes the entries of one bucket in one block that are in the range; returns how many. */
   #take(source: Source, isAlone: boolean): number {
     const bytes = this.#bytes;
+    const words = this.#words;
     const { segment, limit } = source;
     const { slot } = segment;
     const bucket = entryBucketAt(bytes, source.at);
@@ -157,20 +166,20 @@ export class Replay {
     let keysBytes = 0;
     let { at } = source;
     while (at < end && (limit === undefined || compareEntryWith(bytes, at, limit) < 0)) {
-      const hash = entryHashAt(bytes, at);
-      const isSet = entryKindAt(bytes, at) === KIND.set;
-      const recordBytes = entryRecordBytesAt(bytes, at);
+      const hash = entryHashIn(words, at);
+      const recordBytes = entryRecordBytesIn(words, at);
+      const head = entryHeadIn(words, at);
+      const isSet = isSetHead(head);
       if (!isAlone && !this.#seen.add(hash, at)) {
         if (isSet) this.#owner.noteDead(segment, recordBytes);
       } else if (isSet) {
-        const offset = entryOffsetAt(bytes, at);
+        const offset = entryOffsetIn(words, at);
         this.#live.add(hash, slot, offset);
         keys++;
         keysBytes += recordBytes;
-        const deadline = entryDeadlineAt(bytes, at);
-        if (deadline !== undefined) this.#deadlines.push(deadline, slot * ADDRESS_UNIT + offset);
+        if (hasDeadlineHead(head)) this.#deadlines.push(entryDeadlineAt(bytes, at)!, slot * ADDRESS_UNIT + offset);
       }
-      at = entryEndAt(bytes, at);
+      at = entryEndOf(head, at);
       count++;
     }
     this.sizes.add(bucket, keys, keysBytes);
@@ -242,6 +251,12 @@ class Source {
     return hint.start(this.#last) - hint.start(this.#block);
   }
 
+  /** How many entries those blocks have, roughly. */
+  get expected(): number {
+    const hint = this.#hint;
+    return Math.ceil(hint.entries * (this.#last - this.#block) / hint.blocks);
+  }
+
   /**
    * Brings these blocks into `bytes` at `at`; what is left of one that the last range ended in stands in `before`.
    * Returns how many bytes they are.
@@ -289,34 +304,63 @@ class Source {
   }
 }
 
-/** The keys of a range that have been seen: open addressing, [hash, place + 1]. */
+/**
+ * The keys of a range that have been seen: open addressing, in a slot the upper bits of a hash and the place. The table
+ * of a range of two megabytes takes half of one, and so stays in a processor's cache.
+ */
 class Seen {
   #table = new Uint32Array(0);
   #mask = 0;
+  #count = 0;
   #bytes: Uint8Array = EMPTY;
+  #words: Uint32Array = new Uint32Array(0);
+  /** The bits of a slot that have the place of an entry, in words and plus one. */
+  #placeMask = 0;
 
-  /** Forgets all, and has room for all entries that `bytes` may have. */
-  clear(bytes: Uint8Array): void {
-    let slots = 64;
-    while (slots < SLOTS_PER_ENTRY * bytes.length / ENTRY_BYTES_MIN) slots *= 2;
-    if (2 * slots > this.#table.length) this.#table = new Uint32Array(2 * slots);
-    else this.#table.fill(0, 0, 2 * slots);
-    this.#mask = slots - 1;
+  /** Forgets all, and has room for about so many entries in `bytes`. */
+  clear(bytes: Uint8Array, words: Uint32Array, entries: number): void {
     this.#bytes = bytes;
+    this.#words = words;
+    this.#placeMask = 2 ** (32 - Math.clz32(words.length)) - 1;
+    let slots = 64;
+    while (slots < SLOTS_PER_ENTRY * entries) slots *= 2;
+    this.#empty(slots);
+  }
+
+  #empty(slots: number): void {
+    if (slots > this.#table.length) this.#table = new Uint32Array(slots);
+    else this.#table.fill(0, 0, slots);
+    this.#mask = slots - 1;
+    this.#count = 0;
   }
 
   /** Adds the key of the entry at `at`; false when it is there. */
   add(hash: number, at: number): boolean {
     const table = this.#table;
     const mask = this.#mask;
+    const placeMask = this.#placeMask;
     let slot = hash & mask;
-    for (let place = table[2 * slot + 1]!; place !== 0; place = table[2 * slot + 1]!) {
-      if (table[2 * slot] === hash && isSameKey(this.#bytes, at, this.#bytes, place - 1)) return false;
+    for (let held = table[slot]!; held !== 0; held = table[slot]!) {
+      if (((held ^ hash) & ~placeMask) === 0 && this.#isKey(hash, at, ((held & placeMask) - 1) * 4)) return false;
       slot = (slot + 1) & mask;
     }
-    table[2 * slot] = hash;
-    table[2 * slot + 1] = at + 1;
+    table[slot] = (hash & ~placeMask) | ((at >>> 2) + 1);
+    if (++this.#count > mask * SLOTS_FULL) this.#grow();
     return true;
+  }
+
+  #isKey(hash: number, at: number, place: number): boolean {
+    return entryHashIn(this.#words, place) === hash && isSameKey(this.#bytes, at, this.#bytes, place);
+  }
+
+  /** There are more than was said. */
+  #grow(): void {
+    const before = this.#table.slice(0, this.#mask + 1);
+    this.#empty(2 * before.length);
+    for (const held of before) {
+      const place = ((held & this.#placeMask) - 1) * 4;
+      if (held !== 0) this.add(entryHashIn(this.#words, place), place);
+    }
   }
 }
 
