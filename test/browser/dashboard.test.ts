@@ -495,6 +495,7 @@ describe("the dashboard", () => {
     }
     await visit("keys/sessions");
     await page.locator(".key").click();
+    await page.locator(".detail").waitFor();
     await page.keyboard.press("Escape");
     await page.locator(".detail").waitFor({ state: "hidden" });
     expect(complaints).toEqual([]);

@@ -75,7 +75,7 @@ class Writer {
       if (kind < 8) return await this.#delete(`hot${this.#draw(8)}`);
       return await this.#batch(Array.from({ length: 2 + this.#draw(3) }, (_, part) => `batch${index}-${part}`));
     } catch (error) {
-      if (!(error instanceof FirkinError && error.code === "UNAVAILABLE")) throw error;
+      if (!isUnavailable(error)) throw error;
     }
   }
 
@@ -103,11 +103,23 @@ class Writer {
 
   /** Waits until nothing is left that expires, and writes the last key. */
   async finish(): Promise<void> {
-    while (!(await this.#bucket.list({ prefix: "t", limit: 1 }).next()).done) {
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
+    while (!await this.#hasExpired()) await new Promise((resolve) => setTimeout(resolve, 20));
     await this.#set(LAST_KEY);
   }
+
+  async #hasExpired(): Promise<boolean> {
+    try {
+      return (await this.#bucket.list({ prefix: "t", limit: 1 }).next()).done === true;
+    } catch (error) {
+      // The last cut may be noticed only now.
+      if (!isUnavailable(error)) throw error;
+      return false;
+    }
+  }
+}
+
+function isUnavailable(error: unknown): boolean {
+  return error instanceof FirkinError && error.code === "UNAVAILABLE";
 }
 
 /** What one subscriber hears. */
