@@ -26,6 +26,8 @@ export interface ContestOptions {
   /** Undefined: as the benchmark has it. */
   readonly keys: number | undefined;
   readonly only: readonly string[];
+  /** Names of those to measure against; everybody when there is none. */
+  readonly rivals: readonly string[];
 }
 
 /** One field: everybody who takes part with values of one length, and what was found. */
@@ -95,6 +97,7 @@ export function contestOptions(): ContestOptions {
       rounds: { type: "string" },
       keys: { type: "string" },
       only: { type: "string" },
+      rivals: { type: "string" },
     },
     strict: false,
     args: process.argv.slice(2),
@@ -103,14 +106,18 @@ export function contestOptions(): ContestOptions {
     const value = values[name];
     return value === undefined ? undefined : Number(value);
   };
-  const only = typeof values["only"] === "string" ? values["only"].split(",").map((word) => word.trim()) : [];
+  const words = (name: "only" | "rivals"): string[] => {
+    const value = values[name];
+    return typeof value === "string" ? value.split(",").map((word) => word.trim()) : [];
+  };
   const { json, quick } = values;
   return {
     json: json === true,
     quick: quick === true,
     rounds: number("rounds") ?? (quick === true ? 1 : 3),
     keys: number("keys"),
-    only,
+    only: words("only"),
+    rivals: words("rivals"),
   };
 }
 

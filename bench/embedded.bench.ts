@@ -7,7 +7,7 @@
  * in `contest.ts`. Printed are Markdown tables: medians with their range, and the ratios that count, with their
  * targets; or with `--json` one line per figure of each round.
  *
- * `--keys N`, `--rounds N`, `--only load,get` (phases that begin so), `--quick` (50,000 keys and short phases: to see
+ * `--keys N`, `--rounds N`, `--only load,get` (phases that begin so), `--rivals "lmdb tuned,Map"`, `--quick` (50,000 keys and short phases: to see
  * that it runs, no figures to keep).
  *
  * @module
@@ -98,7 +98,8 @@ const ORDER: readonly Kind[] = [FILE, MAP, ...CONTENDERS.filter((kind) => kind !
 /** Lets everybody through, round by round; those that do not load are left out. */
 async function compete({ keys, valueBytes, purposes }: Setup, options: ContestOptions): Promise<Field> {
   const field = new Field(keys, valueBytes);
-  const { only, rounds } = options;
+  const { only, rivals, rounds } = options;
+  const order = ORDER.filter((kind) => kind === FIRKIN || rivals.length === 0 || rivals.includes(kind.name));
   const wanted = purposes.filter((purpose) => {
     return only.length === 0 || PHASES[purpose].some((phase) => only.some((word) => phase.startsWith(word)));
   });
@@ -106,7 +107,7 @@ async function compete({ keys, valueBytes, purposes }: Setup, options: ContestOp
   for (let round = 1; round <= rounds; round++) {
     for (const purpose of wanted) {
       const started = performance.now();
-      for (const kind of ORDER.filter(({ purposes }) => purposes.includes(purpose))) {
+      for (const kind of order.filter(({ purposes }) => purposes.includes(purpose))) {
         if (absent.has(kind)) continue;
         const figures = await field.run(kind, purpose, { phaseMs: options.quick ? QUICK_PHASE_MS : PHASE_MS, only });
         if (figures === undefined) absent.add(kind);

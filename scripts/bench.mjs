@@ -66,6 +66,7 @@ function parse() {
     keys: { type: "string" },
     rounds: { type: "string" },
     only: { type: "string" },
+    rivals: { type: "string" },
   };
   const { values, positionals } = parseArgs({ options, allowPositionals: true });
   const runtimes = values.runtime ?? Object.keys(RUNTIMES);
