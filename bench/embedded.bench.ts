@@ -7,8 +7,8 @@
  * in `contest.ts`. Printed are Markdown tables: medians with their range, and the ratios that count, with their
  * targets; or with `--json` one line per figure of each round.
  *
- * `--keys N`, `--rounds N`, `--only load,get` (phases that begin so), `--rivals "lmdb tuned,Map"`, `--quick` (50,000 keys and short phases: to see
- * that it runs, no figures to keep).
+ * `--keys N`, `--rounds N`, `--only load,get` (phases that begin so), `--rivals "lmdb tuned,Map"`,
+ * `--quick` (50,000 keys and short phases: to see that it runs, no figures to keep).
  *
  * @module
  */
@@ -225,10 +225,18 @@ function checkPhases(words: readonly string[]): void {
   if (unknown.length > 0) throw new Error(`There is no phase ${unknown.join(", ")}; there are ${phases.join("; ")}`);
 }
 
+/** @throws {Error} a name is nobody's */
+function checkRivals(names: readonly string[]): void {
+  const known = ORDER.map(({ name }) => name);
+  const unknown = names.filter((name) => !known.includes(name));
+  if (unknown.length > 0) throw new Error(`There is no rival ${unknown.join(", ")}; there are ${known.join("; ")}`);
+}
+
 const options = contestOptions();
 const setups = options.quick ? SETUPS.slice(0, 1) : SETUPS;
 try {
   checkPhases(options.only);
+  checkRivals(options.rivals);
   for (const setup of setups) {
     const keys = options.keys ?? (options.quick ? QUICK_KEYS : setup.keys);
     const field = await compete({ ...setup, keys }, options);

@@ -255,7 +255,12 @@ export const BUGS = [
   {
     name: "an open by hints takes equal hashes for equal keys",
     suites: ["test/bitcask/replay.test.ts", "test/bitcask/hint_builder.test.ts"],
-    changes: [["lib/bitcask/replay.ts", " && isSameKey(this.#bytes, at, this.#bytes, place - 1)", ""]],
+    changes: [["lib/bitcask/replay.ts", " && isSameKey(this.#bytes, at, this.#bytes, place)", ""]],
+  },
+  {
+    name: "an open by hints forgets keys that it has seen when there are more than were expected",
+    suites: ["test/bitcask/replay.test.ts"],
+    changes: [["lib/bitcask/replay.ts", "if (held !== 0) this.add(", "if (held < 0) this.add("]],
   },
   {
     name: "an open by hints compares no key across the end of a range",

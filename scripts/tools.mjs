@@ -42,7 +42,13 @@ export async function runAside(tool, args, env = {}) {
   const child = spawn(tool, args, { cwd: root, stdio, env: { ...environment(), ...env } });
   const output = [];
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => output.push(chunk));
-  const code = await new Promise((resolve, reject) => child.on("error", reject).on("close", resolve));
+  const code = await new Promise((resolve) => {
+    child.on("error", ({ message }) => {
+      output.push(Buffer.from(`${message}\n`));
+      resolve(null);
+    });
+    child.on("close", resolve);
+  });
   return { ok: code === 0, output: Buffer.concat(output).toString() };
 }
 

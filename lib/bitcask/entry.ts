@@ -101,7 +101,7 @@ const IS_LITTLE = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
 /** The u32 whose bytes in memory are those of `value` in little-endian order. */
 function little(value: number): number {
   if (IS_LITTLE) return value;
-  return (value >>> 24) | ((value >>> 8) & 0xff00) | ((value & 0xff00) << 8) | (value << 24);
+  return ((value >>> 24) | ((value >>> 8) & 0xff00) | ((value & 0xff00) << 8) | (value << 24)) >>> 0;
 }
 
 /*

@@ -105,7 +105,8 @@ export class Replay {
 
   /** Reads all hints. @throws {FirkinError} CORRUPT — a block of a hint, which is `damaged` then, fails its check */
   async read(): Promise<void> {
-    for (let sources = this.#sources; sources.length > 0; sources = sources.filter((source) => !source.ended)) {
+    const left = (sources: readonly Source[]): readonly Source[] => sources.filter(({ ended }) => !ended);
+    for (let sources = left(this.#sources); sources.length > 0; sources = left(sources)) {
       const end = endOfRange(sources);
       await this.#load(sources, end);
       const isAlone = sources.length === 1;

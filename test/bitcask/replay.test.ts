@@ -150,6 +150,18 @@ describe("Replay", () => {
     });
   }
 
+  test("has room for more keys in a range than were expected of it", async () => {
+    for (const hash of [real, hashes["some"]!]) {
+      // Blocks of a dozen long keys, and then of two hundred short ones.
+      const keyOf = (random: (limit: number) => number): Uint8Array => {
+        if (random(2) === 0) return Uint8Array.of(0xf0 + random(16), random(256));
+        return new Uint8Array(300).fill(7, 0, 298).fill(random(256), 298, 299).fill(random(256), 299);
+      };
+      const log = lived(randomOf(6), 4, 6_000, keyOf, hash);
+      for (const step of [1, 3]) await expectReplayed(log, hash, step);
+    }
+  });
+
   test("goes through many hints, and through keys that are written in order", async () => {
     let next = 0;
     const inOrder = (): Uint8Array => new TextEncoder().encode(String(next++).padStart(12, "0"));

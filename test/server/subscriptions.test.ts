@@ -103,11 +103,11 @@ class Writer {
 
   /** Waits until nothing is left that expires, and writes the last key. */
   async finish(): Promise<void> {
-    while (!await this.#hasExpired()) await new Promise((resolve) => setTimeout(resolve, 20));
+    while (!await this.#hasNoneLeft()) await new Promise((resolve) => setTimeout(resolve, 20));
     await this.#set(LAST_KEY);
   }
 
-  async #hasExpired(): Promise<boolean> {
+  async #hasNoneLeft(): Promise<boolean> {
     try {
       return (await this.#bucket.list({ prefix: "t", limit: 1 }).next()).done === true;
     } catch (error) {

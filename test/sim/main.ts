@@ -25,6 +25,9 @@ import { mixSeeds } from "./random.ts";
 
 const STATES = 200_000;
 const DOUBLES = 10_000;
+/** How seldom a crash is followed by another one: as a rule, and when time is short, so that there are still enough. */
+const DOUBLE_ONCE_IN = 1_000;
+const DOUBLE_ONCE_IN_SHORT = 1_700;
 const SECONDS_MAX = 285;
 const PARTS = 2;
 const SHORT_STEPS = 3;
@@ -76,7 +79,8 @@ async function explorePart(part: number): Promise<Summary> {
   };
   const elapsed = (): number => (performance.now() - startedAt) / 1_000;
   const isLate = (): boolean => elapsed() > seconds;
-  const explorer = new Explorer({ seed, doubleOnceIn: 1_700, tripleOnceIn: 400, report, isLate });
+  const doubleOnceIn = untilTime ? DOUBLE_ONCE_IN : DOUBLE_ONCE_IN_SHORT;
+  const explorer = new Explorer({ seed, doubleOnceIn, tripleOnceIn: 400, report, isLate });
   const { counts } = explorer;
   const hasStates = (): boolean => counts.states + counts.doubles + counts.triples >= states / PARTS;
   const isOver = (): boolean =>
@@ -97,7 +101,9 @@ async function explorePart(part: number): Promise<Summary> {
     // Long ones between the short ones find what those cannot, and early.
     ...[...shortWorkloads(SHORT_STEPS)].flatMap((workload, index) => {
       const explore = (): Promise<void> => explorer.explore(workload, true);
-      return index % SHORT_PER_RANDOM < PARTS ? [explore, draw] : [explore];
+      const isFirst = index % SHORT_PER_RANDOM === 0;
+      // The two draws at places one of which is even: each part has one.
+      return isFirst ? [explore, draw] : index % SHORT_PER_RANDOM === 1 ? [draw, explore] : [explore];
     }),
   ];
   for (const [index, task] of tasks.entries()) {
