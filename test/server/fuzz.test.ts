@@ -2,7 +2,7 @@
  * Hostile input: whatever comes, a server answers or closes, in the way that is documented, says the same however the
  * bytes are split, keeps its memory, and goes on serving others.
  *
- * Each part goes on for `FUZZ_MS` (1.5 s; `npm run fuzz` gives each a minute), from `FUZZ_SEED`; a failure names the
+ * Each part goes on for `FUZZ_MS` (10 s; `npm run fuzz` gives each a minute), from `FUZZ_SEED`; a failure names the
  * seed of its case and shows the bytes. A case is drawn from its own seed, so that `FUZZ_SEED` of it alone begins with
  * it.
  *
@@ -23,7 +23,7 @@ import { drawHandshake, drawMessage, drawPlain, exchange, type Heard, offersProt
 import { framesOf, type Item, message, Peer } from "./peer.ts";
 
 const { env, versions } = process;
-const FUZZ_MS = Number(env["FUZZ_MS"] ?? 1_500);
+const FUZZ_MS = Number(env["FUZZ_MS"] ?? 10_000);
 const SEED = Number(
   env["FUZZ_SEED"] ?? (versions["bun"] !== undefined ? 1 : versions["deno"] !== undefined ? 2 : 3) * 1_000_000,
 );
