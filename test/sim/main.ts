@@ -102,7 +102,7 @@ async function explorePart(part: number): Promise<Summary> {
     ...[...shortWorkloads(SHORT_STEPS)].flatMap((workload, index) => {
       const explore = (): Promise<void> => explorer.explore(workload, true);
       const isFirst = index % SHORT_PER_RANDOM === 0;
-      // The two draws at places one of which is even: each part has one.
+      // A part takes every other task: of the two draws each part has one.
       return isFirst ? [explore, draw] : index % SHORT_PER_RANDOM === 1 ? [draw, explore] : [explore];
     }),
   ];
